@@ -1,0 +1,22 @@
+"""The two ways things go wrong that a person has to hear about."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input: the message is one sentence saying what is wrong, where, and what to do. Exit code 2."""
+
+
+class TrainingError(Exception):
+    """A run that cannot go on, such as a loss that is no longer a number; recorded as failed. Exit code 1."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that does not exist: the nearest existing one, and the whole list."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ";"
+    return UserError(f"Unknown {kind} '{name}'{hint} Known: {', '.join(known)}.")

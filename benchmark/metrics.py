@@ -1,0 +1,106 @@
+"""Every metric of the benchmark, derived from per-group counts.
+
+``correct`` and ``total`` are counts of shape [C, B] over groups (class, bias). Groups without samples are left
+out. All metrics are in percent, as in the paper's tables.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+METRICS = ("model_bias", "avg_acc", "worst_acc")
+
+
+def group_accuracy(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Accuracy of every group in percent, [C, B]; nan for a group without samples."""
+    correct, total = np.asarray(correct, float), np.asarray(total, float)
+    return np.divide(100 * correct, total, out=np.full(total.shape, np.nan), where=total > 0)
+
+
+def average_accuracy(accuracy: np.ndarray) -> float:
+    """Unweighted mean over groups."""
+    return float(np.nanmean(accuracy))
+
+
+def worst_accuracy(accuracy: np.ndarray) -> float:
+    """Minimum over groups."""
+    return float(np.nanmin(accuracy))
+
+
+def model_bias(accuracy: np.ndarray) -> float | None:
+    """Equalised odds (Eq. 12) for two bias values, otherwise the mean gap of the worst group of each class.
+
+    Two values: mean over classes of |a_{y,0} − a_{y,1}|. More: mean over classes of (mean_b a − min_b a).
+    None where some class has fewer than two groups, as on a test set of conflicting images only.
+    """
+    if (np.isfinite(accuracy).sum(1) < 2).any():
+        return None
+    if accuracy.shape[1] == 2:
+        return float(np.abs(accuracy[:, 0] - accuracy[:, 1]).mean())
+    return float((np.nanmean(accuracy, 1) - np.nanmin(accuracy, 1)).mean())
+
+
+def max_min_bias(accuracy: np.ndarray) -> float | None:
+    """Mean over classes of (max_b a − min_b a): the reading that the paper's ImageNet-B column allows."""
+    if (np.isfinite(accuracy).sum(1) < 2).any():
+        return None
+    return float((np.nanmax(accuracy, 1) - np.nanmin(accuracy, 1)).mean())
+
+
+def fairness(correct: np.ndarray, total: np.ndarray) -> dict[str, float | None]:
+    """The metrics of Tables 1 and 2, and ``max_min_bias``."""
+    accuracy = group_accuracy(correct, total)
+    return {
+        "model_bias": model_bias(accuracy),
+        "avg_acc": average_accuracy(accuracy),
+        "worst_acc": worst_accuracy(accuracy),
+        "max_min_bias": max_min_bias(accuracy),
+    }
+
+
+def sample_accuracy(correct: np.ndarray, total: np.ndarray) -> float:
+    """Plain accuracy over samples; needs no bias labels."""
+    return float(100 * np.sum(correct) / np.sum(total))
+
+
+def bias_accuracy(correct: np.ndarray, total: np.ndarray, aligned_bias: np.ndarray) -> float | None:
+    """Mean of the accuracy on aligned and the error on conflicting training samples (paper §4.3), pooled.
+
+    50 for a model that fits every label, 100 for one that knows only the bias. None without both kinds.
+    """
+    aligned = aligned_mask(np.shape(total), aligned_bias)
+    correct, total = np.asarray(correct), np.asarray(total)
+    if not total[aligned].sum() or not total[~aligned].sum():
+        return None
+    accuracy = correct[aligned].sum() / total[aligned].sum()
+    error = 1 - correct[~aligned].sum() / total[~aligned].sum()
+    return float(50 * (accuracy + error))
+
+
+def aligned_mask(shape: tuple[int, ...], aligned_bias: np.ndarray) -> np.ndarray:
+    """bool [C, B], true at (y, g(y))."""
+    mask = np.zeros(shape, dtype=bool)
+    mask[np.arange(shape[0]), np.asarray(aligned_bias)] = True
+    return mask
+
+
+def inconsistencies(correct: np.ndarray, total: np.ndarray) -> list[str]:
+    """What cannot be true of measured metrics; empty for every honest result.
+
+    Two classes and biases: worst ≤ average − EO/2. Many biases and equally many groups in each class:
+    MB ≤ average and worst ≤ average − MB.
+    """
+    accuracy = group_accuracy(correct, total)
+    average, worst, bias = average_accuracy(accuracy), worst_accuracy(accuracy), model_bias(accuracy)
+    slack = 1e-9
+    found = []
+    if (np.asarray(correct) > np.asarray(total)).any() or (np.asarray(correct) < 0).any():
+        found.append("a group has more correct answers than samples, or fewer than none")
+    groups = np.isfinite(accuracy).sum(1)
+    if bias is not None and (groups == groups[0]).all():
+        gap = bias / 2 if accuracy.shape[1] == 2 else bias
+        if gap > average + slack:
+            found.append(f"model bias {bias:.2f} exceeds what average accuracy {average:.2f} allows")
+        if worst > average - gap + slack:
+            found.append(f"worst group {worst:.2f} exceeds average {average:.2f} less its share of the bias")
+    return found

@@ -1,0 +1,171 @@
+"""Reading recipes.toml and resolving it, with --set overrides, to the settings of one run."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import UserError, unknown
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPES = Path(__file__).with_name("recipes.toml")
+# Keys of a method's table that describe it rather than set anything.
+DESCRIPTIVE = ("title", "uses_bias_labels")
+# Other names under which a method may be asked for: Table 3 calls plain training ERM.
+ALIASES = {"erm": "vanilla"}
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Override:
+    """One ``--set``: ``owner`` is "" (every run), "data" or a method's name."""
+
+    owner: str
+    key: str
+    value: Any
+
+    def __str__(self) -> str:
+        name = f"{self.owner}.{self.key}" if self.owner else self.key
+        return f"{name}={self.value}"
+
+
+@cache
+def tables() -> tuple[dict[str, Settings], dict[str, Settings]]:
+    """The tasks, with "like" resolved, and the methods of recipes.toml."""
+    content = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
+    tasks: dict[str, Settings] = {}
+    for name, table in content["task"].items():
+        tasks[name] = _merge(tasks[table["like"]], table) if "like" in table else table
+        tasks[name].pop("like", None)
+    return tasks, content["method"]
+
+
+def _merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> Settings:
+    merged = copy.deepcopy(dict(base))
+    merged.update(copy.deepcopy(dict(update)))
+    if isinstance(base.get("data"), dict) and "dataset" not in update:
+        merged["data"] = {**base["data"], **update.get("data", {})}
+    return merged
+
+
+def task_title(task: str) -> str:
+    return tables()[0][check_task(task)]["title"]
+
+
+def method_title(method: str) -> str:
+    return tables()[1][check_method(method)]["title"]
+
+
+def uses_bias_labels(method: str) -> bool:
+    return tables()[1][check_method(method)].get("uses_bias_labels", False)
+
+
+def check_task(name: str) -> str:
+    """The name itself. Raises UserError for a task that recipes.toml does not have."""
+    if name not in tables()[0]:
+        raise unknown("task", name, tables()[0])
+    return name
+
+
+def check_method(name: str) -> str:
+    """The method's name, aliases resolved. Raises UserError for one that recipes.toml does not have."""
+    name = ALIASES.get(name, name)
+    if name not in tables()[1]:
+        raise unknown("method", name, [*tables()[1], *ALIASES])
+    return name
+
+
+def options(method: str) -> Settings:
+    """The method's own hyper-parameters, as its ``__init__`` takes them."""
+    table = tables()[1][check_method(method)]
+    return {key: value for key, value in table.items() if key not in DESCRIPTIVE}
+
+
+def loop_settings(task: str) -> Settings:
+    """The task's settings of the common loop."""
+    table = tables()[0][check_task(task)]
+    return {key: value for key, value in table.items() if key not in ("title", "data", "method")}
+
+
+def parse_override(text: str) -> Override:
+    """Parse ``key=value``, ``data.key=value`` or ``method.key=value``.
+
+    Raises UserError when the key exists nowhere, or the value is not of the kind that the recipes hold.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not value:
+        raise UserError(f"--set takes key=value, such as epochs=5 or poisoner.gamma=0.5, not '{text}'.")
+    owner, _, key = name.strip().rpartition(".")
+    examples = _known_keys(owner)
+    if key not in examples:
+        known = [f"{owner}.{each}" if owner else each for each in examples]
+        raise unknown("setting", name, [*known, *_all_names()] if not owner else known)
+    return Override(ALIASES.get(owner, owner), key, _parse_value(name, value.strip(), examples[key]))
+
+
+def _known_keys(owner: str) -> Settings:
+    """The keys that may be set for an owner, each with an example value that tells its kind."""
+    tasks, _ = tables()
+    shared: Settings = {}
+    for task in tasks:
+        shared |= loop_settings(task)
+    if not owner:
+        return shared
+    if owner == "data":
+        return {key: value for task in tasks.values() for key, value in task["data"].items()}
+    return shared | options(owner)
+
+
+def _all_names() -> list[str]:
+    tasks, methods = tables()
+    data = {f"data.{key}" for task in tasks.values() for key in task["data"]}
+    return [*data, *(f"{method}.{key}" for method in methods for key in options(method))]
+
+
+def _parse_value(name: str, text: str, example: Any) -> Any:
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    if isinstance(example, float) and type(value) is int:
+        value = float(value)
+    if type(value) is not type(example):
+        raise UserError(f"--set {name} takes a value such as {example!r}, not '{text}'.")
+    return value
+
+
+def resolve(task: str, method: str, overrides: Iterable[Override] = ()) -> Settings:
+    """All settings that decide the numbers of a run, except its seed.
+
+    Loop keys stand at the top level, the dataset's under "data" and the method's under "options".
+    """
+    method = check_method(method)
+    table = tables()[0][check_task(task)]
+    settings: Settings = {
+        "task": task,
+        "method": method,
+        **loop_settings(task),
+        "data": dict(table["data"]),
+        "options": options(method),
+    }
+    special = (Override(method, key, value) for key, value in table.get("method", {}).get(method, {}).items())
+    for override in (*special, *overrides):
+        if override.owner == "data":
+            if override.key in settings["data"]:
+                settings["data"][override.key] = override.value
+        elif override.owner in ("", method):
+            place = settings["options"] if override.key in settings["options"] else settings
+            place[override.key] = override.value
+    for key in ("epochs", "batch_size"):
+        if settings[key] < 1:
+            raise UserError(f"{key} is {settings[key]}: it must be at least 1.")
+    return settings

@@ -1,0 +1,334 @@
+"""The common loop: trains any method on any dataset, on CPU or GPU, and can be killed and resumed at any time.
+
+The training set lives on the device as one uint8 tensor. A step gathers a batch by index, normalises it on the
+device, and never waits for the device; numbers are read once an epoch. All randomness comes from one generator
+that is part of the checkpoint, so a resumed run ends with the same numbers, bit for bit on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark import metrics, samplers
+from benchmark.errors import TrainingError
+from benchmark.networks import build
+from benchmark.recipes import Settings
+from datasets import BiasedDataset, Split
+from methods import get
+from methods.base import Batch, Method, Phase, Predict, TrainingSet
+
+EVALUATION_BATCH = 512
+Entry = dict[str, Any]
+
+
+class DeviceSplit:
+    """One split resident on the device: uint8 images [n, 3, H, W], labels [n], groups y·B + b [n]."""
+
+    def __init__(self, split: Split, num_biases: int, settings: Settings, device: torch.device) -> None:
+        self.images = torch.from_numpy(split.images).to(device)
+        self.targets = torch.from_numpy(split.targets).to(device)
+        self.bias = torch.from_numpy(split.bias).to(device)
+        self.groups = self.targets * num_biases + self.bias
+        # (x/255 − mean)/std in two passes over the batch, the first of which converts it.
+        self._shift = torch.tensor(settings["mean"], device=device).view(3, 1, 1) * 255
+        self._scale = 1 / (torch.tensor(settings["std"], device=device).view(3, 1, 1) * 255)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        return torch.sub(images, self._shift).mul_(self._scale)
+
+    @torch.inference_mode()
+    def logits(self, network: nn.Module) -> Tensor:
+        """Clean predictions [n, C] of a network: evaluation mode, no augmentation."""
+        was_training = network.training
+        network.eval()
+        chunks = [network(self.normalise(images)).float() for images in self.images.split(EVALUATION_BATCH)]
+        network.train(was_training)
+        return torch.cat(chunks)
+
+
+class Training:
+    """One run in progress: the method, the data on the device, and how far it has come.
+
+    ``report`` is called with each finished epoch's entry of the curves. ``history`` holds these entries, and
+    ``best`` the test counts of the epoch with the best plain validation accuracy, which needs no bias labels.
+    """
+
+    def __init__(
+        self,
+        dataset: BiasedDataset,
+        settings: Settings,
+        seed: int,
+        device: torch.device | str = "cpu",
+        checkpoint: Path | None = None,
+        checkpoint_seconds: float = 30,
+        report: Callable[[Entry], None] = lambda entry: None,
+    ) -> None:
+        self.dataset = dataset
+        self.settings = settings
+        self.device = torch.device(device)
+        self.checkpoint = checkpoint
+        self.checkpoint_seconds = checkpoint_seconds
+        self.report = report
+        self.generator = torch.Generator().manual_seed(seed)
+        self.num_classes, self.num_biases = len(dataset.class_names), len(dataset.bias_names)
+        self.train, self.validation, self.test = (
+            DeviceSplit(split, self.num_biases, settings, self.device)
+            for split in (dataset.train, dataset.validation, dataset.test)
+        )
+        self.batch_size = min(settings["batch_size"], len(self.train))
+        self.method = self._build_method(seed)
+        self.phases = self.method.phases()
+        self.history: list[Entry] = []
+        self.warnings: list[str] = []
+        self.last: Entry = {}
+        self.best: Entry = {}
+        self.train_counts: dict[str, Entry] = {}
+        self.samples_trained, self.seconds_training, self.seconds = 0, 0.0, 0.0
+        self.phase_index, self.epoch = 0, 0
+        self._predictions: dict[nn.Module, Tensor] = {}
+
+    def _build_method(self, seed: int) -> Method:
+        name = self.settings["method"]
+        kind = get(name)
+        train = self.dataset.train
+        data = TrainingSet(
+            targets=torch.from_numpy(train.targets),
+            bias=torch.from_numpy(train.bias) if kind.uses_bias_labels else None,
+            num_classes=self.num_classes,
+            num_biases=self.num_biases,
+        )
+        shape = self.dataset.image_shape
+        # Weights are drawn on the CPU, so that a seed means the same initial network on every device.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            method = kind(
+                data,
+                lambda: build(self.settings["network"], shape, self.num_classes),
+                self.settings["epochs"],
+                **self.settings["options"],
+            )
+        return method.to(self.device)
+
+    @property
+    def total_epochs(self) -> int:
+        return sum(self._epochs(phase) for phase in self.phases)
+
+    @property
+    def updates_per_epoch(self) -> int:
+        return math.ceil(len(self.train) / self.batch_size)
+
+    def _epochs(self, phase: Phase) -> int:
+        return phase.epochs if phase.updates is None else math.ceil(phase.updates / self.updates_per_epoch)
+
+    def run(self) -> None:
+        """Train to the end, from the checkpoint if there is one. Raises TrainingError when the loss diverges."""
+        self.optimizers = self._new_optimizers()
+        self._load()
+        started = time.perf_counter() - self.seconds
+        saved = time.monotonic()
+        while self.phase_index < len(self.phases):
+            phase = self.phases[self.phase_index]
+            if self.epoch == self._epochs(phase):
+                self._call(phase.end)
+                self.phase_index, self.epoch = self.phase_index + 1, 0
+                self.optimizers = self._new_optimizers()
+                continue
+            loss = self._train_epoch(phase)
+            self.epoch += 1
+            self._call(phase.end_epoch)
+            self.history.append({"phase": phase.name, "epoch": self.epoch, "loss": loss, **self._measure(phase)})
+            self.seconds = time.perf_counter() - started
+            if self.checkpoint and time.monotonic() - saved >= self.checkpoint_seconds:
+                self._save(self.checkpoint)
+                saved = time.monotonic()
+            self.report(self.history[-1])
+
+    def _new_optimizers(self) -> list[torch.optim.Optimizer]:
+        """One fresh Adam for each step of the current phase."""
+        if self.phase_index == len(self.phases):
+            return []
+        return [
+            torch.optim.Adam(
+                [parameter for network in step.trains for parameter in network.parameters()],
+                lr=self.settings["learning_rate"],
+                weight_decay=self.settings["weight_decay"],
+                fused=True,
+            )
+            for step in self.phases[self.phase_index].steps
+        ]
+
+    def _train_epoch(self, phase: Phase) -> float:
+        """One pass of the phase's steps; returns the mean loss of an update."""
+        started = time.perf_counter()
+        self._predictions.clear()
+        updates = self.updates_per_epoch
+        if phase.updates is not None:
+            updates = min(updates, phase.updates - self.epoch * updates)
+        orders = [self._order(phase).to(self.device, non_blocking=True) for _ in phase.steps]
+        total = torch.zeros((), device=self.device)
+        self._set_modes(phase.steps[0].trains)
+        for update in range(updates):
+            for step, optimizer, order in zip(phase.steps, self.optimizers, orders, strict=True):
+                if len(phase.steps) > 1:
+                    self._set_modes(step.trains)
+                loss = step.loss(self._batch(order[update]))
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                total += loss.detach()
+        mean = float(total) / updates
+        if not math.isfinite(mean):
+            raise TrainingError(f"The loss became {mean} in epoch {self.epoch + 1} of phase '{phase.name}'.")
+        self.samples_trained += updates * self.batch_size
+        self.seconds_training += time.perf_counter() - started
+        return mean
+
+    def _order(self, phase: Phase) -> Tensor:
+        targets = torch.from_numpy(self.dataset.train.targets)
+        if phase.sampler == "shuffled":
+            return samplers.shuffled(len(targets), self.batch_size, self.generator)
+        if phase.sampler == "class_balanced":
+            return samplers.class_balanced(targets, self.num_classes, self.batch_size, self.generator)
+        if phase.sampler == "weighted":
+            return samplers.weighted(self.method.sample_weights.cpu(), self.batch_size, self.generator)
+        if not self.method.uses_bias_labels:
+            raise ValueError(f"Phase '{phase.name}' balances groups, but its method declares no use of bias labels.")
+        groups = self.train.groups.cpu()
+        return samplers.weighted(1 / torch.bincount(groups)[groups], self.batch_size, self.generator)
+
+    def _batch(self, indices: Tensor) -> Batch:
+        return Batch(
+            images=self.train.normalise(self.train.images.index_select(0, indices)),
+            targets=self.train.targets[indices],
+            indices=indices,
+            bias=self.train.bias[indices] if self.method.uses_bias_labels else None,
+        )
+
+    def _set_modes(self, trained: tuple[nn.Module, ...]) -> None:
+        self.method.eval()
+        for network in trained:
+            network.train()
+
+    def _call(self, hook: Callable[[Predict], None] | None) -> None:
+        """Call a hook of the method, keeping its warnings for the record."""
+        if hook is None:
+            return
+        with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+            warnings.simplefilter("always")
+            hook(self._predict)
+        self.warnings += [str(warning.message) for warning in caught]
+
+    def _predict(self, network: nn.Module) -> Tensor:
+        """Clean logits [n, C] on the training set, computed once between two epochs."""
+        if network not in self._predictions:
+            self._predictions[network] = self.train.logits(network)
+        return self._predictions[network]
+
+    def _measure(self, phase: Phase) -> Entry:
+        """The epoch's entry: clean measurements of the target and biased networks that this phase trains."""
+        trained = {network for step in phase.steps for network in step.trains}
+        entry: Entry = {}
+        if self.method.target in trained:
+            entry["target"] = self._measure_training("target", self.method.target) | self._measure_target()
+        if self.method.biased is not self.method.target and self.method.biased in trained:
+            entry["biased"] = self._measure_training("biased", self.method.biased)
+        return entry
+
+    def _measure_training(self, role: str, network: nn.Module) -> Entry:
+        logits = self._predict(network)
+        counts = self._group_counts(logits, self.train)
+        ce = nn.functional.cross_entropy(logits, self.train.targets, reduction="none")
+        loss_sum = self._group_sum(ce, self.train)
+        total = self.dataset.group_sizes(self.dataset.train)
+        aligned = metrics.aligned_mask(total.shape, self.dataset.aligned_bias)
+        entry: Entry = {"bias_acc": metrics.bias_accuracy(counts, total, self.dataset.aligned_bias)}
+        for name, mask in (("aligned", aligned), ("conflicting", ~aligned)):
+            size = total[mask].sum()
+            entry[f"{name}_error"] = 100 * (1 - counts[mask].sum() / size) if size else None
+            entry[f"{name}_loss"] = loss_sum[mask].sum() / size if size else None
+        self.train_counts[role] = counts.astype(int).tolist()
+        return _plain(entry)
+
+    def _measure_target(self) -> Entry:
+        counts = self._group_counts(self.test.logits(self.method.target), self.test)
+        entry: Entry = metrics.fairness(counts, self.dataset.group_sizes(self.dataset.test))
+        self.last = {"epoch": self.epoch, "correct": counts.astype(int).tolist()}
+        if len(self.validation):
+            validation = self._group_counts(self.validation.logits(self.method.target), self.validation)
+            total = self.dataset.group_sizes(self.dataset.validation)
+            entry["validation_acc"] = metrics.sample_accuracy(validation, total)
+            if not self.best or entry["validation_acc"] > self.best["validation_acc"]:
+                self.best = self.last | {"validation_acc": entry["validation_acc"]}
+        return _plain(entry)
+
+    def _group_counts(self, logits: Tensor, split: DeviceSplit) -> np.ndarray:
+        return self._group_sum((logits.argmax(1) == split.targets).double(), split)
+
+    def _group_sum(self, values: Tensor, split: DeviceSplit) -> np.ndarray:
+        sums = torch.zeros(self.num_classes * self.num_biases, dtype=torch.float64, device=self.device)
+        sums.index_add_(0, split.groups, values.double())
+        return sums.view(self.num_classes, self.num_biases).cpu().numpy()
+
+    # Everything that a resumed run needs, and every number that its record takes from the loop.
+    _STATE = (
+        "phase_index",
+        "epoch",
+        "history",
+        "warnings",
+        "last",
+        "best",
+        "train_counts",
+        "samples_trained",
+        "seconds_training",
+        "seconds",
+    )
+
+    def _save(self, path: Path) -> None:
+        """Write the checkpoint; it exists whole or not at all."""
+        state = {
+            "method": self.method.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "generator": self.generator.get_state(),
+            "loop": {name: getattr(self, name) for name in self._STATE},
+        }
+        partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        torch.save(state, partial)
+        os.replace(partial, path)
+
+    def _load(self) -> None:
+        """Continue from the checkpoint. A damaged one is set aside and the run starts from the beginning."""
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        try:
+            state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            aside = self.checkpoint.with_name(f"{self.checkpoint.name}.corrupt")
+            os.replace(self.checkpoint, aside)
+            self.warnings.append(f"Checkpoint {aside.name} was damaged ({type(error).__name__}); started over.")
+            return
+        for name, value in state["loop"].items():
+            setattr(self, name, value)
+        self.method.load_state_dict(state["method"])
+        self.generator.set_state(state["generator"].cpu())
+        self.optimizers = self._new_optimizers()
+        for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(optimizer_state)
+
+
+def _plain(entry: Entry) -> Entry:
+    """Plain floats of at most six decimals, so that records stay readable and small."""
+    return {key: None if value is None else round(float(value), 6) for key, value in entry.items()}

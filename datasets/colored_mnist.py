@@ -1,0 +1,99 @@
+"""Colored MNIST (LfF's recipe; the paper cites its release by Lee et al., NeurIPS 2021)."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.errors import UserError
+from datasets.base import BiasedDataset, register
+from datasets.coloring import COLOR_NAMES, NUM_COLORS, color_split
+
+FOLDERS = ("MNIST/raw", "mnist/raw", "mnist", ".")
+FILES = {
+    "train-images-idx3-ubyte": (60_000, 28, 28),
+    "train-labels-idx1-ubyte": (60_000,),
+    "t10k-images-idx3-ubyte": (10_000, 28, 28),
+    "t10k-labels-idx1-ubyte": (10_000,),
+}
+
+
+@register("colored_mnist")
+def colored_mnist(data_root: Path, *, ratio: float, severity: int, validation: int) -> BiasedDataset:
+    """Colour MNIST: training digits with share ``ratio`` in their class's colour, test digits evenly in all.
+
+    The last ``validation`` training digits are held out, coloured with the same ratio. Finds the four MNIST
+    files, gzipped or not, under ``data_root`` or downloads them there; raises UserError where neither works.
+    """
+    digits = {name: read_idx(path, FILES[name]) for name, path in find_or_download(data_root).items()}
+    images, targets = digits["train-images-idx3-ubyte"], digits["train-labels-idx1-ubyte"].astype(np.int64)
+    if not 0 <= validation < len(images):
+        raise UserError(f"data.validation is {validation}: it must lie between 0 and {len(images) - 1}.")
+    rng = np.random.default_rng(0)
+    cut = len(images) - validation
+    return BiasedDataset(
+        name="Colored MNIST",
+        class_names=tuple("0123456789"),
+        bias_names=COLOR_NAMES,
+        aligned_bias=np.arange(NUM_COLORS),
+        train=color_split(images[:cut], targets[:cut], ratio, severity, rng),
+        validation=color_split(images[cut:], targets[cut:], ratio, severity, rng),
+        test=color_split(
+            digits["t10k-images-idx3-ubyte"],
+            digits["t10k-labels-idx1-ubyte"].astype(np.int64),
+            1 / NUM_COLORS,
+            severity,
+            rng,
+        ),
+    )
+
+
+def find_or_download(data_root: Path) -> dict[str, Path]:
+    """Where each of the four files lies."""
+    found = {name: path for name in FILES if (path := _find(data_root, name))}
+    if len(found) < len(FILES):
+        _download(data_root / FOLDERS[0])
+        found = {name: path for name in FILES if (path := _find(data_root, name))}
+    return found
+
+
+def _find(data_root: Path, name: str) -> Path | None:
+    candidates = (data_root / folder / f"{name}{suffix}" for folder in FOLDERS for suffix in ("", ".gz"))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _download(folder: Path) -> None:
+    from torchvision.datasets import MNIST
+    from torchvision.datasets.utils import download_url
+
+    reasons = []
+    for mirror in MNIST.mirrors:
+        try:
+            for file, md5 in MNIST.resources:
+                download_url(mirror + file, str(folder), filename=file, md5=md5)
+            return
+        except (OSError, RuntimeError) as error:
+            reasons.append(f"{mirror}: {error}")
+    raise UserError(
+        f"MNIST was not found and could not be downloaded ({'; '.join(reasons)}): put "
+        f"{', '.join(f'{name}.gz' for name in FILES)} into {folder}, or name their folder with --data-root."
+    )
+
+
+def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Read a file of unsigned bytes in MNIST's IDX format. Raises UserError unless it holds exactly ``shape``."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({error}): delete it and run again to download it.") from error
+    header = bytes((0, 0, 8, len(shape))) + b"".join(size.to_bytes(4, "big") for size in shape)
+    if content[: len(header)] != header or len(content) != len(header) + np.prod(shape):
+        raise UserError(
+            f"{path} does not hold {' × '.join(map(str, shape))} bytes in IDX format (it has {len(content)} "
+            "bytes): delete it and run again to download it."
+        )
+    return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)

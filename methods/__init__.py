@@ -1,0 +1,37 @@
+"""The registry of methods. A new method is one file in this folder plus its row in benchmark/recipes.toml."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import TypeVar
+
+from benchmark.errors import unknown
+from methods.base import Method
+
+METHODS: dict[str, type[Method]] = {}
+M = TypeVar("M", bound=type[Method])
+
+
+def register(name: str) -> Callable[[M], M]:
+    """Class decorator that makes a method known under ``name``. Raises ValueError for a name already taken."""
+
+    def add(method: M) -> M:
+        if name in METHODS:
+            raise ValueError(f"Method '{name}' is registered twice: {METHODS[name]} and {method}.")
+        METHODS[name] = method
+        return method
+
+    return add
+
+
+def get(name: str) -> type[Method]:
+    """The method class registered under ``name``. Raises UserError with the nearest name and the list."""
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name]
+
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

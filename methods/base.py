@@ -1,0 +1,95 @@
+"""What a debiasing method is: a module that states its phases and gives the loss of each step.
+
+A method holds everything it must remember (networks, per-sample averages, poisoned labels, group weights)
+as parameters and buffers, so that its ``state_dict()`` is a complete checkpoint. It knows nothing of devices,
+optimisers, files or progress; the common loop (``benchmark.training``) owns those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from benchmark.networks import Network
+
+Sampler = Literal["shuffled", "class_balanced", "group_balanced", "weighted"]
+Predict = Callable[[nn.Module], Tensor]
+"""Logits [n, C] of a network on all training samples: evaluation mode, no augmentation, no gradient."""
+
+
+class Batch(NamedTuple):
+    """One mini-batch, on the device."""
+
+    images: Tensor  # [m, 3, H, W], float, normalised
+    targets: Tensor  # [m], int64
+    indices: Tensor  # [m], int64: position of each sample in the training set
+    bias: Tensor | None  # [m], int64; None unless the method declares uses_bias_labels
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a method may know about the training set before it starts."""
+
+    targets: Tensor  # [n], int64
+    bias: Tensor | None  # [n], int64; None unless the method declares uses_bias_labels
+    num_classes: int
+    num_biases: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step: the loss to descend on a batch, and the networks that descend it.
+
+    The named networks are in training mode and updated; all others are in evaluation mode and untouched.
+    """
+
+    loss: Callable[[Batch], Tensor]
+    trains: tuple[nn.Module, ...]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one sampler. Each update draws one batch for every step, in order.
+
+    Its length is ``epochs`` passes of ⌈n/m⌉ updates, or exactly ``updates`` where the method counts those.
+    ``end_epoch`` and ``end`` are called with a ``Predict`` after each epoch and after the last.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    epochs: int = 0
+    updates: int | None = None
+    sampler: Sampler = "shuffled"
+    end_epoch: Callable[[Predict], None] | None = None
+    end: Callable[[Predict], None] | None = None
+
+
+class Method(nn.Module):
+    """Base of all methods. Hyper-parameters are the keyword arguments of ``__init__``; see recipes.toml.
+
+    ``target`` is the network that is tested. ``biased`` is the network whose Bias Accuracy is reported
+    (Table 3), or None. ``sample_weights`` [n] is read by the "weighted" sampler at each epoch's start.
+    """
+
+    uses_bias_labels = False
+    target: Network
+    sample_weights: Tensor
+
+    def __init__(self, data: TrainingSet, new_network: Callable[[], Network], epochs: int) -> None:
+        super().__init__()
+        self.biased: Network | None = None
+        self.epochs = epochs
+        self.num_classes = data.num_classes
+        self.register_buffer("all_targets", data.targets.clone(), persistent=False)
+        self.all_targets: Tensor
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The method's phases, in order. Called once, after the method was moved to its device."""
+        raise NotImplementedError
+
+    def summary(self) -> dict[str, float | list[int]]:
+        """Numbers worth storing beside the result, such as the size of an error set; read after training."""
+        return {}

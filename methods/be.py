@@ -1,0 +1,87 @@
+"""BiasEnsemble (Lee et al., AAAI 2023; repository kakaoenterprise/BiasEnsemble) on top of LfF."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.networks import Network
+from methods import losses, register
+from methods.base import Batch, Phase, Predict, Step, TrainingSet
+from methods.lff import LfF
+
+
+@register("be")
+class BiasEnsemble(LfF):
+    """LfF whose biased network sees only samples that a vote of auxiliary biased networks is sure of.
+
+    ``models`` auxiliary networks are trained with GCE for ``auxiliary_updates`` each. A sample belongs to the
+    bias-amplified set D_A when at least ``votes`` of them give its label more than ``confidence``.
+    """
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        new_network: Callable[[], Network],
+        epochs: int,
+        *,
+        q: float,
+        alpha: float,
+        models: int,
+        auxiliary_updates: int,
+        confidence: float,
+        votes: int,
+    ) -> None:
+        super().__init__(data, new_network, epochs, q=q, alpha=alpha)
+        self.auxiliary_updates = auxiliary_updates
+        self.confidence = confidence
+        self.votes = votes
+        self.auxiliaries = nn.ModuleList(new_network() for _ in range(models))
+        n = len(data.targets)
+        self.register_buffer("vote_count", torch.zeros(n, dtype=torch.int64))
+        self.register_buffer("confidence_sum", torch.zeros(n))
+        self.register_buffer("amplified", torch.zeros(n, dtype=torch.bool))
+        self.vote_count: Tensor
+        self.confidence_sum: Tensor
+        self.amplified: Tensor
+
+    def phases(self) -> tuple[Phase, ...]:
+        auxiliary = [
+            Phase(
+                f"auxiliary {number}",
+                (Step(partial(self.auxiliary_loss, network), (network,)),),
+                updates=self.auxiliary_updates,
+                end=partial(self.vote, network),
+            )
+            for number, network in enumerate(self.auxiliaries, start=1)
+        ]
+        return (*auxiliary, *super().phases())
+
+    def auxiliary_loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        return losses.generalized_cross_entropy(network(batch.images), batch.targets, self.q).mean()
+
+    def vote(self, network: nn.Module, predict: Predict) -> None:
+        sure = torch.exp(-losses.cross_entropy(predict(network), self.all_targets))
+        self.vote_count += sure > self.confidence
+        self.confidence_sum += sure
+        self.amplified.copy_(self.vote_count >= self.votes)
+        self._fill_empty_classes()
+
+    def _fill_empty_classes(self) -> None:
+        """A class without any member would never be learnt by the biased network: keep its surer half."""
+        for c in range(self.num_classes):
+            members = (self.all_targets == c).nonzero().squeeze(1)
+            if len(members) and not self.amplified[members].any():
+                order = self.confidence_sum[members].argsort(descending=True, stable=True)
+                self.amplified[members[order[: (len(members) + 1) // 2]]] = True
+
+    def biased_loss(self, batch: Batch, logits: Tensor, ce: Tensor) -> Tensor:
+        member = self.amplified[batch.indices]
+        return (ce * member).sum() / member.sum().clamp_min(1)
+
+    def summary(self) -> dict[str, float | list[int]]:
+        kept = torch.bincount(self.all_targets[self.amplified], minlength=self.num_classes)
+        return {"amplified_per_class": kept.tolist()}

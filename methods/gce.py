@@ -1,0 +1,26 @@
+"""Generalised cross-entropy (Zhang & Sabuncu, NeurIPS 2018): the biased model of LfF, a row of Table 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from benchmark.networks import Network
+from methods import losses, register
+from methods.base import TrainingSet
+from methods.vanilla import Vanilla
+
+
+@register("gce")
+class GCE(Vanilla):
+    """Vanilla with the generalised cross-entropy, which favours what the network already fits."""
+
+    def __init__(
+        self, data: TrainingSet, new_network: Callable[[], Network], epochs: int, *, q: float
+    ) -> None:
+        super().__init__(data, new_network, epochs)
+        self.q = q
+
+    def sample_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return losses.generalized_cross_entropy(logits, targets, self.q)

@@ -1,0 +1,61 @@
+"""Just Train Twice (Liu et al., ICML 2021; repository anniesch/jtt)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmark.networks import Network
+from methods import losses, register
+from methods.base import Batch, Method, Phase, Predict, Step, TrainingSet
+
+
+@register("jtt")
+class JTT(Method):
+    """Train briefly, collect the errors, train a fresh network that sees each error ``upsampling`` more times.
+
+    As in the authors' code an error sample counts 1 + λ_up times. The second stage draws with replacement
+    by these weights and has as many updates as every other method's target network.
+    """
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        new_network: Callable[[], Network],
+        epochs: int,
+        *,
+        identification_epochs: int,
+        upsampling: float,
+    ) -> None:
+        super().__init__(data, new_network, epochs)
+        self.identification_epochs = identification_epochs
+        self.upsampling = upsampling
+        self.biased: Network = new_network()
+        self.target = new_network()
+        self.register_buffer("sample_weights", torch.ones(len(data.targets)))
+
+    def phases(self) -> tuple[Phase, ...]:
+        identify = Step(self.identification_loss, (self.biased,))
+        train = Step(self.target_loss, (self.target,))
+        return (
+            Phase("identify", (identify,), self.identification_epochs, end=self.upsample_errors),
+            Phase("train", (train,), self.epochs, sampler="weighted"),
+        )
+
+    def identification_loss(self, batch: Batch) -> Tensor:
+        return losses.cross_entropy(self.biased(batch.images), batch.targets).mean()
+
+    def target_loss(self, batch: Batch) -> Tensor:
+        return losses.cross_entropy(self.target(batch.images), batch.targets).mean()
+
+    def upsample_errors(self, predict: Predict) -> None:
+        wrong = predict(self.biased).argmax(1) != self.all_targets
+        if not wrong.any():
+            warnings.warn("JTT's error set is empty: its second stage is plain training.", stacklevel=1)
+        self.sample_weights.copy_(1 + self.upsampling * wrong)
+
+    def summary(self) -> dict[str, float | list[int]]:
+        return {"error_set": int((self.sample_weights > 1).sum())}

@@ -1,0 +1,132 @@
+"""Poisoner (Zhang et al., ACM MM 2024), from the paper: no code was published."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmark.networks import Network
+from methods import losses, register
+from methods.base import Batch, Method, Phase, Predict, Sampler, Step, TrainingSet
+
+
+def group_weights(aligned: Tensor, conflict_factor: float) -> Tensor:
+    """Eq. 8: |D|/|D_a| for aligned samples and λ|D|/|D_c| for conflicting ones, [n]; both sets non-empty."""
+    n, n_aligned = len(aligned), aligned.sum()
+    return torch.where(aligned, n / n_aligned, conflict_factor * n / (n - n_aligned))
+
+
+def gifl_multiplier(fit_aligned: Tensor, fit_conflicting: Tensor, gamma: float, cap: float) -> Tensor:
+    """κ = ((1 − p̄_c)/(1 − p̄_a))^γ, the factor that GIFL and its stabiliser β leave on aligned samples.
+
+    Eq. 10 multiplies aligned samples by (1 − p̄_a)^−γ and conflicting ones by (1 − p̄_c)^−γ, and β = (1 − p̄_c)^γ
+    multiplies both: the conflicting factor cancels to 1. ``cap`` bounds κ; a cap of 1 lets aligned samples
+    only lose weight while conflicting ones are fitted better.
+    """
+    gap_aligned = (1 - fit_aligned).clamp(1e-4, 1)
+    gap_conflicting = (1 - fit_conflicting).clamp(1e-4, 1)
+    return ((gap_conflicting / gap_aligned) ** gamma).clamp_max(cap)
+
+
+@register("poisoner")
+class Poisoner(Method):
+    """Stage I poisons labels until the biased network knows only the bias; stage II re-weights what it misses.
+
+    Stage I (Alg. 1): in every class-balanced batch the ``percentile`` % of samples least like the others of
+    their current label are relabelled with the network's own prediction, for good. Stage II (Eq. 8-11): a fresh
+    network on clean labels, samples split by whether the biased network still predicts their clean label,
+    weighted by ``group_weights`` (λ = ``conflict_factor``) and ``gifl_multiplier`` (γ = ``gamma``).
+
+    ``fit_momentum`` is 0 for the paper's batch means p̄; larger values average them over batches, which steadies
+    them where a batch holds only a few conflicting samples. docs/deviations.md lists the readings chosen.
+    """
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        new_network: Callable[[], Network],
+        epochs: int,
+        *,
+        percentile: float,
+        conflict_factor: float,
+        gamma: float,
+        fit_momentum: float,
+        multiplier_cap: float,
+        target_sampler: Sampler,
+    ) -> None:
+        super().__init__(data, new_network, epochs)
+        self.percentile = percentile
+        self.conflict_factor = conflict_factor
+        self.gamma = gamma
+        self.fit_momentum = fit_momentum
+        self.multiplier_cap = multiplier_cap
+        self.target_sampler: Sampler = target_sampler
+        self.biased: Network = new_network()
+        self.target = new_network()
+        self.register_buffer("labels", data.targets.clone())
+        self.register_buffer("aligned", torch.ones(len(data.targets), dtype=torch.bool))
+        self.register_buffer("weights", torch.ones(len(data.targets)))
+        # Equal means make κ = 1 until both groups were seen.
+        self.register_buffer("fit", torch.full((2,), 1 / data.num_classes))
+        self.labels: Tensor
+        self.aligned: Tensor
+        self.weights: Tensor
+        self.fit: Tensor
+
+    def phases(self) -> tuple[Phase, ...]:
+        poison = Step(self.poisoned_loss, (self.biased,))
+        debias = Step(self.target_loss, (self.target,))
+        return (
+            Phase("poison", (poison,), self.epochs, sampler="class_balanced", end=self.split),
+            Phase("train", (debias,), self.epochs, sampler=self.target_sampler),
+        )
+
+    def poisoned_loss(self, batch: Batch) -> Tensor:
+        representations = self.biased.features(batch.images)
+        logits = self.biased.classifier(representations)
+        labels = self.poison(batch.indices, representations.detach(), logits.detach())
+        return losses.cross_entropy(logits, labels).mean()
+
+    def poison(self, indices: Tensor, representations: Tensor, logits: Tensor) -> Tensor:
+        """Relabel the outliers of the batch (Eq. 4-6), in the store too; returns the batch's new labels [m]."""
+        labels = self.labels[indices]
+        score = losses.contrastive_dissimilarity(representations, labels)
+        # Samples without peers (−∞) stay below any threshold; a finite stand-in keeps the quantile a number.
+        score = score.clamp_min(torch.finfo(score.dtype).min / 4)
+        threshold = torch.quantile(score, 1 - self.percentile / 100)
+        labels = torch.where(score > threshold, logits.argmax(1), labels)
+        self.labels[indices] = labels
+        return labels
+
+    def split(self, predict: Predict) -> None:
+        self.aligned.copy_(predict(self.biased).argmax(1) == self.all_targets)
+        if self.aligned.all() or not self.aligned.any():
+            warnings.warn("Poisoner found only one group: its second stage is plain training.", stacklevel=1)
+        else:
+            self.weights.copy_(group_weights(self.aligned, self.conflict_factor))
+
+    def target_loss(self, batch: Batch) -> Tensor:
+        ce = losses.cross_entropy(self.target(batch.images), batch.targets)
+        aligned = self.aligned[batch.indices]
+        multiplier = self.multiplier(torch.exp(-ce.detach()), aligned)
+        return (self.weights[batch.indices] * torch.where(aligned, multiplier, 1) * ce).mean()
+
+    def multiplier(self, fit: Tensor, aligned: Tensor) -> Tensor:
+        """κ from the mean fit p_y of both groups; a group missing from the batch keeps its last mean."""
+        member = torch.stack((aligned, ~aligned)).float()
+        count = member.sum(1)
+        mean = member @ fit / count.clamp_min(1)
+        moved = self.fit_momentum * self.fit + (1 - self.fit_momentum) * mean
+        self.fit.copy_(torch.where(count > 0, moved, self.fit))
+        return gifl_multiplier(self.fit[0], self.fit[1], self.gamma, self.multiplier_cap)
+
+    def summary(self) -> dict[str, float | list[int]]:
+        poisoned = self.labels != self.all_targets
+        return {
+            "found_conflicting": int((~self.aligned).sum()),
+            "labels_poisoned": int(poisoned.sum()),
+            "found_and_poisoned": int((poisoned & ~self.aligned).sum()),
+        }

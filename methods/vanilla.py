@@ -1,0 +1,29 @@
+"""Vanilla training (ERM), and its siblings that differ only in the per-sample loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from benchmark.networks import Network
+from methods import losses, register
+from methods.base import Batch, Method, Phase, Step, TrainingSet
+
+
+@register("vanilla")
+class Vanilla(Method):
+    """Cross-entropy on shuffled batches. Read as a biased model it is the ERM row of Table 3."""
+
+    def __init__(self, data: TrainingSet, new_network: Callable[[], Network], epochs: int) -> None:
+        super().__init__(data, new_network, epochs)
+        self.target = self.biased = new_network()
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("train", (Step(self.loss, (self.target,)),), self.epochs),)
+
+    def loss(self, batch: Batch) -> Tensor:
+        return self.sample_loss(self.target(batch.images), batch.targets).mean()
+
+    def sample_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return losses.cross_entropy(logits, targets)
