@@ -98,9 +98,7 @@ def _method_rows(*methods: str) -> tuple[Row, ...]:
     return tuple(Row(method, recipes.method_title(method), method) for method in methods)
 
 
-COMPARED = _method_rows(
-    "vanilla", "focal", "lff", "jtt", "debian", "echoes", "be", "poisoner", "groupdro"
-)
+COMPARED = _method_rows("vanilla", "focal", "lff", "jtt", "debian", "echoes", "be", "poisoner", "groupdro")
 CELEBA = ("celeba_bignose", "celeba_attractive", "celeba_blond", "celeba_bags_under_eyes")
 TABLES = {
     "1": Table("table1", "Debiasing on CelebA", CELEBA, COMPARED, METRICS),

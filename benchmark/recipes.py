@@ -50,10 +50,12 @@ def tables() -> tuple[dict[str, Settings], dict[str, Settings]]:
 
 
 def _merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> Settings:
+    """``base`` with the entries of ``update``, table by table; another dataset brings its own data table."""
     merged = copy.deepcopy(dict(base))
-    merged.update(copy.deepcopy(dict(update)))
-    if isinstance(base.get("data"), dict) and "dataset" not in update:
-        merged["data"] = {**base["data"], **update.get("data", {})}
+    if "dataset" in update:
+        merged["data"] = {}
+    for key, value in update.items():
+        merged[key] = _merge(merged.get(key, {}), value) if isinstance(value, Mapping) else value
     return merged
 
 

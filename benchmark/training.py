@@ -40,15 +40,15 @@ class DeviceSplit:
         self.targets = torch.from_numpy(split.targets).to(device)
         self.bias = torch.from_numpy(split.bias).to(device)
         self.groups = self.targets * num_biases + self.bias
-        # (x/255 − mean)/std in two passes over the batch, the first of which converts it.
-        self._shift = torch.tensor(settings["mean"], device=device).view(3, 1, 1) * 255
-        self._scale = 1 / (torch.tensor(settings["std"], device=device).view(3, 1, 1) * 255)
+        mean, std = (torch.tensor(settings[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
+        self._scale, self._shift = 1 / (255 * std), -mean / std
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def normalise(self, images: Tensor) -> Tensor:
-        return torch.sub(images, self._shift).mul_(self._scale)
+        """(x/255 − mean)/std as float32. In place after the conversion: on the CPU that is several times faster."""
+        return images.float().mul_(self._scale).add_(self._shift)
 
     @torch.inference_mode()
     def logits(self, network: nn.Module) -> Tensor:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.errors import UserError
-from datasets.base import BiasedDataset, register
-from datasets.coloring import COLOR_NAMES, NUM_COLORS, color_split
+from datasets.base import BiasedDataset, Split, register
+from datasets.coloring import COLOR_NAMES, NUM_COLORS, assign_colors, tint_split
 
 FOLDERS = ("MNIST/raw", "mnist/raw", "mnist", ".")
 FILES = {
@@ -32,22 +32,22 @@ def colored_mnist(data_root: Path, *, ratio: float, severity: int, validation: i
     images, targets = digits["train-images-idx3-ubyte"], digits["train-labels-idx1-ubyte"].astype(np.int64)
     if not 0 <= validation < len(images):
         raise UserError(f"data.validation is {validation}: it must lie between 0 and {len(images) - 1}.")
-    rng = np.random.default_rng(0)
+    test_images = digits["t10k-images-idx3-ubyte"]
+    test_targets = digits["t10k-labels-idx1-ubyte"].astype(np.int64)
     cut = len(images) - validation
+    rng = np.random.default_rng(0)
+
+    def colored(grey: np.ndarray, targets: np.ndarray, share: float) -> Split:
+        return tint_split(grey, targets, assign_colors(targets, share), severity, rng)
+
     return BiasedDataset(
         name="Colored MNIST",
         class_names=tuple("0123456789"),
         bias_names=COLOR_NAMES,
         aligned_bias=np.arange(NUM_COLORS),
-        train=color_split(images[:cut], targets[:cut], ratio, severity, rng),
-        validation=color_split(images[cut:], targets[cut:], ratio, severity, rng),
-        test=color_split(
-            digits["t10k-images-idx3-ubyte"],
-            digits["t10k-labels-idx1-ubyte"].astype(np.int64),
-            1 / NUM_COLORS,
-            severity,
-            rng,
-        ),
+        train=colored(images[:cut], targets[:cut], ratio),
+        validation=colored(images[cut:], targets[cut:], ratio),
+        test=colored(test_images, test_targets, 1 / NUM_COLORS),
     )
 
 

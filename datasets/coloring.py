@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmark.errors import UserError
 from datasets.base import Split
 
 # Mean RGB colour that goes with each digit.
@@ -32,7 +33,10 @@ def assign_colors(targets: np.ndarray, ratio: float) -> np.ndarray:
 
     In each class a share ``ratio`` gets the class's own colour and the rest is spread evenly over the nine
     others: the cumulative shares are rounded to counts and handed out in data order, so each image gets one.
+    Raises UserError for a ratio that is no share.
     """
+    if not 0 <= ratio <= 1:
+        raise UserError(f"data.ratio is {ratio}: it must lie between 0 and 1.")
     colors = np.empty(len(targets), dtype=np.int64)
     for c in range(NUM_COLORS):
         shares = np.full(NUM_COLORS, (1 - ratio) / (NUM_COLORS - 1))
@@ -43,17 +47,18 @@ def assign_colors(targets: np.ndarray, ratio: float) -> np.ndarray:
     return colors
 
 
-def color_split(
-    grey: np.ndarray, targets: np.ndarray, ratio: float, severity: int, rng: np.random.Generator
+def tint_split(
+    grey: np.ndarray, targets: np.ndarray, colors: np.ndarray, severity: int, rng: np.random.Generator
 ) -> Split:
-    """Tint grey images with one colour each, drawn around the mean colour that ``assign_colors`` gives.
+    """Tint each grey image with one colour drawn around its mean colour.
 
-    grey: uint8 [n, H, W], black background; targets: int64 [n].
+    grey: uint8 [n, H, W], black background; targets, colors: int64 [n]. Raises UserError for an unknown severity.
     """
-    bias = assign_colors(targets, ratio)
+    if severity not in DEVIATION:
+        raise UserError(f"data.severity is {severity}: it must be one of {', '.join(map(str, DEVIATION))}.")
     noise = DEVIATION[severity] * rng.standard_normal((len(targets), 3))
-    tint = np.clip(COLORS[bias] + noise, 0, 1).astype(np.float32)
+    tint = np.clip(COLORS[colors] + noise, 0, 1).astype(np.float32)
     images = np.empty((len(targets), 3, *grey.shape[1:]), dtype=np.uint8)
     for channel in range(3):
         images[:, channel] = np.rint(grey * tint[:, channel, None, None])
-    return Split(images, targets, bias)
+    return Split(images, targets, colors)

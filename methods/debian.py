@@ -45,9 +45,7 @@ def discovery_loss(share: Tensor, fit: Tensor, membership: Tensor, balance: floa
 class DebiAN(Method):
     """A classifier and a discoverer of bias groups, trained in turn on independently shuffled batches."""
 
-    def __init__(
-        self, data: TrainingSet, new_network: Callable[[], Network], epochs: int, *, balance: float
-    ) -> None:
+    def __init__(self, data: TrainingSet, new_network: Callable[[], Network], epochs: int, *, balance: float) -> None:
         super().__init__(data, new_network, epochs)
         self.balance = balance
         self.target = new_network()

@@ -16,9 +16,7 @@ from methods.vanilla import Vanilla
 class Focal(Vanilla):
     """Vanilla with the focal loss; ``gamma`` is the focusing exponent, not Poisoner's γ."""
 
-    def __init__(
-        self, data: TrainingSet, new_network: Callable[[], Network], epochs: int, *, gamma: float
-    ) -> None:
+    def __init__(self, data: TrainingSet, new_network: Callable[[], Network], epochs: int, *, gamma: float) -> None:
         super().__init__(data, new_network, epochs)
         self.gamma = gamma
 

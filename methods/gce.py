@@ -16,9 +16,7 @@ from methods.vanilla import Vanilla
 class GCE(Vanilla):
     """Vanilla with the generalised cross-entropy, which favours what the network already fits."""
 
-    def __init__(
-        self, data: TrainingSet, new_network: Callable[[], Network], epochs: int, *, q: float
-    ) -> None:
+    def __init__(self, data: TrainingSet, new_network: Callable[[], Network], epochs: int, *, q: float) -> None:
         super().__init__(data, new_network, epochs)
         self.q = q
 

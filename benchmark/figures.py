@@ -1,0 +1,95 @@
+"""Figures as pure functions of records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmark import records
+from benchmark.plan import Table
+from benchmark.records import Record
+from benchmark.tables import Found, task_title
+
+# Okabe and Ito's colours, which the colour-blind can tell apart, and dashes for what is printed in grey.
+STYLES = [
+    ("#000000", "-"),
+    ("#E69F00", "-"),
+    ("#56B4E9", "-"),
+    ("#009E73", "-"),
+    ("#CC79A7", "-"),
+    ("#0072B2", "--"),
+    ("#D55E00", "--"),
+    ("#B22222", "-"),
+    ("#777777", ":"),
+]
+Curve = Callable[[Record], list[dict[str, Any]]]
+PANELS: tuple[tuple[str, str, Curve], ...] = (
+    ("avg_acc", "Average group accuracy (%) ↑", records.target_curve),
+    ("model_bias", "Model bias (%) ↓", records.target_curve),
+    ("bias_acc", "Bias Accuracy of the biased model (%)", records.biased_curve),
+)
+
+
+def write_curves(table: Table, found: Found, folder: Path) -> list[Path]:
+    """Per-epoch curves of all methods, one figure for each task with records: ``folder``/<stem>-<task>.png, .pdf.
+
+    The third panel shows methods with a biased model of their own, and plain training as ERM.
+    """
+    written = []
+    for task in table.tasks:
+        if not any(found[row.key, task] for row in table.rows):
+            continue
+        figure = curves(table, found, task)
+        folder.mkdir(parents=True, exist_ok=True)
+        for suffix in ("png", "pdf"):
+            path = folder / f"{table.stem}-{task}.{suffix}"
+            # A fixed date keeps a figure of the same records the same file.
+            figure.savefig(path, dpi=150, metadata={"CreationDate": None} if suffix == "pdf" else None)
+            written.append(path)
+        plt.close(figure)
+    return written
+
+
+def curves(table: Table, found: Found, task: str) -> Figure:
+    """The figure of one task: mean over seeds, with a band of one standard deviation where there are several."""
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 4.2), layout="constrained")
+    for row, (color, dash) in zip(table.rows, STYLES * len(table.rows), strict=False):
+        for axis, (metric, _, curve) in zip(axes, PANELS, strict=True):
+            lines = [curve(record) for record in found[row.key, task]]
+            if metric == "bias_acc" and not _has_biased_model(row.method, found[row.key, task]):
+                continue
+            _draw(axis, lines, metric, row.title, color, dash)
+    for axis, (_, title, _) in zip(axes, PANELS, strict=True):
+        axis.set(title=title, xlabel="epoch", ylim=(0, 100))
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    seeds = max(len(each) for each in found.values())
+    figure.suptitle(f"{task_title(task)}: test metrics and bias after each epoch (n = {seeds})")
+    return figure
+
+
+def _has_biased_model(method: str, found: Sequence[Record]) -> bool:
+    return method == "vanilla" or any("biased" in entry for record in found for entry in record["curves"])
+
+
+def _draw(axis: Any, lines: list[list[dict[str, Any]]], metric: str, label: str, color: str, dash: str) -> None:
+    length = min((len(line) for line in lines), default=0)
+    if not length or lines[0][0].get(metric) is None:
+        return
+    epochs = np.arange(1, length + 1)
+    values = np.array([[entry[metric] for entry in line[:length]] for line in lines])
+    mean = values.mean(0)
+    axis.plot(epochs, mean, color=color, linestyle=dash, linewidth=1.6, label=label)
+    if len(values) > 1:
+        spread = values.std(0, ddof=1)
+        axis.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)

@@ -1,0 +1,174 @@
+"""The folder of records: one JSON file per finished run, written atomically. A record exists, valid, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark import metrics
+from benchmark.errors import UserError
+from benchmark.plan import Run
+
+SCHEMA = 1
+Record = dict[str, Any]
+KEYS = {
+    "schema": int,
+    "task": str,
+    "method": str,
+    "seed": int,
+    "preset": str,
+    "settings": dict,
+    "groups": dict,
+    "test": dict,
+    "train": dict,
+    "curves": list,
+    "summary": dict,
+    "warnings": list,
+    "provenance": dict,
+}
+
+
+def write_atomically(path: Path, content: str) -> None:
+    """Replace ``path`` by ``content`` in one step: readers see the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def faults(record: Record) -> list[str]:
+    """What is wrong with a record: missing or mistyped keys, counts that contradict themselves (methods' §5.5)."""
+    found = [
+        f"'{key}' is missing or not a {kind.__name__}"
+        for key, kind in KEYS.items()
+        if not isinstance(record.get(key), kind)
+    ]
+    if found:
+        return found
+    if record["schema"] != SCHEMA:
+        return [f"its schema is {record['schema']}, this version reads {SCHEMA}"]
+    total = np.asarray(record["groups"]["test"])
+    for selection, result in record["test"].items():
+        correct = np.asarray(result["correct"])
+        if correct.shape != total.shape:
+            return [f"the counts of test.{selection} have shape {correct.shape}, not {total.shape}"]
+        found += [f"test.{selection}: {each}" for each in metrics.inconsistencies(correct, total)]
+    return found
+
+
+def fairness(record: Record, selection: str = "last") -> dict[str, float | None]:
+    """The metrics of Tables 1 and 2 under a selection rule, "last" or "validation"; empty where not measured."""
+    if selection not in record["test"]:
+        return {}
+    return metrics.fairness(np.asarray(record["test"][selection]["correct"]), np.asarray(record["groups"]["test"]))
+
+
+def bias_accuracy(record: Record, epoch: int | None = None) -> float | None:
+    """Bias Accuracy of the biased model on the training set, after ``epoch`` epochs or at its end (Table 3)."""
+    curve = biased_curve(record)
+    if epoch is not None:
+        curve = [entry for entry in curve if entry["epoch"] == epoch]
+    return curve[-1]["bias_acc"] if curve else None
+
+
+def biased_curve(record: Record) -> list[dict[str, Any]]:
+    """Entries, one an epoch, of the biased model; for plain training that is the model itself."""
+    role = "biased" if any("biased" in entry for entry in record["curves"]) else "target"
+    return [{"epoch": entry["epoch"], **entry[role]} for entry in record["curves"] if role in entry]
+
+
+def target_curve(record: Record) -> list[dict[str, Any]]:
+    """Entries, one an epoch, of the network that is tested."""
+    return [{"epoch": entry["epoch"], **entry["target"]} for entry in record["curves"] if "target" in entry]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Records, failure notes and checkpoints of all runs, under ``folder``/runs."""
+
+    folder: Path
+
+    def record_path(self, run: Run) -> Path:
+        return self.folder / "runs" / f"{run.id}.json"
+
+    def checkpoint_path(self, run: Run) -> Path:
+        return self.record_path(run).with_suffix(".ckpt")
+
+    def failure_path(self, run: Run) -> Path:
+        return self.record_path(run).with_suffix(".failed.json")
+
+    def check_writable(self) -> None:
+        """Raises UserError unless files can be made and replaced in the folder."""
+        probe = self.folder / "runs" / f".probe-{os.getpid()}"
+        try:
+            write_atomically(probe, "")
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"The results folder {self.folder} cannot be written ({error.strerror}): choose another with --results."
+            ) from error
+
+    def load(self, run: Run) -> Record | None:
+        """The run's record, or None. A damaged one is set aside under another name, so that the run is done again."""
+        path = self.record_path(run)
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            problems = faults(record) if isinstance(record, dict) else ["it is not a JSON object"]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            problems = [f"{type(error).__name__}: {error}"]
+        if not problems:
+            return record
+        aside = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%d-%H%M%S')}")
+        os.replace(path, aside)
+        print(f"Record {path} is damaged ({problems[0]}); kept as {aside.name}, the run counts as missing.")
+        return None
+
+    def save(self, run: Run, record: Record) -> None:
+        """Store a finished run. Raises ValueError for a record that contradicts itself."""
+        if problems := faults(record):
+            raise ValueError(f"The record of {run} is invalid: {'; '.join(problems)}.")
+        write_atomically(self.record_path(run), json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        self.failure_path(run).unlink(missing_ok=True)
+        self.checkpoint_path(run).unlink(missing_ok=True)
+
+    def save_failure(self, run: Run, reason: str, trace: str) -> None:
+        note = {"task": run.task, "method": run.method, "seed": run.seed, "reason": reason, "trace": trace}
+        write_atomically(self.failure_path(run), json.dumps(note, indent=1, ensure_ascii=False) + "\n")
+
+    def failure(self, run: Run) -> str | None:
+        """Why the run's last attempt failed, or None."""
+        try:
+            return json.loads(self.failure_path(run).read_text(encoding="utf-8"))["reason"]
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+
+    def seeds(self, run: Run) -> list[Record]:
+        """The records of all seeds of the run's settings, in order of their seeds."""
+        return [record for each in self._siblings(run, ".json") if (record := self.load(each))]
+
+    def failures(self, run: Run) -> list[tuple[Run, str]]:
+        """The failed runs among all seeds of the run's settings, each with its reason."""
+        return [(each, reason) for each in self._siblings(run, ".failed.json") if (reason := self.failure(each))]
+
+    def _siblings(self, run: Run, suffix: str) -> Iterator[Run]:
+        """Runs of the same settings that have a file of that suffix, in order of their seeds."""
+        start = f"{run.digest}-s"
+        names = (path.name for path in self.record_path(run).parent.glob(f"{start}*{suffix}"))
+        numbers = (name[len(start) : -len(suffix)] for name in names)
+        for seed in sorted(int(number) for number in numbers if number.isdigit()):
+            yield Run(run.settings, seed)

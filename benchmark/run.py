@@ -1,0 +1,203 @@
+"""The command line: ``python -m benchmark.run``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark import figures, plan, recipes, tables
+from benchmark.errors import UserError
+from benchmark.plan import Run, Table
+from benchmark.records import Store
+
+EPILOG = """examples:
+  python -m benchmark.run --quick                              nine methods on embedded digits, about a minute
+  python -m benchmark.run --table 2 --tasks cmnist_99          the paper's Colored MNIST column
+  python -m benchmark.run --tasks cmnist_99 --methods poisoner --set poisoner.gamma=0.5 --seeds 5
+  python -m benchmark.run --table 2 --status                   what is done, failed and missing
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark.run",
+        description="Train what a table still lacks, then write it with measured numbers beside the paper's.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_argument_group("what to run")
+    what.add_argument("--table", nargs="+", metavar="N", help="the paper's tables, 1 to 4")
+    what.add_argument("--quick", action="store_true", help="all methods on the embedded digits")
+    what.add_argument("--tasks", nargs="+", metavar="TASK", help="only these tasks")
+    what.add_argument("--methods", nargs="+", metavar="METHOD", help="only these methods")
+    what.add_argument("--seeds", type=int, default=1, metavar="N", help="number of seeds, 0 to N-1 (default 1)")
+    what.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="change a setting: epochs=5, data.ratio=0.95, poisoner.gamma=0.5",
+    )  # fmt: skip
+    where = parser.add_argument_group("where")
+    where.add_argument(
+        "--data-root", type=Path, default=Path(os.environ.get("BENCHMARK_DATA_ROOT", "data")),
+        help="folder of the datasets (default: $BENCHMARK_DATA_ROOT or data/)",
+    )  # fmt: skip
+    where.add_argument("--results", type=Path, default=Path("results"), help="folder of records and tables")
+    where.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    where.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=30,
+        metavar="S",
+        help="at least so long between checkpoints",
+    )
+    instead = parser.add_argument_group("instead of training").add_mutually_exclusive_group()
+    instead.add_argument("--list", action="store_true", help="show tasks, methods, tables and settings")
+    instead.add_argument("--status", action="store_true", help="show which runs are done, failed or missing")
+    instead.add_argument("--dry-run", action="store_true", help="show which runs would be trained")
+    instead.add_argument("--render-only", action="store_true", help="write tables and figures from stored records")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code: 0; 1 when a run failed; 2 for bad input."""
+    options = parser().parse_args(arguments)
+    try:
+        return _main(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
+        return 130
+
+
+def _main(options: argparse.Namespace) -> int:
+    if options.list:
+        print(catalogue())
+        return 0
+    if options.seeds < 1:
+        raise UserError(f"--seeds is {options.seeds}: it is the number of seeds and must be at least 1.")
+    chosen = choose_tables(options)
+    store = Store(options.results)
+    runs = planned_runs(chosen, options)
+    if options.status:
+        print(status(runs, store))
+        return 0
+    store.check_writable()
+    missing = [run for run in runs if store.load(run) is None]
+    if options.dry_run:
+        print("\n".join(run.id for run in missing) or "Nothing to train.")
+        return 0
+    failed = 0
+    if not options.render_only and missing:
+        failed = train(missing, store, options)
+    render(chosen, store)
+    return 1 if failed else 0
+
+
+def choose_tables(options: argparse.Namespace) -> list[Table]:
+    """The tables asked for, with a row for every extra method and the user's overrides. Raises UserError."""
+    tasks = [recipes.check_task(task) for task in options.tasks or ()]
+    methods = [recipes.check_method(method) for method in options.methods or ()]
+    overrides = tuple(recipes.parse_override(text) for text in options.overrides)
+    chosen = [plan.check_table(number) for number in options.table or ()]
+    if options.quick:
+        chosen.append(plan.QUICK)
+    if not chosen:
+        if not tasks:
+            raise UserError("Nothing to do: name a --table, --tasks or --quick; --list shows what there is.")
+        chosen = [plan.selection(tasks, methods or [row.method for row in plan.COMPARED])]
+    for table in chosen:
+        for task in tasks:
+            if task not in table.tasks:
+                raise UserError(f"{table.name} has no column {task}; its tasks: {', '.join(table.tasks)}.")
+        if not table.available_tasks:
+            raise UserError(
+                f"{table.name} needs {', '.join(table.tasks)}, for which this version has no recipe yet; "
+                f"available: {', '.join(recipes.tables()[0])}."
+            )
+    return [replace(plan.with_methods(table, methods), overrides=overrides) for table in chosen]
+
+
+def planned_runs(chosen: Sequence[Table], options: argparse.Namespace) -> list[Run]:
+    """The runs of all tables, each once, narrowed to the tasks and methods asked for."""
+    methods = [recipes.check_method(method) for method in options.methods or ()]
+    runs = {}
+    for table in chosen:
+        tasks = options.tasks or table.available_tasks
+        for run in table.runs(range(options.seeds), tasks, methods or [row.method for row in table.rows]):
+            runs[run.id] = run
+    return list(runs.values())
+
+
+def train(missing: Sequence[Run], store: Store, options: argparse.Namespace) -> int:
+    """Train the missing runs one after the other; returns how many failed."""
+    from benchmark.worker import Worker, pick_device  # PyTorch is loaded only where something is trained
+
+    worker = Worker(store, options.data_root, pick_device(options.device), options.checkpoint_seconds)
+    # All data must be there before the first run starts, not found missing after an hour.
+    for run in {str(run.settings["data"]) + run.settings["dataset"]: run for run in missing}.values():
+        worker.dataset(run)
+    failed = 0
+    for number, run in enumerate(missing, start=1):
+        print(f"[{number}/{len(missing)}] {run}", flush=True)
+        failed += not worker.execute(run)
+    return failed
+
+
+def render(chosen: Sequence[Table], store: Store) -> None:
+    """Write and print every chosen table, and draw its curves."""
+    for table in chosen:
+        found = tables.collect(table, store)
+        print(tables.write(table, found, store))
+        for path in figures.write_curves(table, found, store.folder / "figures"):
+            print(f"wrote {path}")
+
+
+def status(runs: Sequence[Run], store: Store) -> str:
+    """One line per run: done, failed and why, interrupted, or missing; and their counts."""
+    lines, counts = [], dict.fromkeys(("done", "failed", "interrupted", "missing"), 0)
+    for run in runs:
+        if store.load(run):
+            state, note = "done", ""
+        elif reason := store.failure(run):
+            state, note = "failed", reason
+        elif store.checkpoint_path(run).exists():
+            state, note = "interrupted", "continues from its checkpoint"
+        else:
+            state, note = "missing", ""
+        counts[state] += 1
+        lines.append(f"{state:12}{run}  {note}".rstrip())
+    return "\n".join((*lines, ", ".join(f"{count} {state}" for state, count in counts.items())))
+
+
+def catalogue() -> str:
+    """Everything that can be asked for, with the settings of tasks and methods."""
+    tasks, methods = recipes.tables()
+    lines = ["Tables"]
+    lines += [f"  {number}  {table.title}: {', '.join(table.tasks)}" for number, table in plan.TABLES.items()]
+    lines += ["Tasks"]
+    for task, table in tasks.items():
+        settings = {
+            **recipes.loop_settings(task),
+            **{f"data.{key}": value for key, value in table["data"].items()},
+        }
+        lines += [f"  {task}  {table['title']}", f"    {_settings(settings)}"]
+    lines += ["Methods"]
+    for method in methods:
+        star = " (uses bias labels)" if recipes.uses_bias_labels(method) else ""
+        lines += [f"  {method}  {recipes.method_title(method)}{star}"]
+        if settings := recipes.options(method):
+            lines += [f"    {_settings({f'{method}.{key}': value for key, value in settings.items()})}"]
+    return "\n".join(lines)
+
+
+def _settings(settings: dict[str, object]) -> str:
+    return " ".join(f"{key}={value}" for key, value in settings.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,291 @@
+"""Tables as pure functions of records and published numbers: tidy CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from benchmark import recipes, records
+from benchmark.plan import Row, Table
+from benchmark.records import Record, Store, write_atomically
+
+PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "paper" / "published.csv"
+COLUMNS = ["table", "method", "task", "metric", "mean", "std", "n", "paper", "delta", "selection", "preset"]
+METRIC_TITLES = {
+    "model_bias": ("Bias", "lower"),
+    "avg_acc": ("Avg.", "higher"),
+    "worst_acc": ("Worst", "higher"),
+    "bias_acc": ("Bias Acc.", "higher"),
+}
+SELECTIONS = {"last": "last epoch", "validation": "epoch of the best plain validation accuracy"}
+# Titles of the paper's columns; tasks with a recipe have their own.
+TASK_TITLES = {
+    "celeba_bignose": "CelebA, big nose",
+    "celeba_attractive": "CelebA, attractive",
+    "celeba_blond": "CelebA, blond hair",
+    "celeba_bags_under_eyes": "CelebA, bags under eyes",
+    "waterbirds": "Waterbirds",
+    "dogs_cats": "Dogs & Cats",
+    "imagenet_b": "ImageNet-B",
+}
+
+
+@cache
+def published() -> pd.Series:
+    """The paper's numbers, indexed by (table, method, task, metric)."""
+    return pd.read_csv(PUBLISHED).set_index(["table", "method", "task", "metric"])["value"]
+
+
+def preset(table: Table) -> str:
+    """The preset's name; a table with overrides says what was modified."""
+    return ", ".join(("paper", *(str(override) for override in table.overrides)))
+
+
+Found = dict[tuple[str, str], list[Record]]
+"""The records of each (row key, task), one a seed."""
+
+
+def collect(table: Table, store: Store) -> Found:
+    """Every stored record that belongs to the table, whatever its seed."""
+    return {
+        (row.key, task): store.seeds(table.run(row, task, 0)) if task in table.available_tasks else []
+        for task in table.tasks
+        for row in table.rows
+    }
+
+
+def tidy(table: Table, found: Found) -> pd.DataFrame:
+    """One line per row, task, metric and selection rule: mean and sample sd over seeds, beside the paper's number.
+
+    A gap is a line without mean and with n = 0.
+    """
+    lines = []
+    for task in table.tasks:
+        for row in table.rows:
+            for metric in table.metrics:
+                for selection in ("last",) if metric == "bias_acc" else tuple(SELECTIONS):
+                    values = [_value(record, row, metric, selection) for record in found[row.key, task]]
+                    lines.append(_line(table, row, task, metric, selection, pd.Series(values, dtype=float).dropna()))
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _value(record: Record, row: Row, metric: str, selection: str) -> float | None:
+    if metric == "bias_acc":
+        return records.bias_accuracy(record, row.epoch)
+    return records.fairness(record, selection).get(metric)
+
+
+def _line(table: Table, row: Row, task: str, metric: str, selection: str, values: pd.Series) -> list[object]:
+    paper = published().get((table.name, row.key, task, metric))
+    mean = values.mean() if len(values) else None
+    delta = mean - paper if mean is not None and paper is not None else None
+    spread = values.std(ddof=1) if len(values) > 1 else None
+    return [
+        table.name,
+        row.key,
+        task,
+        metric,
+        mean,
+        spread,
+        len(values),
+        paper,
+        delta,
+        selection,
+        preset(table),
+    ]
+
+
+def write(table: Table, found: Found, store: Store) -> str:
+    """Write tables/<stem>.csv, .md and .tex beside the store's records; returns the Markdown."""
+    lines = tidy(table, found)
+    notes = footer(table, found, list(_failures(table, store)))
+    text = markdown(table, lines, notes)
+    folder = store.folder / "tables"
+    write_atomically(folder / f"{table.stem}.csv", lines.to_csv(index=False, float_format="%.4f"))
+    write_atomically(folder / f"{table.stem}.md", text)
+    write_atomically(folder / f"{table.stem}.tex", latex(table, lines, notes))
+    return text
+
+
+def footer(table: Table, found: Found, failures: Sequence[str]) -> list[str]:
+    """What a reader must know of the numbers: seeds, spread, selection, commits, and why cells are empty."""
+    counts = {len(each) for each in found.values()} - {0}
+    seeds = f"n = {' to '.join(map(str, sorted({min(counts), max(counts)})))}" if counts else "no records"
+    commits = sorted({_commit(record) for each in found.values() for record in each})
+    empty = [task for task in table.tasks if not any(found[row.key, task] for row in table.rows)]
+    return [
+        f"Percent; {seeds}, mean ± sample standard deviation (ddof 1) over seeds; selection: {SELECTIONS['last']}.",
+        "Best in bold, second underlined, among methods without bias labels (* uses them).",
+        *([f"Commit {', '.join(commits)}."] if commits else []),
+        *([f"Without records: {', '.join(empty)}."] if empty else []),
+        *(f"Failed: {failure}." for failure in failures),
+    ]
+
+
+def _commit(record: Record) -> str:
+    provenance = record["provenance"]
+    if provenance["commit"] is None:
+        return "unknown"
+    return provenance["commit"][:10] + ("+" if provenance["modified"] else "")
+
+
+def _failures(table: Table, store: Store) -> Iterator[str]:
+    for task in table.available_tasks:
+        for row in table.rows:
+            for run, reason in store.failures(table.run(row, task, 0)):
+                yield f"{run}: {reason}"
+
+
+def task_title(task: str) -> str:
+    return TASK_TITLES[task] if task in TASK_TITLES else recipes.task_title(task)
+
+
+def _arrow(metric: str) -> str:
+    return "↓" if METRIC_TITLES[metric][1] == "lower" else "↑"
+
+
+def _uses_bias_labels(key: str) -> bool:
+    return key in recipes.tables()[1] and recipes.uses_bias_labels(key)
+
+
+def _title(row: Row) -> str:
+    return row.title + ("*" if _uses_bias_labels(row.key) else "")
+
+
+class _Cells:
+    """The table's last-epoch cells, looked up by (row, task, metric) and formatted with the caller's marks."""
+
+    def __init__(self, lines: pd.DataFrame) -> None:
+        shown = lines[lines.selection == "last"].set_index(["method", "task", "metric"])
+        values: list[dict[Any, float]] = [shown[name].to_dict() for name in ("mean", "std", "paper")]
+        self._mean, self._std, self._paper = values
+        self._rank = self._ranks(shown["mean"])
+
+    @staticmethod
+    def _ranks(means: pd.Series) -> dict[tuple[str, str, str], int]:
+        """0 for the best and 1 for the second of each (task, metric) among methods without bias labels."""
+        fair = means.astype(float).dropna().round(2).rename("mean").reset_index()
+        fair = fair[~fair.method.map(_uses_bias_labels)]
+        sign = fair.metric.map(lambda metric: 1 if METRIC_TITLES[metric][1] == "lower" else -1)
+        fair["rank"] = (sign * fair["mean"]).groupby([fair.task, fair.metric]).rank(method="min")
+        keys = zip(fair.method, fair.task, fair.metric, strict=True)
+        return {key: int(rank) - 1 for key, rank in zip(keys, fair["rank"], strict=True) if rank <= 2}
+
+    def measured(self, key: tuple[str, str, str], marks: Sequence[str], plus_minus: str, gap: str) -> str:
+        mean, std = self._mean[key], self._std[key]
+        if pd.isna(mean):
+            return gap
+        spread = "" if pd.isna(std) else plus_minus.format(f"{std:.1f}")
+        text = f"{mean:.2f}"
+        return (marks[self._rank[key]].format(text) if key in self._rank else text) + spread
+
+    def paper(self, key: tuple[str, str, str], gap: str) -> str:
+        return gap if pd.isna(self._paper[key]) else f"{self._paper[key]:.2f}"
+
+    def tasks(self, values: str) -> list[str]:
+        """The tasks that have any value in "measured" or "paper"."""
+        source = self._mean if values == "measured" else self._paper
+        return list(dict.fromkeys(task for (_, task, _), value in source.items() if not pd.isna(value)))
+
+
+def markdown(table: Table, lines: pd.DataFrame, notes: Sequence[str]) -> str:
+    """A section per measured task with each metric beside the paper's number; one grid for a single metric."""
+    cells = _Cells(lines)
+    title = f"{table.name.capitalize()}: {table.title}" + (f" (modified: {preset(table)})" if table.overrides else "")
+    tasks = cells.tasks("measured")
+    parts = [f"# {title}"]
+    if len(table.metrics) == 1:
+        if tasks:
+            columns = [(task, table.metrics[0], f"{task_title(task)} {_arrow(table.metrics[0])}") for task in tasks]
+            parts.append(_grid(table, cells, columns))
+    else:
+        for task in tasks:
+            columns = [(task, metric, f"{METRIC_TITLES[metric][0]} {_arrow(metric)}") for metric in table.metrics]
+            parts += [f"## {task_title(task)}", _grid(table, cells, columns)]
+    return "\n\n".join((*parts, "\n".join(f"- {note}" for note in notes))) + "\n"
+
+
+def _grid(table: Table, cells: _Cells, columns: Sequence[tuple[str, str, str]]) -> str:
+    """Markdown of (task, metric, title) columns, each followed by the paper's where it has any."""
+    published_tasks = cells.tasks("paper")
+    head, body = ["Method"], [[_title(row)] for row in table.rows]
+    for task, metric, title in columns:
+        head += [title, "paper"] if task in published_tasks else [title]
+        for row, line in zip(table.rows, body, strict=True):
+            key = row.key, task, metric
+            line.append(cells.measured(key, ("**{}**", "<u>{}</u>"), " ± {}", "–"))
+            if task in published_tasks:
+                line.append(cells.paper(key, "–"))
+    return tabulate(body, head, tablefmt="github", disable_numparse=True)
+
+
+def latex(table: Table, lines: pd.DataFrame, notes: Sequence[str]) -> str:
+    """A booktabs table in the paper's arrangement: tasks as column groups, the paper's numbers under each row."""
+    cells = _Cells(lines)
+    columns = [(task, metric) for task in table.tasks for metric in table.metrics]
+    marks = (r"\textbf{{{}}}", r"\underline{{{}}}")
+    body = []
+    groups = (
+        [row for row in table.rows if not _uses_bias_labels(row.key)],
+        [row for row in table.rows if _uses_bias_labels(row.key)],
+    )
+    for number, group in enumerate(each for each in groups if each):
+        body += [r"\midrule"] * (number > 0)
+        for row in group:
+            measured = [cells.measured((row.key, *column), marks, r"{{\tiny\,±{}}}", "--") for column in columns]
+            paper = [cells.paper((row.key, *column), "--") for column in columns]
+            body.append(" & ".join((_escape(_title(row)), *measured)) + r" \\")
+            body.append(" & ".join((r"\quad\textit{paper}", *(rf"\textit{{{each}}}" for each in paper))) + r" \\")
+    width = len(table.metrics)
+    tops = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{_escape(task_title(task))}}}" for task in table.tasks)
+    rules = "".join(
+        rf"\cmidrule(lr){{{2 + width * index}-{1 + width * (index + 1)}}}" for index in range(len(table.tasks))
+    )
+    heads = " & ".join(
+        METRIC_TITLES[metric][0] + (r" $\downarrow$" if METRIC_TITLES[metric][1] == "lower" else r" $\uparrow$")
+        for _, metric in columns
+    )
+    caption = f"{table.title}." + (f" Modified: {preset(table)}." if table.overrides else "")
+    return "\n".join(
+        (
+            r"% Needs \usepackage{booktabs,graphicx}.",
+            r"\begin{table*}\centering",
+            rf"\caption{{{_escape(' '.join((caption, *notes)))}}}",
+            r"\resizebox{\textwidth}{!}{%",
+            rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+            r"\toprule",
+            rf" & {tops} \\",
+            rules,
+            rf"Method & {heads} \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table*}",
+            "",
+        )
+    ).replace("±", r"$\pm$")
+
+
+def _escape(text: str) -> str:
+    for plain, escaped in (
+        ("\\", r"\textbackslash{}"),
+        ("_", r"\_"),
+        ("%", r"\%"),
+        ("&", r"\&"),
+        ("#", r"\#"),
+        ("$", r"\$"),
+        ("^", r"\^{}"),
+        ("~", r"\~{}"),
+        ("ρ", r"$\rho$"),
+        ("¹", r"\textsuperscript{1}"),
+        ("²", r"\textsuperscript{2}"),
+        ("*", r"$^*$"),
+    ):
+        text = text.replace(plain, escaped)
+    return text
