@@ -74,6 +74,11 @@ class Table:
         return "-".join((self.name, *(str(each) for each in self.overrides))).replace("/", "_")
 
     @property
+    def heading(self) -> str:
+        """The name as people read it, such as "Table 2"."""
+        return self.name.capitalize().replace("Table", "Table ")
+
+    @property
     def available_tasks(self) -> tuple[str, ...]:
         """The tasks that have a recipe."""
         return tuple(task for task in self.tasks if task in recipes.tables()[0])

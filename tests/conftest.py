@@ -69,3 +69,7 @@ def tiny_settings(method: str, **changes: object) -> Settings:
         place = settings["options"] if key in settings["options"] else settings
         place[key] = value
     return settings
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="store the rendered tables as the golden ones")
