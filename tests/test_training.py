@@ -75,6 +75,16 @@ def test_a_loss_that_is_no_number_ends_the_run(tiny: BiasedDataset) -> None:
         training.run()
 
 
+def test_a_checkpoint_of_another_version_is_set_aside(tiny: BiasedDataset, tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    Training(tiny, tiny_settings("vanilla"), seed=0, checkpoint=path, checkpoint_seconds=0).run()
+    other = Training(tiny, tiny_settings("gce", epochs=1), seed=0, checkpoint=path, checkpoint_seconds=1e9)
+    other.method.register_buffer("new_in_this_version", torch.zeros(3))
+    other.run()
+    assert len(other.history) == 1
+    assert "cannot be used" in other.warnings[0]
+
+
 def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_over(tiny: BiasedDataset, tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     expected = Training(tiny, tiny_settings("lff"), seed=0, checkpoint=path, checkpoint_seconds=0)
@@ -85,7 +95,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_over(tiny: BiasedD
     again.run()
     assert again.history == expected.history
     assert (tmp_path / "run.ckpt.corrupt").stat().st_size == len(content) // 2
-    assert "damaged" in again.warnings[0]
+    assert "cannot be used" in again.warnings[0]
 
 
 def test_checkpoints_are_written_no_more_often_than_asked(tiny: BiasedDataset, tmp_path: Path) -> None:
