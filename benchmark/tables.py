@@ -115,13 +115,13 @@ def write(table: Table, found: Found, store: Store) -> str:
 def footer(table: Table, found: Found, failures: Sequence[str]) -> list[str]:
     """What a reader must know of the numbers: seeds, spread, selection, commits, and why cells are empty."""
     counts = {len(each) for each in found.values()} - {0}
-    seeds = f"n = {' to '.join(map(str, sorted({min(counts), max(counts)})))}" if counts else "no records"
+    seeds = " to ".join(map(str, sorted({min(counts, default=0), max(counts, default=0)})))
     commits = sorted({_commit(record) for each in found.values() for record in each})
     unfair = any(_uses_bias_labels(row.key) for row in table.rows)
     fairness = ", among methods without bias labels (* uses them)" if unfair else ""
     empty = [task for task in table.tasks if not any(found[row.key, task] for row in table.rows)]
     return [
-        f"Percent; {seeds}, mean ± sample standard deviation (ddof 1) over seeds; selection: {SELECTIONS['last']}.",
+        f"Percent; n = {seeds}, mean ± sample standard deviation (ddof 1) over seeds; selection: {SELECTIONS['last']}.",
         f"Best in bold, second underlined{fairness}.",
         *([f"Commit {', '.join(commits)}."] if commits else []),
         *([f"Without records: {', '.join(empty)}."] if empty else []),
