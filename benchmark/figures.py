@@ -41,7 +41,8 @@ PANELS: tuple[tuple[str, str, Curve], ...] = (
 def write_curves(table: Table, found: Found, folder: Path) -> list[Path]:
     """Per-epoch curves of all methods, one figure for each task with records: ``folder``/<stem>-<task>.png, .pdf.
 
-    A table without accuracies, such as Table 3, has none of its own: Table 2's show its biased models too. The third panel shows methods with a biased model of their own, and plain training as ERM.
+    The third panel shows methods with a biased model of their own, and plain training as ERM. A table without
+    accuracies, such as Table 3, has no figure of its own: those of the others show its biased models.
     """
     written = []
     for task in table.tasks:
