@@ -78,9 +78,10 @@ class Table:
 
     @property
     def modified(self) -> str:
-        """What sets the table apart from the paper's: its preset and overrides, or nothing."""
-        preset = () if self.preset == recipes.PAPER else (f"{self.preset} preset",)
-        return ", ".join((*preset, *(str(each) for each in self.overrides)))
+        """What sets the table apart from the paper's, its preset and overrides, or nothing."""
+        if self.overrides:
+            return f"modified: {', '.join((self.preset, *(str(each) for each in self.overrides)))}"
+        return "" if self.preset == recipes.PAPER else f"{self.preset} preset"
 
     @property
     def stem(self) -> str:

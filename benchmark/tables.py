@@ -255,7 +255,7 @@ def latex(table: Table, lines: pd.DataFrame, notes: Sequence[str]) -> str:
         METRIC_TITLES[metric][0] + (r" $\downarrow$" if METRIC_TITLES[metric][1] == "lower" else r" $\uparrow$")
         for _, metric in columns
     )
-    caption = f"{table.title}." + (f" {table.modified.capitalize()}." if table.modified else "")
+    caption = f"{table.title}" + (f" ({table.modified})." if table.modified else ".")
     return "\n".join(
         (
             r"% Needs \usepackage{booktabs,graphicx}.",

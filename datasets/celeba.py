@@ -32,7 +32,7 @@ BLOND_GROUPS = {
 }
 
 
-@register_images("celeba", SOURCE)
+@register_images("celeba")
 def celeba(data_root: Path, *, target: str) -> Listing:
     """The official partition, for the attribute ``target``: class 1 has it. Bias 1 is Male = 1.
 

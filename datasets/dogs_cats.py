@@ -28,7 +28,7 @@ SOURCE = Source(
 )
 
 
-@register_images("dogs_cats", SOURCE)
+@register_images("dogs_cats")
 def dogs_cats(data_root: Path, *, ratio: float) -> Listing:
     """Training images of which a share ``ratio`` of each class is aligned; 500 + 500 conflicting test images.
 

@@ -37,11 +37,13 @@ class Archive:
 
 
 def obtain(archive: Archive, data_root: Path) -> bool:
-    """Find or download the archive and unpack it beside itself; False where it is neither there nor public.
+    """Find or download the archive and unpack it beside itself; False where that is done or cannot be done.
 
     Raises UserError for a wrong checksum, a member outside the folder, and where no mirror answers.
     """
     path = data_root / archive.file
+    if (path.parent / archive.unpacks_to).exists():
+        return False  # what is missing is something else
     if not path.exists():
         if not archive.urls:
             return False

@@ -34,18 +34,30 @@ CORRUPTIONS = (
 )
 TINY_VALIDATION = "val/val_annotations.txt"
 SUFFIXES = (".jpeg", ".jpg", ".png")
-SOURCE = Source(
-    "ImageNet-B's classes",
-    ("imagenette2", "imagenet", "tiny-imagenet-200"),
-    ("train", "val"),
+FOLDERS = ("imagenette2", "imagenet", "tiny-imagenet-200")
+IMAGENETTE = {
+    "n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
+    "n03394916", "n03417042", "n03425413", "n03445777", "n03888257",
+}  # fmt: skip
+IMAGENETTE_SOURCE = Source(
+    "Imagenette",
+    FOLDERS,
+    ("val",),
     "put imagenette2.tgz of https://github.com/fastai/imagenette there and run python -m datasets.prepare imagenet_b, "
-    "which also tries to download it; a folder imagenet or tiny-imagenet-200 that has the classes will do.",
+    "which also tries to download it; a folder imagenet that has the classes will do.",
     Archive(
         "imagenette2.tgz",
         ("https://s3.amazonaws.com/fast-ai-imageclas/imagenette2.tgz",),
         "md5:fe2fc210e6bb7c5664d602c3cd71e612",
         "imagenette2",
     ),
+)
+IMAGENET_SOURCE = Source(
+    "ImageNet",
+    FOLDERS,
+    ("val",),
+    "put a folder imagenet or tiny-imagenet-200 that has the classes of data.classes there, from "
+    "https://image-net.org/download.php.",
 )
 
 
@@ -74,7 +86,7 @@ class Corrupt:
             np.random.set_state(state)  # noqa: NPY002
 
 
-@register_images("imagenet_b", SOURCE)
+@register_images("imagenet_b")
 def imagenet_b(data_root: Path, *, classes: list[str], ratio: float, severity: int) -> Listing:
     """Training images of which a share ``ratio`` of each class has the class's own corruption, the rest the nine
     others evenly; every validation image of ImageNet is tested under all ten.
@@ -86,7 +98,8 @@ def imagenet_b(data_root: Path, *, classes: list[str], ratio: float, severity: i
         raise UserError(f"data.classes has {len(set(classes))} classes: one is needed for each of ten corruptions.")
     if severity not in range(1, 6):
         raise UserError(f"data.severity is {severity}: it must be one of 1, 2, 3, 4, 5.")
-    root = SOURCE.find(data_root, ("val", *(f"train/{each}" for each in classes)))
+    source = IMAGENETTE_SOURCE if set(classes) == IMAGENETTE else IMAGENET_SOURCE
+    root = source.find(data_root, [f"train/{each}" for each in classes])
     train = [(file, y) for y, each in enumerate(classes) for file in _images(root, f"train/{each}")]
     if (root / TINY_VALIDATION).exists():
         test = _tiny_validation(root, classes)

@@ -16,7 +16,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -155,6 +155,14 @@ def complete(listing: Listing, subset: bool) -> Listing:
     return replace(listing, notes=tuple(notes))
 
 
+class NotFound(UserError):
+    """An image set is not under the data root; ``archive`` is what would help."""
+
+    def __init__(self, message: str, archive: Archive | None) -> None:
+        super().__init__(message)
+        self.archive = archive
+
+
 @dataclass(frozen=True)
 class Source:
     """Where an image set lies and comes from.
@@ -169,16 +177,17 @@ class Source:
     advice: str
     archive: Archive | None = None
 
-    def find(self, data_root: Path, needs: Iterable[str] | None = None) -> Path:
-        """The first of the folders that has all that is needed. Raises UserError that says what to put where."""
-        needs = self.needs if needs is None else tuple(needs)
+    def find(self, data_root: Path, also: Sequence[str] = ()) -> Path:
+        """The first of the folders that has all it ``needs`` and ``also``. Raises NotFound, saying what to do."""
+        needs = (*self.needs, *also)
         candidates = [data_root / folder for folder in self.folders if (data_root / folder).is_dir()]
         lacking = {folder: [each for each in needs if not (folder / each).exists()] for folder in candidates}
         for folder, absent in lacking.items():
             if not absent:
                 return folder
         why = "; ".join(f"{folder} lacks {', '.join(absent)}" for folder, absent in lacking.items())
-        raise UserError(f"{self.name} was not found under {data_root}{f' ({why})' if why else ''}: {self.advice}")
+        message = f"{self.name} was not found under {data_root}{f' ({why})' if why else ''}: {self.advice}"
+        raise NotFound(message, self.archive)
 
 
 Lister = Callable[..., Listing]
@@ -188,7 +197,6 @@ Lister = Callable[..., Listing]
 @dataclass(frozen=True)
 class ImageSet:
     lister: Lister
-    source: Source | None
 
     def listing(self, data_root: Path, *, size: int, subset: bool = False, **data: Any) -> Listing:
         """The complete listing of a task's ``data`` settings. Raises UserError."""
@@ -198,11 +206,11 @@ class ImageSet:
 IMAGE_SETS: dict[str, ImageSet] = {}
 
 
-def register_images(name: str, source: Source | None = None) -> Callable[[Lister], Lister]:
+def register_images(name: str) -> Callable[[Lister], Lister]:
     """Decorator that makes a dataset of image files known by its listing."""
 
     def add(lister: Lister) -> Lister:
-        image_set = IMAGE_SETS[name] = ImageSet(lister, source)
+        image_set = IMAGE_SETS[name] = ImageSet(lister)
 
         def build(data_root: Path, *, size: int, **data: Any) -> BiasedDataset:
             return dataset(image_set.listing(data_root, size=size, **data), size)
@@ -279,7 +287,9 @@ class _Job:
 
     def decode(self, chunk: range) -> bytes:
         """Decode a run of images and write them to their place; returns the digest of their pixels."""
-        pixels = np.stack([self._image(number) for number in chunk])
+        pixels = np.empty((len(chunk), 3, self.size, self.size), np.uint8)
+        for place, number in zip(pixels, chunk, strict=True):
+            place[:] = self._image(number)
         with self.path.open("r+b") as file:
             file.seek(self.offset + chunk.start * pixels[0].nbytes)
             file.write(pixels.data)
@@ -290,7 +300,8 @@ class _Job:
         file = self.listing.files[number]
         try:
             with Image.open(self.listing.root / file) as image:
-                pixels = np.asarray(self.listing.fit(image.convert("RGB"), self.size))
+                rgb = image if image.mode == "RGB" else image.convert("RGB")
+                pixels = np.asarray(self.listing.fit(rgb, self.size))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise UserError(f"Image {self.listing.root / file} cannot be read ({error}): restore it.") from error
         if self.listing.finish:

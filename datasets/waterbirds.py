@@ -40,13 +40,13 @@ LAYOUT_SOURCE = Source(
 )
 
 
-@register_images("waterbirds", SOURCE)
+@register_images("waterbirds")
 def waterbirds(data_root: Path) -> Listing:
     """The released archive, three mislabelled species included."""
     return _listing("Waterbirds", SOURCE.find(data_root), published=GROUPS)
 
 
-@register_images("waterbirds_layout", LAYOUT_SOURCE)
+@register_images("waterbirds_layout")
 def waterbirds_layout(data_root: Path) -> Listing:
     """Any set of birds on places in the same layout. It is not Waterbirds, and no result of it may be called so."""
     return _listing(
