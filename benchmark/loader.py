@@ -108,7 +108,8 @@ def _stream(images: Tensor, order: Sequence[Tensor] | Tensor, device: torch.devi
         return
     on_gpu = device.type == "cuda"
     shape = (max(len(rows) for rows in order), *images.shape[1:])
-    buffers = [torch.empty(shape, dtype=images.dtype, pin_memory=on_gpu) for _ in range(2)]
+    with torch.inference_mode(False):  # the thread could not write to buffers made in that mode
+        buffers = [torch.empty(shape, dtype=images.dtype, pin_memory=on_gpu) for _ in range(2)]
     stream = torch.cuda.Stream(device) if on_gpu else None
     sent = [torch.cuda.Event() for _ in buffers] if on_gpu else []
 

@@ -122,7 +122,7 @@ def footer(table: Table, found: Found, failures: Sequence[str]) -> list[str]:
 def _preset_note(table: Table) -> list[str]:
     if table.preset == recipes.PAPER:
         return []
-    return [f"Measured in the {table.preset} preset, of which the paper's numbers beside it know nothing."]
+    return [f"Measured in the {table.preset} preset; the paper's numbers are for orientation, not for comparison."]
 
 
 def _data_notes(table: Table, found: Found) -> Iterator[str]:
