@@ -41,11 +41,12 @@ PANELS: tuple[tuple[str, str, Curve], ...] = (
 def write_curves(table: Table, found: Found, folder: Path) -> list[Path]:
     """Per-epoch curves of all methods, one figure for each task with records: ``folder``/<stem>-<task>.png, .pdf.
 
-    The third panel shows methods with a biased model of their own, and plain training as ERM.
+    The third panel shows methods with a biased model of their own, and plain training as ERM. A table without
+    accuracies, such as Table 3, has no figure of its own: those of the others show its biased models.
     """
     written = []
     for task in table.tasks:
-        if not any(found[row.key, task] for row in table.rows):
+        if "avg_acc" not in table.metrics or not any(found[row.key, task] for row in table.rows):
             continue
         figure = curves(table, found, task)
         folder.mkdir(parents=True, exist_ok=True)

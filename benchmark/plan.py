@@ -90,6 +90,11 @@ class Table:
         return "-".join((self.name, *preset, *(str(each) for each in self.overrides))).replace("/", "_")
 
     @property
+    def heading(self) -> str:
+        """The name as people read it, such as "Table 2"."""
+        return self.name.capitalize().replace("Table", "Table ")
+
+    @property
     def available_tasks(self) -> tuple[str, ...]:
         """The tasks that have a recipe in the table's preset."""
         known = recipes.tables()[0]
@@ -150,7 +155,7 @@ TABLES = {
         ("model_bias", "avg_acc"),
     ),
 }
-QUICK = Table("quick", "Quick tour on the embedded digits", ("colored_digits",), COMPARED, METRICS)
+QUICK = Table("quick", "All methods on the embedded digits", ("colored_digits",), COMPARED, METRICS)
 
 
 def selection(tasks: Sequence[str], methods: Sequence[str]) -> Table:

@@ -105,17 +105,19 @@ def write(table: Table, found: Found, store: Store) -> str:
 def footer(table: Table, found: Found, failures: Sequence[str]) -> list[str]:
     """What a reader must know of the numbers: seeds, spread, selection, commits, and why cells are empty."""
     counts = {len(each) for each in found.values()} - {0}
-    seeds = f"n = {' to '.join(map(str, sorted({min(counts), max(counts)})))}" if counts else "no records"
+    seeds = " to ".join(map(str, sorted({min(counts, default=0), max(counts, default=0)})))
     commits = sorted({_commit(record) for each in found.values() for record in each})
+    unfair = any(_uses_bias_labels(row.key) for row in table.rows)
+    fairness = ", among methods without bias labels (* uses them)" if unfair else ""
     empty = [task for task in table.tasks if not any(found[row.key, task] for row in table.rows)]
     return [
-        f"Percent; {seeds}, mean ± sample standard deviation (ddof 1) over seeds; selection: {SELECTIONS['last']}.",
-        "Best in bold, second underlined, among methods without bias labels (* uses them).",
+        f"Percent; n = {seeds}, mean ± sample standard deviation (ddof 1) over seeds; selection: {SELECTIONS['last']}.",
+        f"Best in bold, second underlined{fairness}.",
         *_preset_note(table),
         *_data_notes(table, found),
         *([f"Commit {', '.join(commits)}."] if commits else []),
         *([f"Without records: {', '.join(empty)}."] if empty else []),
-        *(f"Failed: {failure}." for failure in failures),
+        *(f"Failed: {failure}" for failure in failures),
     ]
 
 
@@ -171,13 +173,17 @@ class _Cells:
 
     @staticmethod
     def _ranks(means: pd.Series) -> dict[tuple[str, str, str], int]:
-        """0 for the best and 1 for the second of each (task, metric) among methods without bias labels."""
+        """0 for the best and 1 for the second of each (task, metric) among methods without bias labels.
+
+        A method alone in its column is neither.
+        """
         fair = means.astype(float).dropna().round(2).rename("mean").reset_index()
-        fair = fair[~fair.method.map(_uses_bias_labels)]
+        fair = fair[~fair.method.map(_uses_bias_labels).astype(bool)]
         sign = fair.metric.map(lambda metric: 1 if METRIC_TITLES[metric][1] == "lower" else -1)
-        fair["rank"] = (sign * fair["mean"]).groupby([fair.task, fair.metric]).rank(method="min")
+        columns = (sign * fair["mean"]).groupby([fair.task, fair.metric])
+        ranks = columns.rank(method="min").where(columns.transform("size") > 1)
         keys = zip(fair.method, fair.task, fair.metric, strict=True)
-        return {key: int(rank) - 1 for key, rank in zip(keys, fair["rank"], strict=True) if rank <= 2}
+        return {key: int(rank) - 1 for key, rank in zip(keys, ranks, strict=True) if rank <= 2}
 
     def measured(self, key: tuple[str, str, str], marks: Sequence[str], plus_minus: str, gap: str) -> str:
         mean, std = self._mean[key], self._std[key]
@@ -199,7 +205,7 @@ class _Cells:
 def markdown(table: Table, lines: pd.DataFrame, notes: Sequence[str]) -> str:
     """A section per measured task with each metric beside the paper's number; one grid for a single metric."""
     cells = _Cells(lines)
-    title = f"{table.name.capitalize()}: {table.title}" + (f" ({table.modified})" if table.modified else "")
+    title = f"{table.heading}: {table.title}" + (f" ({table.modified})" if table.modified else "")
     tasks = cells.tasks("measured")
     parts = [f"# {title}"]
     if len(table.metrics) == 1:

@@ -293,15 +293,20 @@ class Training:
         os.replace(partial, path)
 
     def _load(self) -> None:
-        """Continue from the checkpoint. A damaged one is set aside and the run starts from the beginning."""
+        """Continue from the checkpoint.
+
+        One that is damaged, or was written by another version of the method, is set aside and the run starts over.
+        """
         if self.checkpoint is None or not self.checkpoint.exists():
             return
         try:
             state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            if _shapes(state["method"]) != _shapes(self.method.state_dict()):
+                raise RuntimeError("it holds other parameters than the method")
+        except (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
             aside = self.checkpoint.with_name(f"{self.checkpoint.name}.corrupt")
             os.replace(self.checkpoint, aside)
-            self.warnings.append(f"Checkpoint {aside.name} was damaged ({type(error).__name__}); started over.")
+            self.warnings.append(f"Checkpoint {aside.name} cannot be used ({type(error).__name__}); started over.")
             return
         for name, value in state["loop"].items():
             setattr(self, name, value)
@@ -310,6 +315,10 @@ class Training:
         self.optimizers = self._new_optimizers()
         for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(optimizer_state)
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def _plain(entry: Entry) -> Entry:

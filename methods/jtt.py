@@ -35,7 +35,9 @@ class JTT(Method):
         self.upsampling = upsampling
         self.biased: Network = new_network()
         self.target = new_network()
+        self.register_buffer("errors", torch.zeros(len(data.targets), dtype=torch.bool))
         self.register_buffer("sample_weights", torch.ones(len(data.targets)))
+        self.errors: Tensor
 
     def phases(self) -> tuple[Phase, ...]:
         identify = Step(self.identification_loss, (self.biased,))
@@ -52,10 +54,10 @@ class JTT(Method):
         return losses.cross_entropy(self.target(batch.images), batch.targets).mean()
 
     def upsample_errors(self, predict: Predict) -> None:
-        wrong = predict(self.biased).argmax(1) != self.all_targets
-        if not wrong.any():
-            warnings.warn("JTT's error set is empty: its second stage is plain training.", stacklevel=1)
-        self.sample_weights.copy_(1 + self.upsampling * wrong)
+        self.errors.copy_(predict(self.biased).argmax(1) != self.all_targets)
+        if not self.errors.any():
+            warnings.warn("JTT's error set is empty: its second stage weights all samples alike.", stacklevel=1)
+        self.sample_weights.copy_(1 + self.upsampling * self.errors)
 
     def summary(self) -> dict[str, float | list[int]]:
-        return {"error_set": int((self.sample_weights > 1).sum())}
+        return {"error_set": int(self.errors.sum())}

@@ -69,12 +69,14 @@ class Poisoner(Method):
         self.register_buffer("labels", data.targets.clone())
         self.register_buffer("aligned", torch.ones(len(data.targets), dtype=torch.bool))
         self.register_buffer("weights", torch.ones(len(data.targets)))
-        # Equal means make κ = 1 until both groups were seen.
+        # Mean fit p̄ of aligned and of conflicting samples; equal means make κ = 1.
         self.register_buffer("fit", torch.full((2,), 1 / data.num_classes))
+        self.register_buffer("seen", torch.zeros(2, dtype=torch.bool))
         self.labels: Tensor
         self.aligned: Tensor
         self.weights: Tensor
         self.fit: Tensor
+        self.seen: Tensor
 
     def phases(self) -> tuple[Phase, ...]:
         poison = Step(self.poisoned_loss, (self.biased,))
@@ -115,13 +117,18 @@ class Poisoner(Method):
         return (self.weights[batch.indices] * torch.where(aligned, multiplier, 1) * ce).mean()
 
     def multiplier(self, fit: Tensor, aligned: Tensor) -> Tensor:
-        """κ from the mean fit p_y of both groups; a group missing from the batch keeps its last mean."""
+        """κ from the mean fit p_y of both groups; a group missing from the batch keeps its last mean.
+
+        1 until both groups were seen, hence always where there is only one.
+        """
         member = torch.stack((aligned, ~aligned)).float()
         count = member.sum(1)
         mean = member @ fit / count.clamp_min(1)
         moved = self.fit_momentum * self.fit + (1 - self.fit_momentum) * mean
         self.fit.copy_(torch.where(count > 0, moved, self.fit))
-        return gifl_multiplier(self.fit[0], self.fit[1], self.gamma, self.multiplier_cap)
+        self.seen |= count > 0
+        multiplier = gifl_multiplier(self.fit[0], self.fit[1], self.gamma, self.multiplier_cap)
+        return torch.where(self.seen.all(), multiplier, 1)
 
     def summary(self) -> dict[str, float | list[int]]:
         poisoned = self.labels != self.all_targets

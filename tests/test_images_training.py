@@ -277,7 +277,7 @@ def test_a_reduced_table_says_so_and_has_no_columns_without_the_preset() -> None
     lines = tables.tidy(table, found)
     assert set(lines.preset) == {"reduced"}
     notes = tables.footer(table, found, [])
-    assert tables.markdown(table, lines, notes).startswith("# Table2: Debiasing on further tasks (reduced preset)")
+    assert tables.markdown(table, lines, notes).startswith("# Table 2: Debiasing on further tasks (reduced preset)")
     assert "reduced preset" in tables.latex(table, lines, notes)
     assert any("reduced preset" in note for note in notes)
 

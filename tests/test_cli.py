@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_datasets import no_download, write_mnist
+
+from benchmark import tables
+from benchmark.run import main
+from benchmark.training import Training
+from benchmark.worker import Worker
+from methods import METHODS
+from methods.vanilla import Vanilla
+
+SHORT = ("--set", "epochs=2", "be.auxiliary_updates=9", "--device", "cpu")
+STEM = "quick-epochs=2-be.auxiliary_updates=9"
+NINE = ("Vanilla", "Focal", "LfF", "JTT", "DebiAN", "Echoes", "BE", "Poisoner", "GroupDRO*")
+
+
+def quick(results: Path, *more: str) -> int:
+    return main(["--quick", "--results", str(results), *SHORT, *more])
+
+
+def test_the_quick_tour_prints_nine_methods_and_draws_their_curves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quick(tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert all(f"| {title} " in printed for title in NINE)
+    assert "modified: paper, epochs=2" in printed
+    assert (tmp_path / "tables" / f"{STEM}.tex").exists()
+    figure = tmp_path / "figures" / f"{STEM}-colored_digits.png"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    lines = pd.read_csv(tmp_path / "tables" / f"{STEM}.csv")
+    assert list(lines.columns) == tables.COLUMNS
+    assert lines["mean"].notna().all()
+    assert len(lines) == 9 * 3 * 2  # methods, metrics, selection rules
+
+
+def test_the_same_command_again_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert quick(tmp_path, "--methods", "vanilla", "--seeds", "2") == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.suffix != ".png"}
+    monkeypatch.setattr(Worker, "execute", lambda *arguments: pytest.fail("it trained"))
+    assert quick(tmp_path, "--methods", "vanilla", "--seeds", "2") == 0
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_run_that_fails_is_told_and_the_others_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(self: Vanilla, *arguments: object) -> None:
+        raise RuntimeError("out of luck")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(METHODS["focal"], "sample_loss", fail)
+        assert quick(tmp_path, "--methods", "vanilla", "focal", "gce") == 1
+    printed = capsys.readouterr().out
+    assert "Failed: colored_digits/focal seed 0: RuntimeError: out of luck" in printed
+    table = printed[printed.index("# Quick") :]
+    cells = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in table.splitlines() if "|" in line}
+    assert cells["Focal"] == "–"
+    assert float(cells["GCE"].strip("*<u>/")) >= 0
+    note = json.loads(next(tmp_path.rglob("*.failed.json")).read_text())
+    assert "in fail" in note["trace"]
+
+    assert quick(tmp_path, "--methods", "focal", "--status") == 0
+    assert "out of luck" in capsys.readouterr().out
+    assert quick(tmp_path, "--methods", "vanilla", "focal", "gce") == 0, "the next attempt succeeds"
+    assert not list(tmp_path.rglob("*.failed.json"))
+
+
+def test_an_interrupted_command_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("--methods", "vanilla", "--checkpoint-seconds", "0")
+    assert quick(tmp_path / "whole", *arguments) == 0
+    original = Training._measure
+
+    def interrupt(self: Training, *more: object) -> object:
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        return original(self, *more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Training, "_measure", interrupt)
+        assert quick(tmp_path / "parts", *arguments) == 130
+    assert list((tmp_path / "parts").rglob("*.ckpt"))
+    assert quick(tmp_path / "parts", *arguments) == 0
+    whole, parts = (
+        json.loads(next((tmp_path / name / "runs").rglob("*-s0.json")).read_text()) for name in ("whole", "parts")
+    )
+    assert whole["curves"] == parts["curves"]
+    assert not list((tmp_path / "parts").rglob("*.ckpt"))
+
+
+def test_a_damaged_record_is_reported_set_aside_and_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quick(tmp_path, "--methods", "vanilla") == 0
+    path = next((tmp_path / "runs").rglob("*-s0.json"))
+    good = json.loads(path.read_text())
+    path.write_text(path.read_text()[:100])
+    capsys.readouterr()
+    assert quick(tmp_path, "--methods", "vanilla") == 0
+    assert "damaged" in capsys.readouterr().out
+    assert json.loads(path.read_text())["curves"] == good["curves"]
+    assert len(list(path.parent.glob("*.corrupt-*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Nothing to do"),
+        (["--table", "9"], "no table 9"),
+        (["--table", "1"], "CelebA was not found"),
+        (["--table", "2", "--tasks", "cmnist"], "did you mean 'cmnist_9"),
+        (["--table", "3", "--tasks", "cmnist_98"], "no column cmnist_98"),
+        (["--quick", "--methods", "poisnoer"], "did you mean 'poisoner'"),
+        (["--quick", "--set", "epoch=3"], "did you mean 'epochs'"),
+        (["--quick", "--set", "poisoner.gama=1"], "did you mean 'poisoner.gamma'"),
+        (["--quick", "--set", "data.ratio=3"], "must lie between 0 and 1"),
+        (["--quick", "--seeds", "0"], "at least 1"),
+        (["--quick", "--device", "tpu"], "'tpu' cannot be used"),
+        (["--quick", "--device", "cuda:77"], "'cuda:77' cannot be used"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_code_2(
+    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--results", str(tmp_path / "results")]) == 2
+    complaint = capsys.readouterr().err
+    assert message in complaint
+    assert complaint.startswith("error: ")
+    assert complaint.count("\n") == 1
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_missing_data_is_found_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_download(monkeypatch)
+    folders = ["--data-root", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+    assert main(["--tasks", "colored_digits", "cmnist_99", "--methods", "vanilla", *folders, *SHORT]) == 2
+    assert "train-images-idx3-ubyte.gz" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_truncated_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_mnist(tmp_path / "mnist")
+    path = tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:5000])
+    arguments = ["--table", "2", "--tasks", "cmnist_99", "--data-root", str(tmp_path), "--results", str(tmp_path)]
+    assert main(arguments) == 2
+    assert str(path) in capsys.readouterr().err
+
+
+def test_a_results_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "occupied").write_text("a file")
+    assert quick(tmp_path / "occupied") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_looking_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--list", "--status"):
+        assert quick(tmp_path / "results", flag) == 0
+    assert not (tmp_path / "results").exists()
+    printed = capsys.readouterr().out
+    assert "poisoner.gamma=1.0" in printed
+    assert "9 missing" in printed
+    assert quick(tmp_path / "results", "--dry-run") == 0
+    assert capsys.readouterr().out.count("colored_digits/") == 9
+    assert not list((tmp_path / "results").rglob("*.json"))
+
+
+def test_rendering_needs_neither_data_nor_pytorch(tmp_path: Path) -> None:
+    """In a process of its own, in which importing PyTorch is an error."""
+    code = "import sys; sys.modules['torch'] = None; from benchmark.run import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["--table", "2", "3", "4", "--render-only", "--results", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "BENCHMARK_DATA_ROOT": "/nowhere"},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == {
+        f"table{number}.{suffix}" for number in "234" for suffix in ("csv", "md", "tex")
+    }
+
+
+def test_help_shows_examples() -> None:
+    done = subprocess.run([sys.executable, "-m", "benchmark.run", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "--table 2 --tasks cmnist_99" in done.stdout

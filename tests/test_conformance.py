@@ -1,0 +1,160 @@
+"""What every registered method must do. A new method is picked up from the registry and tested here as it is."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_settings
+
+from benchmark import recipes
+from benchmark.training import Training
+from datasets import BiasedDataset
+from methods import METHODS
+from methods.base import Batch, Method
+
+ALL = sorted(METHODS)
+
+
+class Stop(Exception):
+    pass
+
+
+def train(
+    dataset: BiasedDataset, method: str, checkpoint: Path | None = None, stop_after: int | None = None
+) -> Training:
+    """Train to the end, or stop without warning after so many epochs."""
+    training = Training(dataset, tiny_settings(method), seed=3, checkpoint=checkpoint, checkpoint_seconds=0)
+
+    def report(entry: dict[str, Any]) -> None:
+        if len(training.history) == stop_after:
+            raise Stop
+
+    training.report = report
+    training.run()
+    return training
+
+
+def numbers(training: Training) -> dict[str, Any]:
+    return {
+        "history": training.history,
+        "last": training.last,
+        "best": training.best,
+        "train_counts": training.train_counts,
+        "summary": training.method.summary(),
+        "warnings": training.warnings,
+        "state": {key: value.tolist() for key, value in training.method.state_dict().items()},
+    }
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_every_phase_trains_its_networks_and_only_those(tiny: BiasedDataset, method: str) -> None:
+    training = Training(tiny, tiny_settings(method), seed=0)
+    for index, phase in enumerate(training.phases):
+        training.phase_index = index
+        training.optimizers = training._new_optimizers()
+        trained = {id(parameter) for step in phase.steps for net in step.trains for parameter in net.parameters()}
+        before = [(id(each), each.detach().clone()) for each in training.method.parameters()]
+        # Twice, as Echoes' target network rightly stands still in the first epoch.
+        for _ in range(2):
+            training._train_epoch(phase)
+            training._call(phase.end_epoch)
+        training._call(phase.end)
+        for (key, old), new in zip(before, training.method.parameters(), strict=True):
+            assert torch.equal(old, new) == (key not in trained)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_it_learns_and_measures(tiny: BiasedDataset, method: str) -> None:
+    training = Training(tiny, tiny_settings(method, epochs=25, learning_rate=5e-3), seed=0)
+    training.run()
+    assert len(training.history) == training.total_epochs
+    assert training.last["epoch"] == training.history[-1]["epoch"]
+    assert np.asarray(training.last["correct"]).sum() > 0.4 * len(tiny.test)  # chance is 0.25
+    if training.method.biased is not None:
+        role = "target" if training.method.biased is training.method.target else "biased"
+        assert sum(map(sum, training.train_counts[role])) > 0.4 * len(tiny.train)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_resuming_at_any_epoch_changes_no_number(tiny: BiasedDataset, method: str, tmp_path: Path) -> None:
+    expected = numbers(train(tiny, method))
+    checkpoint = tmp_path / "run.ckpt"
+    for stop_after in range(1, len(expected["history"]) + 1):
+        with pytest.raises(Stop):
+            train(tiny, method, checkpoint, stop_after)
+    assert numbers(train(tiny, method, checkpoint)) == expected
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_bias_labels_are_withheld_unless_declared(
+    tiny: BiasedDataset, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    original = Training._batch
+
+    def spy(self: Training, *drawn: torch.Tensor) -> Batch:
+        batch = original(self, *drawn)
+        given.append(batch.bias)
+        return batch
+
+    monkeypatch.setattr(Training, "_batch", spy)
+    train(tiny, method)
+    assert given
+    assert all((bias is not None) == METHODS[method].uses_bias_labels for bias in given)
+    assert recipes.uses_bias_labels(method) == METHODS[method].uses_bias_labels
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_training_does_not_depend_on_withheld_labels(tiny: BiasedDataset, method: str) -> None:
+    """The strongest proof: other bias labels, the same weights; only a method that may see them differs."""
+    shuffled = np.random.default_rng(5).permutation(tiny.train.bias)
+    other = replace(tiny, train=replace(tiny.train, bias=shuffled))
+    first, second = (train(each, method).method.target.state_dict() for each in (tiny, other))
+    same = all(torch.equal(first[key], second[key]) for key in first)
+    assert same != METHODS[method].uses_bias_labels
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_a_seed_means_the_same_run_and_another_seed_another(tiny: BiasedDataset, method: str) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(torch.seed())  # whatever the global generator holds must not matter
+        training = Training(tiny, tiny_settings(method, epochs=1), seed=seed)
+        training.run()
+        return training.method.target.classifier.weight.detach()
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_networks_of_one_method_start_from_different_weights(tiny: BiasedDataset, method: str) -> None:
+    module = Training(tiny, tiny_settings(method), seed=0).method
+    first_layers = [parameter for name, parameter in module.named_parameters() if name.endswith("features.1.weight")]
+    for i, one in enumerate(first_layers):
+        assert not any(torch.equal(one, other) for other in first_layers[i + 1 :])
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_the_recipe_states_every_hyper_parameter(method: str) -> None:
+    parameters = inspect.signature(METHODS[method].__init__).parameters.values()
+    keywords = {each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    assert keywords == set(recipes.options(method))
+    assert all(each.default is inspect.Parameter.empty for each in parameters), "defaults belong into recipes.toml"
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_everything_it_remembers_is_in_its_state(tiny: BiasedDataset, method: str) -> None:
+    """Tensors outside parameters and buffers would be lost with the first checkpoint."""
+
+    def loose(module: torch.nn.Module) -> list[str]:
+        return [name for name, value in vars(module).items() if isinstance(value, torch.Tensor)]
+
+    trained: Method = train(tiny, method).method
+    assert [name for module in trained.modules() for name in loose(module)] == []
+    assert trained.__doc__

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import tiny_settings
+
+from benchmark import records
+from benchmark.errors import UserError
+from benchmark.plan import Run
+from benchmark.records import Store, faults, write_atomically
+from benchmark.training import Training
+from benchmark.worker import make_record
+from datasets import BiasedDataset
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run(tiny_settings("lff"), 0)
+
+
+@pytest.fixture
+def record(tiny: BiasedDataset, run: Run) -> dict[str, Any]:
+    training = Training(tiny, run.settings, run.seed)
+    training.run()
+    return make_record(run, tiny, training, "fingerprint")
+
+
+def test_a_record_comes_back_as_it_was_stored(tmp_path: Path, run: Run, record: dict[str, Any]) -> None:
+    store = Store(tmp_path)
+    assert store.load(run) is None
+    store.save_failure(run, "first try", "trace")
+    store.checkpoint_path(run).write_text("checkpoint")
+    store.save(run, record)
+    assert store.load(run) == record
+    assert [path.name for path in store.record_path(run).parent.iterdir()] == [f"{run.digest}-s0.json"]
+
+
+def test_its_numbers_follow_from_its_counts(record: dict[str, Any]) -> None:
+    last = record["curves"][-1]["target"]
+    measured = records.fairness(record)
+    assert {key: pytest.approx(last[key], abs=1e-5) for key in measured} == measured
+    assert records.bias_accuracy(record) == record["curves"][-1]["biased"]["bias_acc"]
+    assert records.bias_accuracy(record, epoch=2) == record["curves"][1]["biased"]["bias_acc"]
+    assert records.bias_accuracy(record, epoch=99) is None
+    best = max(record["curves"], key=lambda entry: entry["target"]["validation_acc"])
+    assert record["test"]["validation"]["epoch"] == best["epoch"], "the first of the best epochs"
+
+
+@pytest.mark.parametrize("damage", ["truncate", "empty", "list", "key", "schema", "counts", "shape", "binary"])
+def test_a_damaged_record_is_set_aside_and_counts_as_missing(
+    tmp_path: Path, run: Run, record: dict[str, Any], damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    store.save(run, record)
+    path = store.record_path(run)
+    broken = copy.deepcopy(record)
+    if damage == "key":
+        del broken["curves"]
+    elif damage == "schema":
+        broken["schema"] = 99
+    elif damage == "counts":
+        broken["test"]["last"]["correct"][0][0] = 10_000
+    elif damage == "shape":
+        broken["test"]["last"]["correct"].pop()
+    text = json.dumps(broken)
+    content = {"truncate": text[: len(text) // 2], "empty": "", "list": "[]", "binary": "\x00\x01"}.get(damage, text)
+    path.write_text(content)
+    assert store.load(run) is None
+    aside = [each for each in path.parent.iterdir() if "corrupt" in each.name]
+    assert [each.read_text() for each in aside] == [content], "nothing stored is ever lost"
+    assert str(path) in capsys.readouterr().out
+    store.save(run, record)
+    assert store.load(run) == record
+
+
+def test_a_record_that_contradicts_itself_is_not_stored(tmp_path: Path, run: Run, record: dict[str, Any]) -> None:
+    record["test"]["last"]["correct"][0][0] = 10_000
+    assert faults(record)
+    with pytest.raises(ValueError, match="more correct answers than samples"):
+        Store(tmp_path).save(run, record)
+    assert Store(tmp_path).load(run) is None
+
+
+def test_writing_leaves_the_old_file_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_seeds_and_failures_are_those_of_the_same_settings(tmp_path: Path, run: Run, record: dict[str, Any]) -> None:
+    store = Store(tmp_path)
+    for seed in (10, 2, 0):
+        store.save(Run(run.settings, seed), record | {"seed": seed})
+    store.save(Run(tiny_settings("lff", epochs=4), 1), record)
+    store.save_failure(Run(run.settings, 5), "out of memory", "trace")
+    assert [each["seed"] for each in store.seeds(run)] == [0, 2, 10]
+    assert [(each.seed, reason) for each, reason in store.failures(run)] == [(5, "out of memory")]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"results folder .*file.* cannot be written"):
+        Store(tmp_path / "file").check_writable()
