@@ -81,7 +81,8 @@ class DeviceSplit:
     @torch.inference_mode()
     def logits(self, network: nn.Module) -> Tensor:
         """Clean predictions [n, C] of a network: evaluation mode, no augmentation."""
-        size = min(EVALUATION_BATCH, EVALUATION_PIXELS // (self.images.shape[2] * self.images.shape[3]))
+        height, width = self.images.shape[2:]
+        size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
         chunks: Iterable[Tensor] = self.images.split(size)
         if not self.resident:
             chunks = _stream(self.images, torch.arange(len(self)).split(size), self.device)

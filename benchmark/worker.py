@@ -48,6 +48,7 @@ class Worker:
         self.device = device
         self.checkpoint_seconds = checkpoint_seconds
         self._load = lru_cache(maxsize=1)(self._load_dataset)
+        torch.backends.cudnn.benchmark = True  # all batches of a run have one shape
 
     def _load_dataset(self, builder: str, data: str) -> tuple[BiasedDataset, str]:
         dataset = datasets.load(builder, self.data_root, **json.loads(data))
