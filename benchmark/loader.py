@@ -37,9 +37,14 @@ def free_memory(device: torch.device) -> float:
         return float("inf")
 
 
-def autocast(network: nn.Module, device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 for convolutional networks on a GPU; full precision otherwise."""
-    enabled = device.type == "cuda" and is_convolutional(network)
+def memory_format(network: nn.Module) -> torch.memory_format:
+    """The layout of images that the network is fastest with."""
+    return torch.channels_last if is_convolutional(network) else torch.contiguous_format
+
+
+def autocast(layout: torch.memory_format, device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 on a GPU for networks of channels-last images, the convolutional ones; full precision otherwise."""
+    enabled = device.type == "cuda" and layout is torch.channels_last
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
@@ -89,15 +94,10 @@ class DeviceSplit:
         layout = memory_format(network)
         was_training = network.training
         network.eval()
-        with autocast(network, self.device):
+        with autocast(layout, self.device):
             logits = [network(self.normalise(chunk.contiguous(memory_format=layout))).float() for chunk in chunks]
         network.train(was_training)
         return torch.cat(logits)
-
-
-def memory_format(network: nn.Module) -> torch.memory_format:
-    """The layout of images that the network is fastest with."""
-    return torch.channels_last if is_convolutional(network) else torch.contiguous_format
 
 
 def _stream(images: Tensor, order: Sequence[Tensor] | Tensor, device: torch.device) -> Iterator[Tensor]:

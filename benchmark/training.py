@@ -164,7 +164,7 @@ class Training:
         for (indices, images), drawn, (step, optimizer) in zip(self.train.batches(order), draws, turns, strict=False):
             if len(phase.steps) > 1:
                 self._set_modes(step.trains)
-            with autocast(self.method, self.device):
+            with autocast(self.layout, self.device):
                 loss = step.loss(self._batch(indices, images, drawn))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
