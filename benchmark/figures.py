@@ -13,10 +13,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmark import records
+from benchmark import recipes, records
 from benchmark.plan import Table
 from benchmark.records import Record
-from benchmark.tables import Found, task_title
+from benchmark.tables import Found
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, and dashes for what is printed in grey.
 STYLES = [
@@ -75,7 +75,8 @@ def curves(table: Table, found: Found, task: str) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     seeds = max(len(each) for each in found.values())
-    figure.suptitle(f"{task_title(task)}: test metrics and bias after each epoch (n = {seeds})")
+    modified = f", {table.modified}" if table.modified else ""
+    figure.suptitle(f"{recipes.task_title(task)}: test metrics and bias after each epoch (n = {seeds}{modified})")
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import sys
@@ -17,7 +18,9 @@ import torch
 from tqdm import tqdm
 
 import datasets
+from benchmark import recipes
 from benchmark.errors import UserError
+from benchmark.networks import imagenet_weights
 from benchmark.plan import Run
 from benchmark.records import SCHEMA, Record, Store
 from benchmark.training import Entry, Training
@@ -45,14 +48,27 @@ class Worker:
         self.device = device
         self.checkpoint_seconds = checkpoint_seconds
         self._load = lru_cache(maxsize=1)(self._load_dataset)
+        torch.backends.cudnn.benchmark = True  # all batches of a run have one shape
 
-    def _load_dataset(self, builder: str, data: tuple[tuple[str, object], ...]) -> tuple[BiasedDataset, str]:
-        dataset = datasets.load(builder, self.data_root, **dict(data))
+    def _load_dataset(self, builder: str, data: str) -> tuple[BiasedDataset, str]:
+        dataset = datasets.load(builder, self.data_root, **json.loads(data))
         return dataset, dataset.fingerprint()
 
     def dataset(self, run: Run) -> tuple[BiasedDataset, str]:
         """The run's dataset and its fingerprint. Raises UserError when its files are missing or damaged."""
-        return self._load(run.settings["dataset"], tuple(run.settings["data"].items()))
+        return self._load(run.settings["dataset"], json.dumps(run.settings["data"]))
+
+    def check(self, run: Run) -> None:
+        """Raises UserError for what would make the run fail and can be known beforehand."""
+        dataset, _ = self.dataset(run)
+        unknown = int((dataset.train.bias < 0).sum())
+        if unknown and recipes.uses_bias_labels(run.method):
+            raise UserError(
+                f"{recipes.method_title(run.method)} needs the bias of every training image, which {unknown:,} of "
+                f"{dataset.name} lack: add them, or choose other methods with --methods."
+            )
+        if run.settings.get("pretrained"):
+            imagenet_weights(run.settings["network"])
 
     def execute(self, run: Run) -> bool:
         """Train the run and store its record, or store why it failed. True when there is a record."""
@@ -102,7 +118,7 @@ def make_record(run: Run, dataset: BiasedDataset, training: Training, fingerprin
         "task": run.task,
         "method": run.method,
         "seed": run.seed,
-        "preset": "paper",
+        "preset": run.preset,
         "settings": run.settings,
         "groups": {
             "classes": list(dataset.class_names),
@@ -110,6 +126,7 @@ def make_record(run: Run, dataset: BiasedDataset, training: Training, fingerprin
             "aligned_bias": np.asarray(dataset.aligned_bias).tolist(),
             "train": train_total.tolist(),
             "test": dataset.group_sizes(dataset.test).tolist(),
+            **({} if dataset.scored is None else {"scored": dataset.scored.tolist()}),
         },
         "test": {"last": training.last, **validation},
         "train": training.train_counts,
@@ -127,6 +144,7 @@ def make_record(run: Run, dataset: BiasedDataset, training: Training, fingerprin
             "seconds": round(training.seconds, 2),
             "images_per_second": round(training.samples_trained / max(training.seconds_training, 1e-9)),
             "data": fingerprint,
+            **({"data_notes": list(dataset.notes)} if dataset.notes else {}),
         },
     }
 

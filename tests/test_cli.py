@@ -115,7 +115,7 @@ def test_a_damaged_record_is_reported_set_aside_and_run_again(
     [
         ([], "Nothing to do"),
         (["--table", "9"], "no table 9"),
-        (["--table", "1"], "table1 needs celeba_bignose"),
+        (["--table", "1"], "CelebA was not found"),
         (["--table", "2", "--tasks", "cmnist"], "did you mean 'cmnist_9"),
         (["--table", "3", "--tasks", "cmnist_98"], "no column cmnist_98"),
         (["--quick", "--methods", "poisnoer"], "did you mean 'poisoner'"),

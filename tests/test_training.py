@@ -20,7 +20,8 @@ def test_images_are_normalised_as_the_recipe_says(tiny: BiasedDataset) -> None:
     expected = (tiny.train.images[indices] / 255 - np.array([0.1, 0.2, 0.3])[:, None, None]) / np.array(
         [0.4, 0.5, 0.6]
     )[:, None, None]
-    batch = training._batch(indices)
+    ((row, images),) = training.train.batches(indices[None])
+    batch = training._batch(row, images, torch.empty(0))
     assert np.allclose(batch.images.numpy(), expected, atol=1e-5)
     assert batch.targets.tolist() == tiny.train.targets[indices].tolist()
 
@@ -30,7 +31,7 @@ def test_clean_predictions_do_not_depend_on_the_evaluation_batch(
 ) -> None:
     training = Training(tiny, tiny_settings("vanilla"), seed=0)
     whole = training.train.logits(training.method.target)
-    monkeypatch.setattr("benchmark.training.EVALUATION_BATCH", 7)
+    monkeypatch.setattr("benchmark.loader.EVALUATION_BATCH", 7)
     parts = training.train.logits(training.method.target)
     assert torch.allclose(whole, parts, atol=1e-6)
     assert training.method.target.training, "the mode is restored"
