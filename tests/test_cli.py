@@ -130,7 +130,8 @@ def test_a_damaged_record_is_reported_set_aside_and_run_again(
 def test_bad_input_is_one_sentence_and_code_2(
     tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*arguments, "--results", str(tmp_path / "results")]) == 2
+    folders = ["--results", str(tmp_path / "results"), "--data-root", str(tmp_path / "data")]
+    assert main([*arguments, *folders]) == 2
     complaint = capsys.readouterr().err
     assert message in complaint
     assert complaint.startswith("error: ")
