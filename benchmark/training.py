@@ -15,20 +15,20 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmark import metrics, samplers
-from benchmark.errors import TrainingError
+from benchmark.errors import TrainingError, unknown
 from benchmark.loader import Augmentation, DeviceSplit, autocast, memory_format
 from benchmark.networks import OPTIONS, build
 from benchmark.recipes import Settings
 from datasets import BiasedDataset
 from methods import get
-from methods.base import Batch, Method, Phase, Predict, TrainingSet
+from methods.base import Batch, Method, Phase, Predict, Sampler, TrainingSet
 
 Entry = dict[str, Any]
 
@@ -185,6 +185,8 @@ class Training:
             return samplers.class_balanced(targets, self.num_classes, self.batch_size, self.generator)
         if phase.sampler == "weighted":
             return samplers.weighted(self.method.sample_weights.cpu(), self.batch_size, self.generator)
+        if phase.sampler != "group_balanced":
+            raise unknown("sampler", phase.sampler, get_args(Sampler))
         if not self.method.uses_bias_labels:
             raise ValueError(f"Phase '{phase.name}' balances groups, but its method declares no use of bias labels.")
         groups = self.train.groups.cpu()

@@ -47,6 +47,7 @@ class Worker:
         self.data_root = data_root
         self.device = device
         self.checkpoint_seconds = checkpoint_seconds
+        self.threads = torch.get_num_threads()
         self._load = lru_cache(maxsize=1)(self._load_dataset)
         torch.backends.cudnn.benchmark = True  # all batches of a run have one shape
 
@@ -84,6 +85,9 @@ class Worker:
 
     def _train(self, run: Run) -> Record:
         dataset, fingerprint = self.dataset(run)
+        # One thread for the small network: more hardly help it, crawl where another program wants the cores, and
+        # would make its sums, hence its numbers, depend on the machine.
+        torch.set_num_threads(1 if run.settings["network"] == "mlp" else self.threads)
         checkpoint = self.store.checkpoint_path(run)
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         training = Training(dataset, run.settings, run.seed, self.device, checkpoint, self.checkpoint_seconds)

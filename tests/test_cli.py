@@ -164,6 +164,18 @@ def test_a_results_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys
     assert "cannot be written" in capsys.readouterr().err
 
 
+def test_numbers_of_the_small_network_do_not_depend_on_the_number_of_cores(tmp_path: Path) -> None:
+    records = []
+    for threads in ("1", "2"):
+        results = tmp_path / threads
+        command = [sys.executable, "-m", "benchmark.run", "--quick", "--methods", "lff", *SHORT]
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        subprocess.run([*command, "--results", str(results)], env=environment, check=True, capture_output=True)
+        records.append(json.loads(next((results / "runs").rglob("*-s0.json")).read_text()))
+    assert [record["provenance"].pop("threads") for record in records] == [1, 1]
+    assert records[0]["curves"] == records[1]["curves"]
+
+
 def test_looking_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for flag in ("--list", "--status"):
         assert quick(tmp_path / "results", flag) == 0

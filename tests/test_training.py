@@ -105,6 +105,12 @@ def test_checkpoints_are_written_no_more_often_than_asked(tiny: BiasedDataset, t
     assert not path.exists()
 
 
+def test_unknown_sampler_is_a_user_error(tiny: BiasedDataset) -> None:
+    training = Training(tiny, tiny_settings("poisoner", target_sampler="class_balance"), seed=0)
+    with pytest.raises(UserError, match="did you mean 'class_balanced'"):
+        training.run()
+
+
 def test_group_balance_needs_the_declaration(tiny: BiasedDataset) -> None:
     training = Training(tiny, tiny_settings("vanilla"), seed=0)
     with pytest.raises(ValueError, match="declares no use of bias labels"):
