@@ -129,11 +129,13 @@ def _slurm_executor(
         parameters["dependency"] = f"afterany:{previous}"
     parameters["setup"] = [*request.get("setup", ()), *_environment()]
     # A killed process (137) is started again like a preempted one, but never one whose job was cancelled.
+    # (SLURM_JOB_ID alone will not do: the last task of an array has that of the whole array.)
     parameters["teardown"] = [
         "code=$?",
+        'job="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"',
         f'if [ $code = 137 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {RESTARTS} ] &&',
-        '  [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then',
-        '  scontrol requeue "$SLURM_JOB_ID"',
+        '  [ "$(squeue --noheader --jobs="$job" --format=%T)" = RUNNING ]; then',
+        '  scontrol requeue "$job"',
         "fi",
         "exit $code",
     ]

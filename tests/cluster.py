@@ -69,11 +69,12 @@ def wait_until_idle() -> None:
 
 def numbers(results: Path) -> dict[str, Any]:
     """Every record without its provenance, by its path; all else has to be the same however it was trained."""
-    return {
-        str(path.relative_to(results)): {key: value for key, value in json.loads(path.read_text()).items() if key != "provenance"}
-        for path in sorted(results.glob("runs/**/*-s*.json"))
-        if not path.name.endswith(".failed.json")
-    }  # fmt: skip
+    found = {}
+    for path in results.glob("runs/**/*-s*.json"):
+        if not path.name.endswith(".failed.json"):
+            found[str(path.relative_to(results))] = json.loads(path.read_text())
+            del found[str(path.relative_to(results))]["provenance"]
+    return found
 
 
 def claims(results: Path) -> list[dict[str, Any]]:
