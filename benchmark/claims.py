@@ -25,6 +25,7 @@ from benchmark.records import write_atomically
 
 BEAT = 10.0
 STALE = 60.0
+NAME = re.compile(r"(.+)\.(\d+)\.claim")
 
 
 class Lost(Exception):
@@ -106,8 +107,8 @@ def newest(record: Path, names: Iterable[str] | None = None) -> Holder | None:
     """The newest claim on the run of that record; ``names`` are those of the files beside it, if already known."""
     if names is None:
         names = os.listdir(record.parent) if record.parent.is_dir() else ()
-    pattern = re.compile(rf"{re.escape(record.stem)}\.(\d+)\.claim")
-    numbers = [int(match[1]) for name in names if (match := pattern.fullmatch(name))]
+    matches = (NAME.fullmatch(name) for name in names)
+    numbers = [int(match[2]) for match in matches if match and match[1] == record.stem]
     if not numbers:
         return None
     try:

@@ -3,7 +3,7 @@
 Needs the cluster of ``tests/slurm_cluster.sh up`` (SLURM_CONF says where) and root. Every fault is done to an array of
 the same six runs; afterwards the command is given again until nothing is left to submit. Lost are runs without a
 record at the end, duplicated those that came to their last epoch more than once, wrong those whose record differs
-from that of an undisturbed run in anything but its provenance.
+from that of an undisturbed run in anything but its provenance and the warning of a damaged checkpoint.
 """
 
 from __future__ import annotations
@@ -62,12 +62,17 @@ def cancel_half(results: Path) -> str:
 
 
 def read_only(results: Path) -> str:
-    """A bind mount of the folder on itself, made read-only under the writers' feet."""
+    """The folder of records, mounted on itself, becomes read-only under the writers' feet."""
     wait_until(lambda: training(results))
-    shell("mount", "--options", "remount,ro,bind", str(results))
+    wait_until(lambda: remount(results, "ro"))  # refused while a file in it is being written
     time.sleep(60)
-    shell("mount", "--options", "remount,rw,bind", str(results))
+    wait_until(lambda: remount(results, "rw"))
     return "60 s"
+
+
+def remount(results: Path, option: str) -> bool:
+    command = ["mount", "--options", f"remount,{option},bind", str(results / "runs")]
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def truncate(results: Path, suffix: str) -> str:
@@ -141,8 +146,8 @@ def disturb(fault: Callable[[Path], str], expected: dict[str, Any], results: Pat
     """One row: what was done, resubmissions, lost, duplicated and wrong."""
     bound = fault is read_only
     if bound:
-        results.mkdir()
-        shell("mount", "--bind", str(results), str(results))
+        (results / "runs").mkdir(parents=True)
+        shell("mount", "--bind", str(results / "runs"), str(results / "runs"))
     try:
         run(results, *ARRAY)
         done = fault(results)
@@ -155,7 +160,7 @@ def disturb(fault: Callable[[Path], str], expected: dict[str, Any], results: Pat
         return [done, attempts, len(expected.keys() - found.keys()), len(again), len(wrong)]
     finally:
         if bound:
-            shell("umount", str(results))
+            shell("umount", "--lazy", str(results / "runs"))
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ from benchmark.records import Store
 from benchmark.run import main, parser
 from benchmark.training import Training
 from benchmark.worker import Worker, commit
-from slurm import array_task, jobs, launch, profiles
+from slurm import array_task, cost, jobs, launch, profiles
 from slurm.job import TrainRuns
 
 
@@ -245,7 +245,7 @@ def test_interrupting_the_wait_leaves_jobs_and_says_how_to_go_on(
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("slurm.launch.time.sleep", interrupt)
+    monkeypatch.setattr("slurm.launch.time", SimpleNamespace(sleep=interrupt))
     with pytest.raises(SystemExit) as caught:
         submit(tmp_path, "--wait")
     assert caught.value.code == 130
@@ -266,7 +266,7 @@ def test_waiting_ends_with_the_table(
             run_task(task, monkeypatch, tmp_path)
         cluster.end()
 
-    monkeypatch.setattr("slurm.launch.time", type("Time", (), {"sleep": staticmethod(work)}))
+    monkeypatch.setattr("slurm.launch.time", SimpleNamespace(sleep=work))
     assert submit(tmp_path, "--wait", "--methods", "vanilla", "gce") == 0
     printed = capsys.readouterr().out
     assert "| GCE " in printed
@@ -398,6 +398,46 @@ def test_tasks_of_a_hand_made_array_share_one_list(tmp_path: Path, monkeypatch: 
     assert len(list((tmp_path / "runs").rglob("*-s0.json"))) == 2
     monkeypatch.delenv("SLURM_ARRAY_JOB_ID")
     assert array_task.main(arguments) == 2
+
+
+CLUSTER = launch.REPOSITORY / "docs" / "cluster.md"
+
+
+def test_the_documented_commands_are_understood() -> None:
+    commands = re.findall(r"^python -m benchmark\.run (.*?)(?: #.*)?$", CLUSTER.read_text("utf-8"), re.MULTILINE)
+    assert len(commands) >= 3
+    for line in commands:
+        parser().parse_args(line.split())
+    documented = set(re.findall(r"`(\w+)`", CLUSTER.read_text("utf-8").split("## Profiles")[1].split("##")[0]))
+    assert set(profiles.KEYS) <= documented
+
+
+def test_the_documented_cost_follows_from_the_committed_records(request: pytest.FixtureRequest) -> None:
+    text = CLUSTER.read_text("utf-8")
+    report = cost.report(Store(launch.REPOSITORY / "results"))
+    current = re.sub(r"(?s)(?<=<!-- cost -->\n).*(?=<!-- /cost -->)", lambda _: report + "\n", text)
+    if request.config.getoption("--update-golden"):
+        CLUSTER.write_text(current, "utf-8")
+    else:
+        assert current == text, "the table of costs is stale; run with --update-golden"
+
+
+def test_the_cost_is_that_of_the_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def records(store: Store, run: Run) -> list[dict[str, Any]]:
+        device = "CPU (x86_64)" if run.task == "cmnist_98" else "Some GPU"
+        known = run.task == "cmnist_98" or run.method != "be"
+        return [{"provenance": {"device": device, "seconds": each}} for each in (400.0, 800.0)] if known else []
+
+    monkeypatch.setattr(Store, "seeds", records)
+    lines = {
+        line.split()[1]: [cell.strip() for cell in line.split("|")[2:5]]
+        for line in cost.report(Store(tmp_path)).splitlines()
+        if line.startswith("| c")
+    }
+    assert lines["cmnist_98"] == ["27", "not measured", f"{27 * 600 / 3600:.2f}"]
+    assert lines["cmnist_99"] == ["33", "not measured (10 of 11 methods)", "not measured"]
+    assert cost.hours([3600.0] * 9, 8) == 2
+    assert cost.hours([3600.0, 7200.0], 64) == 2
 
 
 def test_two_thousand_runs_are_planned_and_looked_at_quickly(tmp_path: Path) -> None:
