@@ -91,8 +91,10 @@ def _owner(holder: claims.Holder, job: Job | None) -> str:
     content: dict[str, Any] = holder.content
     if not content:
         return "just claimed"
-    in_queue = job is not None and job.alive and job.id == content["job"]
-    if not in_queue and time.time() - content["written"] > 2 * claims.STALE:
+    if job and job.id == content["job"] and job.state:
+        if job.state != "running":  # requeued, or at its end, and did not live to release the claim
+            return ""
+    elif time.time() - content["written"] > 2 * claims.STALE:
         return ""
     place = f"job {content['job']} on {content['host']}" if content["job"] else f"{content['host']}, {content['pid']}"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(content["since"]))

@@ -139,8 +139,10 @@ def test_status_of_jobs(tmp_path: Path, cluster: FakeSlurm, capsys: pytest.Captu
     assert "running  colored_digits/vanilla seed 0  job 1_0 on node1, epoch 3 of 9, since 19" in running
     assert re.fullmatch(r"failed .*job 1_1 ended as OUT_OF_MEMORY; log: .*/1_1_0_log.out", failed)
     assert re.fullmatch(r"missing .*job 1_2 ended without a record; log: .*/1_2_0_log.out", missing)
+    cluster.set(job_1_0="PENDING")
+    assert shown()[1] == "waiting  colored_digits/vanilla seed 0  job 1_0", "requeued: the claim is of its first life"
     cluster.end("NODE_FAIL")
-    assert "ended as NODE_FAIL" in shown()[1], "its claim is as old as it looks"
+    assert "ended as NODE_FAIL" in shown()[1]
 
 
 def test_status_without_squeue_or_with_slurm_down(
