@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint
+.PHONY: demo test test-slurm lint
 
 demo: $(READY)
 	$(VENV)/bin/python -m benchmark.run --quick
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+
+# A real SLURM of one node; needs root and, the first time, Debian's packages.
+test-slurm: $(READY)
+	tests/slurm_cluster.sh up
+	SLURM_CONF=$${SLURM_TEST_FOLDER:-/var/tmp/debiasing-slurm}/slurm.conf OMP_NUM_THREADS=1 \
+	  $(VENV)/bin/python -m pytest tests/slurm_integration.py; code=$$?; tests/slurm_cluster.sh down; exit $$code
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

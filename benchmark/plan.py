@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from benchmark import recipes
 from benchmark.errors import UserError
@@ -32,7 +33,7 @@ class Run:
     def preset(self) -> str:
         return self.settings.get("preset", recipes.PAPER)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Short hash of exactly what decides the numbers, the seed apart."""
         canonical = json.dumps(self.settings, sort_keys=True, ensure_ascii=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from benchmark.plan import Run
 
 SCHEMA = 1
 Record = dict[str, Any]
+T = TypeVar("T")
 KEYS = {
     "schema": int,
     "task": str,
@@ -38,7 +40,8 @@ KEYS = {
 def write_atomically(path: Path, content: str) -> None:
     """Replace ``path`` by ``content`` in one step: readers see the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # No other process, host or signal handler may write to the same partial file.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with partial.open("w", encoding="utf-8") as file:
             file.write(content)
@@ -47,6 +50,22 @@ def write_atomically(path: Path, content: str) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def patiently(action: Callable[[], T], seconds: float = 600) -> T:
+    """Do something to the results folder, again and again while it fails: shared file systems have bad minutes.
+
+    Raises the last OSError when that took longer than ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return action()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise
+            print(f"The results folder cannot be used ({error}); trying again.", flush=True)
+            time.sleep(5)
 
 
 def faults(record: Record) -> list[str]:
@@ -123,6 +142,19 @@ class Store:
                 f"The results folder {self.folder} cannot be written ({error.strerror}): choose another with --results."
             ) from error
 
+    def has(self, run: Run) -> bool:
+        """Whether the run has a record, told by its end: 10,000 of them are looked at within a second.
+
+        One that breaks off is set aside by ``load``, which alone looks at every number.
+        """
+        try:
+            with self.record_path(run).open("rb") as file:
+                file.seek(-min(2, os.fstat(file.fileno()).st_size), os.SEEK_END)
+                complete = file.read() == b"}\n"
+        except FileNotFoundError:
+            return False
+        return complete or self.load(run) is not None
+
     def load(self, run: Run) -> Record | None:
         """The run's record, or None. A damaged one is set aside under another name, so that the run is done again."""
         path = self.record_path(run)
@@ -136,7 +168,10 @@ class Store:
         if not problems:
             return record
         aside = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%d-%H%M%S')}")
-        os.replace(path, aside)
+        try:
+            os.replace(path, aside)
+        except FileNotFoundError:  # another process has just done so
+            return None
         print(f"Record {path} is damaged ({problems[0]}); kept as {aside.name}, the run counts as missing.")
         return None
 
@@ -148,16 +183,21 @@ class Store:
         self.failure_path(run).unlink(missing_ok=True)
         self.checkpoint_path(run).unlink(missing_ok=True)
 
-    def save_failure(self, run: Run, reason: str, trace: str) -> None:
-        note = {"task": run.task, "method": run.method, "seed": run.seed, "reason": reason, "trace": trace}
+    def save_failure(self, run: Run, reason: str, trace: str, **where: str | None) -> None:
+        """Note why a run failed, and ``where``: its job and log file, if it has them."""
+        note = {"task": run.task, "method": run.method, "seed": run.seed, "reason": reason, "trace": trace, **where}
         write_atomically(self.failure_path(run), json.dumps(note, indent=1, ensure_ascii=False) + "\n")
 
     def failure(self, run: Run) -> str | None:
         """Why the run's last attempt failed, or None."""
+        return self.failure_note(run).get("reason")
+
+    def failure_note(self, run: Run) -> dict[str, Any]:
+        """All that is known of the run's last failure; empty when there was none."""
         try:
-            return json.loads(self.failure_path(run).read_text(encoding="utf-8"))["reason"]
-        except (FileNotFoundError, ValueError, KeyError):
-            return None
+            return json.loads(self.failure_path(run).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
 
     def seeds(self, run: Run) -> list[Record]:
         """The records of all seeds of the run's settings, in order of their seeds."""

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark import figures, plan, recipes, tables
+from benchmark import figures, plan, recipes, status, tables
 from benchmark.errors import UserError, unknown
 from benchmark.plan import Run, Table
 from benchmark.records import Store
+from slurm import jobs
 
 EPILOG = """examples:
   python -m benchmark.run --quick                              nine methods on embedded digits, about a minute
@@ -61,11 +62,29 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="at least so long between checkpoints",
     )
+    cluster = parser.add_argument_group("jobs", "docs/cluster.md explains them")
+    cluster.add_argument(
+        "--launcher", choices=("inline", "local", "slurm"), default="inline",
+        help="train in this process (default), in processes of this machine, or in SLURM jobs",
+    )  # fmt: skip
+    cluster.add_argument("--max-parallel", type=int, metavar="N", help="at most N jobs at a time")
+    cluster.add_argument("--runs-per-job", type=int, metavar="N", help="pack N runs into a SLURM job")
+    cluster.add_argument("--profile", default="default", metavar="NAME", help="slurm/profiles/NAME.toml, or a path")
+    cluster.add_argument(
+        "--slurm", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help="change the profile: partition=gpu, minutes=240",
+    )  # fmt: skip
+    cluster.add_argument("--wait", action="store_true", help="wait for the jobs, then write the tables")
+    cluster.add_argument(
+        "--retry-failed", action="store_true", help="submit runs that failed, too (inline always does)"
+    )
     instead = parser.add_argument_group("instead of training").add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="show tasks, methods, tables and settings")
-    instead.add_argument("--status", action="store_true", help="show which runs are done, failed or missing")
+    instead.add_argument("--status", action="store_true", help="show which runs are done, running, waiting, failed")
     instead.add_argument("--dry-run", action="store_true", help="show which runs would be trained")
-    instead.add_argument("--render-only", action="store_true", help="write tables and figures from stored records")
+    instead.add_argument(
+        "--render-only", "--collect", action="store_true", help="write tables and figures from stored records"
+    )
     return parser
 
 
@@ -94,9 +113,18 @@ def _main(options: argparse.Namespace) -> int:
     store = Store(options.results)
     runs = planned_runs(chosen, options)
     if options.status:
-        print(status(runs, store))
+        found = status.survey(runs, store, jobs.last_jobs(store.folder))
+        print(status.report([(table, planned_runs([table], options)) for table in chosen], found))
         return 0
     store.check_writable()
+    if options.launcher != "inline" and not (options.dry_run or options.render_only):
+        from slurm import launch  # submitit is loaded only where something is submitted
+
+        failed = launch.launch(runs, store, options)
+        if failed is None:
+            return 0
+        render(chosen, store)
+        return 1 if failed else 0
     missing = [run for run in runs if store.load(run) is None]
     if options.dry_run:
         print("\n".join(run.id for run in missing) or "Nothing to train.")
@@ -155,19 +183,12 @@ def planned_runs(chosen: Sequence[Table], options: argparse.Namespace) -> list[R
 
 
 def train(missing: Sequence[Run], store: Store, options: argparse.Namespace) -> int:
-    """Train the missing runs one after the other; returns how many failed."""
+    """Train the missing runs in this process; returns how many failed."""
     from benchmark.worker import Worker, pick_device  # PyTorch is loaded only where something is trained
 
     worker = Worker(store, options.data_root, pick_device(options.device), options.checkpoint_seconds)
-    # All that runs need must be there before the first one starts, not found missing after an hour. Sorted, since
-    # the worker keeps one dataset at a time.
-    for run in sorted(missing, key=lambda run: (run.settings["dataset"], str(run.settings["data"]))):
-        worker.check(run)
-    failed = 0
-    for number, run in enumerate(missing, start=1):
-        print(f"[{number}/{len(missing)}] {run}", flush=True)
-        failed += not worker.execute(run)
-    return failed
+    worker.prepare(missing)
+    return worker.work(missing).count("failed")
 
 
 def render(chosen: Sequence[Table], store: Store) -> None:
@@ -177,23 +198,6 @@ def render(chosen: Sequence[Table], store: Store) -> None:
         print(tables.write(table, found, store))
         for path in figures.write_curves(table, found, store.folder / "figures"):
             print(f"wrote {path}")
-
-
-def status(runs: Sequence[Run], store: Store) -> str:
-    """One line per run: done, failed and why, interrupted, or missing; and their counts."""
-    lines, counts = [], dict.fromkeys(("done", "failed", "interrupted", "missing"), 0)
-    for run in runs:
-        if store.load(run):
-            state, note = "done", ""
-        elif reason := store.failure(run):
-            state, note = "failed", reason
-        elif store.checkpoint_path(run).exists():
-            state, note = "interrupted", "continues from its checkpoint"
-        else:
-            state, note = "missing", ""
-        counts[state] += 1
-        lines.append(f"{state:12}{run}  {note}".rstrip())
-    return "\n".join((*lines, ", ".join(f"{count} {state}" for state, count in counts.items())))
 
 
 def catalogue() -> str:

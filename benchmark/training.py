@@ -7,13 +7,15 @@ a resumed run ends with the same numbers, bit for bit on the CPU.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import os
 import pickle
 import time
+import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -75,6 +77,7 @@ class Training:
         self.samples_trained, self.seconds_training, self.seconds = 0, 0.0, 0.0
         self.phase_index, self.epoch = 0, 0
         self._predictions: dict[nn.Module, Tensor] = {}
+        self._finished_epoch: dict[str, Any] = {}
 
     def _build_method(self, seed: int) -> Method:
         name = self.settings["method"]
@@ -129,9 +132,11 @@ class Training:
             self._call(phase.end_epoch)
             self.history.append({"phase": phase.name, "epoch": self.epoch, "loss": loss, **self._measure(phase)})
             self.seconds = time.perf_counter() - started
-            if self.checkpoint and time.monotonic() - saved >= self.checkpoint_seconds:
-                self._save(self.checkpoint)
-                saved = time.monotonic()
+            if self.checkpoint:
+                self._finished_epoch = self._state()
+                if time.monotonic() - saved >= self.checkpoint_seconds:
+                    self.save_checkpoint()
+                    saved = time.monotonic()
             self.report(self.history[-1])
 
     def _new_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -282,17 +287,32 @@ class Training:
         "seconds",
     )
 
-    def _save(self, path: Path) -> None:
-        """Write the checkpoint; it exists whole or not at all."""
+    def _state(self) -> dict[str, Any]:
+        """A copy of all that a resumed run needs, in main memory."""
         state = {
             "method": self.method.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "generator": self.generator.get_state(),
-            "loop": {name: getattr(self, name) for name in self._STATE},
         }
-        partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        torch.save(state, partial)
-        os.replace(partial, path)
+        return _copy_to_cpu(state) | {"loop": {name: copy.copy(getattr(self, name)) for name in self._STATE}}
+
+    def save_checkpoint(self) -> None:
+        """Write the state after the last finished epoch; the file exists whole or not at all.
+
+        May be called at any moment, in a signal handler too: a state in the middle of an epoch is never written.
+        A folder that cannot be written costs a repetition, not the run.
+        """
+        if not self.checkpoint or not self._finished_epoch:
+            return
+        partial = self.checkpoint.with_name(f"{self.checkpoint.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            try:
+                torch.save(self._finished_epoch, partial)
+                os.replace(partial, self.checkpoint)
+            finally:
+                partial.unlink(missing_ok=True)
+        except (OSError, RuntimeError) as error:  # PyTorch's writer reports an absent folder as a RuntimeError
+            print(f"No checkpoint was written to {self.checkpoint}: {error}", flush=True)
 
     def _load(self) -> None:
         """Continue from the checkpoint.
@@ -317,6 +337,17 @@ class Training:
         self.optimizers = self._new_optimizers()
         for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(optimizer_state)
+
+
+def _copy_to_cpu(value: Any) -> Any:
+    """A deep copy with all tensors in main memory."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: _copy_to_cpu(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_copy_to_cpu(each) for each in value]
+    return value
 
 
 def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:

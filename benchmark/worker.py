@@ -8,25 +8,28 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 import datasets
-from benchmark import recipes
+from benchmark import claims, recipes
+from benchmark.claims import Claim, Holder
 from benchmark.errors import UserError
 from benchmark.networks import imagenet_weights
 from benchmark.plan import Run
-from benchmark.records import SCHEMA, Record, Store
+from benchmark.records import SCHEMA, Record, Store, patiently
 from benchmark.training import Entry, Training
 from datasets import BiasedDataset
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+Outcome = Literal["done", "failed", "elsewhere"]
 
 
 def pick_device(name: str) -> torch.device:
@@ -40,14 +43,29 @@ def pick_device(name: str) -> torch.device:
 
 
 class Worker:
-    """Executes runs one after the other on one device, keeping the dataset between runs that share it."""
+    """Executes runs one after the other on one device, keeping the dataset between runs that share it.
 
-    def __init__(self, store: Store, data_root: Path, device: torch.device, checkpoint_seconds: float = 30) -> None:
+    In a job, ``log`` is the file its output goes to, and ``submitted`` the commit at which it was submitted.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        data_root: Path,
+        device: torch.device,
+        checkpoint_seconds: float = 30,
+        log: Path | None = None,
+        submitted: Mapping[str, object] | None = None,
+    ) -> None:
         self.store = store
         self.data_root = data_root
         self.device = device
         self.checkpoint_seconds = checkpoint_seconds
         self.threads = torch.get_num_threads()
+        self.log = log
+        self.submitted = submitted
+        self._claim: Claim | None = None
+        self._training: Training | None = None
         self._load = lru_cache(maxsize=1)(self._load_dataset)
         torch.backends.cudnn.benchmark = True  # all batches of a run have one shape
 
@@ -71,34 +89,94 @@ class Worker:
         if run.settings.get("pretrained"):
             imagenet_weights(run.settings["network"])
 
-    def execute(self, run: Run) -> bool:
-        """Train the run and store its record, or store why it failed. True when there is a record."""
+    def prepare(self, runs: Sequence[Run]) -> None:
+        """Check all runs, so that nothing is found missing after an hour. Raises UserError."""
+        # Sorted, since one dataset is kept at a time.
+        for run in sorted(runs, key=lambda run: (run.settings["dataset"], str(run.settings["data"]))):
+            self.check(run)
+
+    def work(self, runs: Sequence[Run]) -> list[Outcome]:
+        """Execute the runs, first those that nobody else has claimed; returns what became of each.
+
+        Claims of others are then watched until they change or go stale, so that nothing stays behind a dead owner.
+        """
+        outcomes: list[Outcome] = []
+        watched: dict[int, tuple[Holder | None, float]] = {}
+        for index, run in enumerate(runs):
+            print(f"[{index + 1}/{len(runs)}] {run}", flush=True)
+            outcomes.append(self.execute(run))
+            if outcomes[-1] == "elsewhere":
+                watched[index] = claims.newest(self.store.record_path(run)), time.monotonic()
+        for index, (holder, since) in watched.items():
+            run = runs[index]
+            while holder and holder == claims.newest(self.store.record_path(run)):
+                if time.monotonic() - since > claims.STALE:
+                    break
+                time.sleep(1)
+            # Should the claim have changed after all, it is not the abandoned one and is respected.
+            outcomes[index] = self.execute(run, holder)
+            if outcomes[index] == "elsewhere":
+                print(f"{run} is being trained by another worker.", flush=True)
+        return outcomes
+
+    def execute(self, run: Run, abandoned: Holder | None = None) -> Outcome:
+        """Train the run and store its record, or store why it failed, unless another worker has claimed it.
+
+        ``abandoned`` is a claim that may be disregarded, since it was watched long enough.
+        """
+        path = self.store.record_path(run)
+        self._claim = patiently(lambda: claims.acquire(path, self.log, abandoned))
+        if self._claim is None:
+            return "elsewhere"
         try:
-            self.store.save(run, self._train(run))
+            if self.store.has(run):  # another worker has just finished it
+                return "done"
+            record = self._train(run, self._claim)
+            self._claim.check()
+            patiently(lambda: self.store.save(run, record))
+            return "done"
+        except claims.Lost as error:
+            print(f"{run} stopped: {error}", flush=True)
+            return "elsewhere"
         except Exception as error:
             # Whatever goes wrong in one run must not take the others with it.
-            reason = f"{type(error).__name__}: {error}".strip()
-            self.store.save_failure(run, reason, traceback.format_exc())
+            reason, trace = f"{type(error).__name__}: {error}".strip(), traceback.format_exc()
             print(f"{run} failed: {reason}", flush=True)
-            return False
-        return True
+            where = {"job": claims.slurm_job(), "log": str(self.log)} if self.log else {}
+            patiently(lambda: self.store.save_failure(run, reason, trace, **where))
+            return "failed"
+        finally:
+            self._training = None
+            self._claim.release()
 
-    def _train(self, run: Run) -> Record:
+    def suspend(self) -> None:
+        """Checkpoint the run in progress and let others have it; made to be called from a signal handler."""
+        if self._training:
+            self._training.save_checkpoint()
+        if self._claim:
+            self._claim.release()
+
+    def _train(self, run: Run, claim: Claim) -> Record:
         dataset, fingerprint = self.dataset(run)
         # One thread for the small network: more hardly help it, crawl where another program wants the cores, and
         # would make its sums, hence its numbers, depend on the machine.
         torch.set_num_threads(1 if run.settings["network"] == "mlp" else self.threads)
         checkpoint = self.store.checkpoint_path(run)
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
         training = Training(dataset, run.settings, run.seed, self.device, checkpoint, self.checkpoint_seconds)
+        self._training = training
+        claim.total = training.total_epochs
         with tqdm(total=training.total_epochs, desc=str(run), unit="epoch", disable=not sys.stderr.isatty()) as bar:
-            training.report = self._reporter(run, training, bar)
+            training.report = self._reporter(run, training, claim, bar)
             training.run()
-        return make_record(run, dataset, training, fingerprint)
+        record = make_record(run, dataset, training, fingerprint)
+        if self.submitted is not None:
+            record["provenance"]["submitted"] = self.submitted
+        return record
 
-    def _reporter(self, run: Run, training: Training, bar: tqdm) -> Callable[[Entry], None]:
+    def _reporter(self, run: Run, training: Training, claim: Claim, bar: tqdm) -> Callable[[Entry], None]:
         def report(entry: Entry) -> None:
-            done = len(training.history)
+            claim.check()
+            claim.done = done = len(training.history)
             shown = entry.get("target") or entry.get("biased") or {}
             shown = {key: shown[key] for key in ("avg_acc", "model_bias", "bias_acc") if shown.get(key) is not None}
             text = " ".join(f"{key} {value:.1f}" for key, value in shown.items())

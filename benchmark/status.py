@@ -1,0 +1,118 @@
+"""What has become of each run: done, running, waiting, failed or missing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmark import claims
+from benchmark.plan import Run, Table
+from benchmark.records import Store
+
+Condition = Literal["done", "running", "waiting", "failed", "missing"]
+CONDITIONS: tuple[Condition, ...] = ("done", "running", "waiting", "failed", "missing")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The last job that a run was part of: its id, its log, and how it stands with the scheduler.
+
+    ``state`` is "waiting" or "running", or what the scheduler called its end, "" where it does not know.
+    """
+
+    id: str
+    log: str
+    state: str
+
+    @property
+    def alive(self) -> bool:
+        return self.state in ("waiting", "running")
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run, its condition, and what else there is to say about it."""
+
+    run: Run
+    condition: Condition
+    note: str = ""
+
+
+def survey(runs: Iterable[Run], store: Store, jobs: Mapping[str, Job]) -> list[Status]:
+    """The status of each run; ``jobs`` are the last jobs by run id."""
+
+    @cache
+    def files(folder: Path) -> frozenset[str]:
+        return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+
+    @cache
+    def claimed(folder: Path) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in files(folder):
+            if name.endswith(".claim"):
+                found[name.split(".", 1)[0]].append(name)
+        return found
+
+    def look(run: Run) -> Status:
+        record = store.record_path(run)
+        names = files(record.parent)
+        if record.name in names and store.has(run):
+            return Status(run, "done")
+        job = jobs.get(run.id)
+        holder = claims.newest(record, claimed(record.parent).get(record.stem, ()))
+        if holder and not holder.gone and (running := _owner(holder, job)):
+            return Status(run, "running", running)
+        note = store.failure_note(run) if store.failure_path(run).name in names else {}
+        if job and job.alive and note.get("job") != job.id:
+            return Status(run, "waiting", f"job {job.id}")
+        if note:
+            log = f"; log: {note['log']}" if note.get("log") else ""
+            return Status(run, "failed", f"{note.get('reason', 'unknown reason')}{log}")
+        if job and job.state and not job.state.startswith(("CANCELLED", "COMPLETED")):
+            return Status(run, "failed", f"job {job.id} ended as {job.state}; log: {job.log}")
+        notes = [f"job {job.id} ended without a record; log: {job.log}"] if job else []
+        notes += ["continues from its checkpoint"] if store.checkpoint_path(run).name in names else []
+        return Status(run, "missing", "; ".join(notes))
+
+    return [look(run) for run in runs]
+
+
+def _owner(holder: claims.Holder, job: Job | None) -> str:
+    """Where the owner of a claim is and how far; "" when he seems to have died.
+
+    A look cannot watch a claim for a minute, so clocks are compared here; nothing but this page depends on it.
+    """
+    content: dict[str, Any] = holder.content
+    if not content:
+        return "just claimed"
+    if job and job.id == content["job"] and job.state:
+        if job.state != "running":  # requeued, or at its end, and did not live to release the claim
+            return ""
+    elif time.time() - content["written"] > 2 * claims.STALE:
+        return ""
+    place = f"job {content['job']} on {content['host']}" if content["job"] else f"{content['host']}, {content['pid']}"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(content["since"]))
+    return f"{place}, epoch {content['done']} of {content['total'] or '?'}, since {since}"
+
+
+def report(tables: Sequence[tuple[Table, Sequence[Run]]], statuses: Iterable[Status]) -> str:
+    """For every table a heading with its counts, and one line per run."""
+    by_run = {each.run.id: each for each in statuses}
+    lines = []
+    for table, runs in tables:
+        found = [by_run[run.id] for run in runs]
+        lines.append(f"{table.heading}: {counts(found)}")
+        lines += [f"  {each.condition:8} {each.run}  {each.note}".rstrip() for each in found]
+    return "\n".join(lines)
+
+
+def counts(statuses: Iterable[Status]) -> str:
+    """Such as "3 done, 0 running, 1 waiting, 0 failed, 5 missing"."""
+    number = Counter(each.condition for each in statuses)
+    return ", ".join(f"{number[condition]} {condition}" for condition in CONDITIONS)

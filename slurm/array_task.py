@@ -1,0 +1,85 @@
+"""One task of an array submitted by hand: ``sbatch --array=0-53 slurm/array.sbatch --table 1``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from uuid import uuid4
+
+from benchmark import claims
+from benchmark.errors import UserError
+from benchmark.plan import Run
+from benchmark.records import Store, write_atomically
+from benchmark.run import choose_tables, parser, planned_runs
+from slurm import jobs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train the i-th run that was missing when the array began. Exit codes are those of benchmark.run."""
+    options = parser().parse_args(arguments)
+    try:
+        return _train(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _train(options: argparse.Namespace) -> int:
+    job = claims.slurm_job()
+    if job is None or "_" not in job:
+        raise UserError("This is a task of a SLURM array: submit it with sbatch --array=0-53 slurm/array.sbatch.")
+    store = Store(options.results)
+    run = _share(planned_runs(choose_tables(options), options), store, job)
+    if run is None or store.has(run):
+        print("Nothing to train.")
+        return 0
+    from benchmark.worker import Worker, pick_device
+
+    worker = Worker(store, options.data_root, pick_device(options.device), options.checkpoint_seconds, _log(job))
+
+    def requeue(signum: int, frame: FrameType | None) -> None:
+        # The requeueing kills this step with SIGTERM, and the scontrol that asks for it with it.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        worker.suspend()
+        subprocess.run(["scontrol", "requeue", job], check=True)
+        sys.exit(0)
+
+    signal.signal(signal.SIGUSR2, requeue)
+    return 1 if "failed" in worker.work([run]) else 0
+
+
+def _share(runs: Sequence[Run], store: Store, job: str) -> Run | None:
+    """The run of this task; None when the array has more tasks than there were runs.
+
+    What is missing changes while the array's tasks come and go, so the first of them notes it for all.
+    """
+    array = job.split("_")[0]
+    note = jobs.folder(store.folder) / f"slurm-{array}.json"
+    if not note.exists():
+        missing = [run.id for run in runs if not store.has(run)][: int(os.environ["SLURM_ARRAY_TASK_MAX"]) + 1]
+        content = jobs.submission("slurm", {f"{array}_{i}": [run] for i, run in enumerate(missing)}, _log("%j"))
+        draft = note.with_name(f".{note.name}.{uuid4().hex}.tmp")
+        write_atomically(draft, content)
+        try:
+            os.link(draft, note)
+        except FileExistsError:
+            pass
+        draft.unlink()
+    mine = json.loads(note.read_text(encoding="utf-8"))["runs"].get(job, ())
+    return next((run for run in runs if run.id in mine), None)
+
+
+def _log(job: str) -> Path:
+    """Where sbatch puts the output, as slurm/array.sbatch does not say otherwise."""
+    return Path(os.environ.get("SLURM_SUBMIT_DIR", "."), f"slurm-{job}.out")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,269 @@
+"""Submission of runs as jobs: checks, arrays, and waiting for them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from benchmark import status
+from benchmark.errors import UserError
+from benchmark.plan import Run
+from benchmark.records import Store
+from slurm import jobs, profiles
+from slurm.job import TrainRuns
+from slurm.profiles import KEYS, Request
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# Runs of these networks take a minute, less than a scheduler's overhead.
+PACKED = {"mlp": 10}
+# How often a job may be started again, after time-outs or after its process was killed.
+RESTARTS = 20
+POLL_SECONDS = 5.0
+
+
+def launch(runs: Sequence[Run], store: Store, options: argparse.Namespace) -> int | None:
+    """Submit what is missing; with --wait return the number of failed runs, else None at once.
+
+    Raises UserError when a check fails, before anything is queued, or when SLURM refuses.
+    """
+    for name in ("max_parallel", "runs_per_job"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {value}: it must be at least 1.")
+    if options.launcher == "slurm" and shutil.which("sbatch") is None:
+        raise UserError("--launcher slurm needs sbatch, which is not on this machine: run it on a login node.")
+    profile = profiles.load(options.profile, options.slurm)
+    found = status.survey(runs, store, jobs.last_jobs(store.folder))
+    print(f"{len(runs)} runs: {status.counts(found)}.")
+    wanted = ("missing", "failed") if options.retry_failed else ("missing",)
+    missing = [each.run for each in found if each.condition in wanted]
+    if not options.retry_failed and any(each.condition == "failed" for each in found):
+        print("Failed runs are left out; --status says why they failed, --retry-failed submits them again.")
+    submitted: list[str] = []
+    try:
+        if missing:
+            submit = _submit_slurm if options.launcher == "slurm" else _submit_local
+            for ids in submit(missing, store, options, profile):
+                submitted += ids
+        print(f"Submitted {len(submitted)} jobs for {len(missing)} runs." if missing else "Nothing to submit.")
+        if options.wait:
+            return _wait(runs, store)
+    except KeyboardInterrupt:
+        print("\nInterrupted. Jobs that were submitted go on.")
+        _say_how_to_go_on(runs, store, options.launcher)
+        sys.exit(130)
+    _say_how_to_go_on(runs, store, options.launcher)
+    return None
+
+
+def _task(runs: Sequence[Run], store: Store, options: argparse.Namespace, device: str) -> TrainRuns:
+    from benchmark.worker import commit
+
+    return TrainRuns(
+        runs=tuple(runs),
+        results=store.folder.resolve(),
+        data_root=options.data_root.resolve(),
+        device=device,
+        checkpoint_seconds=options.checkpoint_seconds,
+        submitted=commit(),
+    )
+
+
+def _submit_slurm(
+    missing: Sequence[Run], store: Store, options: argparse.Namespace, profile: profiles.Profile
+) -> Iterator[list[str]]:
+    """Submit arrays, one per distinct request and no larger than the cluster allows; yields each one's job ids."""
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in missing:
+        groups[json.dumps(profile.request(run.settings["network"]))].append(run)
+    requests = [(json.loads(request), runs) for request, runs in groups.items()]
+    _check_data(missing, store, options)
+    for request, _ in requests:
+        _check_request(request)
+    limit = _array_limit()
+    for request, runs in requests:
+        device = "cuda" if request.get("gpus") and options.device == "auto" else options.device
+        previous = None
+        packs = list(_packs(runs, options.runs_per_job))
+        for start in range(0, len(packs), limit):
+            executor = _slurm_executor(store, request, options.max_parallel, previous)
+            ids = _submit(executor, packs[start : start + limit], store, options, device)
+            previous = ids[0].split("_")[0] if options.max_parallel else None
+            print(f"Job array {ids[0].split('_')[0]}: {len(ids)} jobs, {_described(request)}", flush=True)
+            yield ids
+
+
+def _packs(runs: Sequence[Run], size: int | None) -> Iterator[Sequence[Run]]:
+    """The runs of each job."""
+    by_size: dict[int, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_size[size or PACKED.get(run.settings["network"], 1)].append(run)
+    for each, members in by_size.items():
+        for start in range(0, len(members), each):
+            yield members[start : start + each]
+
+
+def _slurm_executor(
+    store: Store, request: Request, max_parallel: int | None, previous: str | None
+) -> submitit.SlurmExecutor:
+    executor = submitit.SlurmExecutor(jobs.folder(store.folder).resolve(), max_num_timeout=RESTARTS)
+    parameters: dict[str, Any] = {KEYS[key].submitit: value for key, value in request.items()}
+    if "mem" in parameters:
+        parameters["mem"] = f"{parameters['mem']}GB"
+    if max_parallel:
+        parameters["array_parallelism"] = max_parallel
+    if previous:  # --max-parallel holds for all arrays of a request together
+        parameters["dependency"] = f"afterany:{previous}"
+    parameters["setup"] = [*request.get("setup", ()), *_environment()]
+    # A killed process (137) is started again like a preempted one, but never one whose job was cancelled.
+    # (SLURM_JOB_ID alone will not do: the last task of an array has that of the whole array.)
+    parameters["teardown"] = [
+        "code=$?",
+        'job="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"',
+        f'if [ $code = 137 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {RESTARTS} ] &&',
+        '  [ "$(squeue --noheader --jobs="$job" --format=%T)" = RUNNING ]; then',
+        '  scontrol requeue "$job"',
+        "fi",
+        "exit $code",
+    ]
+    executor.update_parameters(job_name="debiasing", stderr_to_stdout=True, **parameters)
+    return executor
+
+
+def _environment() -> list[str]:
+    """Shell lines that let the node import this checkout, and give each process the threads of its CPUs."""
+    return [
+        f'export PYTHONPATH="{REPOSITORY}${{PYTHONPATH:+:$PYTHONPATH}}"',
+        'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
+        'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"',
+    ]
+
+
+def _submit(
+    executor: submitit.Executor, packs: Sequence[Sequence[Run]], store: Store, options: argparse.Namespace, device: str
+) -> list[str]:
+    """Submit one job for each pack, as an array where the launcher has them; returns the job ids."""
+    with _ignoring_interrupts():
+        try:
+            with executor.batch():
+                pending = [executor.submit(_task(pack, store, options, device)) for pack in packs]
+        except submitit.core.utils.FailedJobError as error:
+            raise UserError(f"SLURM refused the jobs ({_refusal(str(error))}): see --profile and --slurm.") from error
+        ids = [job.job_id for job in pending]
+        log = jobs.folder(store.folder).resolve() / "%j_0_log.out"
+        runs = {each: [run.id for run in pack] for each, pack in zip(ids, packs, strict=True)}
+        jobs.register(store.folder, options.launcher, runs, log)
+    return ids
+
+
+def _refusal(text: str) -> str:
+    return jobs.sentence("\n".join(line for line in text.splitlines() if "error: " in line) or text)
+
+
+def _described(request: Request) -> str:
+    return ", ".join(f"{key}={value}" for key, value in request.items())
+
+
+def _submit_local(
+    missing: Sequence[Run], store: Store, options: argparse.Namespace, profile: profiles.Profile
+) -> Iterator[list[str]]:
+    """Start as many processes as there are GPUs or CPUs, or --max-parallel, and deal the runs out to them."""
+    import torch
+
+    _check_data(missing, store, options)
+    gpus = torch.cuda.device_count() if options.device != "cpu" else 0
+    count = min(len(missing), options.max_parallel or gpus or os.cpu_count() or 1)
+    # Each process gets its share of the CPUs; how sums are split over threads shows in the last digits.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+    for number in range(count):
+        executor = submitit.LocalExecutor(jobs.folder(store.folder).resolve())
+        visible = {"gpus_per_node": 1, "visible_gpus": [number % gpus]} if gpus else {}
+        executor.update_parameters(timeout_min=365 * 24 * 60, stderr_to_stdout=True, **visible)
+        ids = _submit(executor, [missing[number::count]], store, options, options.device)
+        print(f"Process {ids[0]}: {len(missing[number::count])} runs", flush=True)
+        yield ids
+
+
+@contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """Ctrl-C falls between two submissions, and never reaches processes started in here."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _check_data(missing: Sequence[Run], store: Store, options: argparse.Namespace) -> None:
+    """Prepare and load all data here, once, before the jobs want it. Raises UserError where that fails."""
+    import torch
+
+    from benchmark.worker import Worker
+
+    Worker(store, options.data_root, torch.device("cpu")).prepare(missing)
+
+
+def _check_request(request: Request) -> None:
+    """Raises UserError when SLURM would refuse such a job, or a node that is free cannot import the code."""
+    flags = profiles.flags(request)
+    refused = subprocess.run(["sbatch", "--test-only", *flags, "--wrap=true"], capture_output=True, text=True)
+    if refused.returncode:
+        raise UserError(f"SLURM refuses such jobs ({_refusal(refused.stderr)}): see --profile and --slurm.")
+    test = "import slurm.job; from importlib.util import find_spec; assert find_spec('torch'), 'no PyTorch'"
+    script = "\n".join([*request.get("setup", ()), *_environment(), f'"{sys.executable}" -c "{test}"'])
+    command = ["srun", "--immediate=5", "--quiet", *flags, "--time=5", "bash", "-c", script]
+    tried = subprocess.run(command, capture_output=True, text=True)
+    if tried.returncode and re.search(r"Error|Exception|not found|No such file", tried.stderr):
+        reason = [line for line in tried.stderr.splitlines() if not line.startswith("srun:")]
+        raise UserError(f"A node cannot run this checkout ({reason[-1]}): share {REPOSITORY} and {sys.prefix} with it.")
+    if tried.returncode:
+        print("No node was free to try the code on; jobs that cannot import it will fail.", flush=True)
+
+
+def _array_limit() -> int:
+    """The largest number of jobs in an array."""
+    shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True).stdout
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown, re.MULTILINE)
+    return int(found[1]) if found else 1000
+
+
+def _wait(runs: Sequence[Run], store: Store) -> int:
+    """Wait until no run is waiting or running; returns how many have no record."""
+    shown = ""
+    open_runs = list(runs)
+    while True:
+        found = status.survey(open_runs, store, jobs.last_jobs(store.folder, accounting=False))
+        open_runs = [each.run for each in found if each.condition != "done"]
+        line = f"{len(runs) - len(open_runs)} of {len(runs)} done; others: {status.counts(found)}"
+        if line != shown:
+            print(line, flush=True)
+            shown = line
+        if not any(each.condition in ("running", "waiting") for each in found):
+            return len(open_runs)
+        time.sleep(POLL_SECONDS)
+
+
+def _say_how_to_go_on(runs: Sequence[Run], store: Store, launcher: str) -> None:
+    last = jobs.last_jobs(store.folder, accounting=False)
+    alive = (last[run.id] for run in runs if run.id in last and last[run.id].alive)
+    if ids := sorted({job.id.split("_")[0] for job in alive}, key=int):
+        print("The same command with --status instead of --launcher shows how they stand, with --wait waits for them,")
+        print(
+            f"with --collect writes the tables; cancel them with: {'kill' if launcher == 'local' else 'scancel'} ",
+            end="",
+        )
+        print(*ids, flush=True)

@@ -1,0 +1,101 @@
+"""Cluster profiles: what jobs ask of SLURM, by kind of network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmark.errors import UserError, unknown
+from benchmark.recipes import tables, tomllib
+
+PROFILES = Path(__file__).with_name("profiles")
+Request = dict[str, Any]
+"""What one job asks for, by the names of KEYS."""
+
+
+class Key(NamedTuple):
+    """A setting of a profile: the kind of its value, its name in submitit, and sbatch's flag where it has one."""
+
+    kind: type
+    submitit: str
+    flag: str = ""
+
+
+KEYS = {
+    "partition": Key(str, "partition", "--partition={}"),
+    "account": Key(str, "account", "--account={}"),
+    "qos": Key(str, "qos", "--qos={}"),
+    "constraint": Key(str, "constraint", "--constraint={}"),
+    "exclude": Key(str, "exclude", "--exclude={}"),
+    "gpus": Key(int, "gpus_per_node", "--gpus-per-node={}"),
+    "cpus": Key(int, "cpus_per_task", "--cpus-per-task={}"),
+    "memory_gb": Key(int, "mem", "--mem={}G"),
+    "minutes": Key(int, "time", "--time={}"),
+    "grace_seconds": Key(int, "signal_delay_s"),
+    "setup": Key(list, "setup"),
+}
+
+
+class Profile:
+    """A profile with the user's changes; ``request`` is what a run of a network gets."""
+
+    def __init__(self, base: Request, networks: Mapping[str, Request], changes: Request) -> None:
+        self._base = base
+        self._networks = networks
+        self._changes = changes
+
+    def request(self, network: str) -> Request:
+        """Base settings, those of the network, then the user's; keys that ask for nothing are left out."""
+        request = {**self._base, **self._networks.get(network, {}), **self._changes}
+        return {key: value for key, value in request.items() if value not in ("", 0, [])}
+
+
+def load(name: str, changes: Iterable[str] = ()) -> Profile:
+    """A profile of slurm/profiles, or the file at a path, with ``key=value`` changes.
+
+    Raises UserError for an unknown profile, key or kind of value.
+    """
+    path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
+    if not path.is_file():
+        raise unknown("profile", name, (each.stem for each in PROFILES.glob("*.toml")))
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML ({error}): correct it, or choose another --profile.") from error
+    known = {table["network"] for table in tables()[0].values()}
+    networks = {key: value for key, value in content.items() if isinstance(value, dict)}
+    for network in networks:
+        if network not in known:
+            raise UserError(f"{path} has a table [{network}]: tables are named after networks, {', '.join(known)}.")
+    base = {key: value for key, value in content.items() if key not in networks}
+    for request in (base, *networks.values()):
+        for key, value in request.items():
+            _check(key, value, str(path))
+    return Profile(base, networks, dict(_parse(text) for text in changes))
+
+
+def _parse(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--slurm takes key=value, such as minutes=240, not '{text}'.")
+    if key in KEYS and KEYS[key].kind is int and value.isdecimal():
+        return key, int(value)
+    return key, _check(key, [value] if key == "setup" else value, "--slurm")
+
+
+def _check(key: str, value: Any, where: str) -> Any:
+    """The value itself. Raises UserError unless the key exists and takes such values."""
+    if key not in KEYS:
+        raise unknown(f"setting in {where}", key, KEYS)
+    kind = KEYS[key].kind
+    lines = value if isinstance(value, list) else []
+    if type(value) is not kind or not all(isinstance(line, str) for line in lines):
+        wanted = {int: "a whole number", str: "a text", list: "a list of shell lines"}[kind]
+        raise UserError(f"{key} in {where} is {value!r}: it takes {wanted}.")
+    return value
+
+
+def flags(request: Request) -> list[str]:
+    """The request as flags of sbatch and srun."""
+    return [KEYS[key].flag.format(value) for key, value in request.items() if KEYS[key].flag]

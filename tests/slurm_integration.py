@@ -1,0 +1,130 @@
+"""The launcher on a real SLURM: ``make test-slurm`` starts one node and runs these tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import cluster
+import pytest
+from cluster import SLURM, numbers, queued, restarts, run, shell, wait_until, wait_until_idle
+
+NINE = ("--set", "epochs=6", "be.auxiliary_updates=20", "--seeds", "3")
+
+
+@pytest.fixture(autouse=True)
+def _idle() -> None:
+    wait_until_idle()
+
+
+def vanilla(epochs: int, *more: str) -> tuple[str, ...]:
+    return ("--methods", "vanilla", "--set", f"epochs={epochs}", *more)
+
+
+@pytest.fixture(scope="module")
+def epochs_per_second(tmp_path_factory: pytest.TempPathFactory) -> float:
+    folder = tmp_path_factory.mktemp("speed")
+    run(folder, *vanilla(100))
+    (path,) = folder.glob("runs/**/*.json")
+    return 100 / json.loads(path.read_text())["provenance"]["seconds"]
+
+
+def test_arrays_give_the_numbers_of_inline_bit_for_bit(tmp_path: Path) -> None:
+    parallel = ("--max-parallel", "2", "--runs-per-job", "3")
+    assert "Submitted 9 jobs for 27 runs" in run(tmp_path / "slurm", *NINE, *SLURM, *parallel)
+    most = 0
+    again = run(tmp_path / "slurm", *NINE, *SLURM, *parallel)
+    assert "Nothing to submit" in again, "what is queued is not submitted again"
+    while queued():
+        most = max(most, len(queued("RUNNING,COMPLETING")))
+        time.sleep(0.3)
+    assert most == 2
+    run(tmp_path / "inline", *NINE)
+    assert len(numbers(tmp_path / "slurm")) == 27
+    assert numbers(tmp_path / "slurm") == numbers(tmp_path / "inline")
+    notes = len(list((tmp_path / "slurm" / "jobs").glob("*.json")))
+    assert "Nothing to submit" in run(tmp_path / "slurm", *NINE, *SLURM)
+    assert len(list((tmp_path / "slurm" / "jobs").glob("*.json"))) == notes
+    assert "27 done, 0 running" in run(tmp_path / "slurm", *NINE, "--status")
+    record = json.loads(next(tmp_path.glob("slurm/runs/**/*-s0.json")).read_text())
+    assert record["provenance"]["submitted"]["commit"] == record["provenance"]["commit"]
+    assert not list(tmp_path.rglob("*.claim"))
+
+
+def test_a_time_limit_shorter_than_the_run(tmp_path: Path, epochs_per_second: float) -> None:
+    """SLURM signals 40 s before the minute is over, so that a run of 50 s does not fit into two attempts."""
+    arguments = vanilla(int(50 * epochs_per_second))
+    run(tmp_path / "slurm", *arguments, *SLURM, "--slurm", "minutes=1", "grace_seconds=40")
+    run(tmp_path / "inline", *arguments)  # beside the job, on the other CPU
+    (job,) = {each.split("_")[0] for each in json.loads(next(tmp_path.glob("slurm/jobs/*.json")).read_text())["runs"]}
+    wait_until_idle()
+    assert restarts(job) >= 2
+    assert numbers(tmp_path / "slurm") == numbers(tmp_path / "inline")
+
+
+def test_requeue_and_kill(tmp_path: Path, epochs_per_second: float) -> None:
+    """One job is requeued by hand, the process of another gets SIGKILL."""
+    arguments = vanilla(int(10 * epochs_per_second), "--seeds", "2", "--checkpoint-seconds", "1")
+    run(tmp_path / "slurm", *arguments, *SLURM, "--runs-per-job", "1")
+    (note,) = tmp_path.glob("slurm/jobs/*.json")
+    first, second = json.loads(note.read_text())["runs"]
+    wait_until(lambda: cluster.training(tmp_path / "slurm", first))
+    shell("scontrol", "requeue", first)
+    (claim,) = wait_until(lambda: cluster.training(tmp_path / "slurm", second))
+    os.kill(claim["pid"], signal.SIGKILL)
+    wait_until_idle()
+    assert restarts(first) == restarts(second) == 1
+    run(tmp_path / "inline", *arguments)
+    assert numbers(tmp_path / "slurm") == numbers(tmp_path / "inline")
+
+
+def test_preemption(tmp_path: Path, epochs_per_second: float) -> None:
+    """A job of a higher partition takes both CPUs; the preempted one continues from the epoch it had reached."""
+    arguments = vanilla(int(10 * epochs_per_second))
+    run(tmp_path / "slurm", *arguments, *SLURM, "--slurm", "partition=low")
+    (job,) = queued()
+    log = tmp_path / "slurm" / "jobs" / f"{job}_0_log.out"
+    wait_until(lambda: log.exists() and "seed 0 5/" in log.read_text())
+    shell("srun", "--partition=high", "--exclusive", "true")
+    wait_until_idle()
+    assert restarts(job) == 1
+    assert "seed 0 5/" not in log.read_text().split("Calling checkpoint")[1]
+    run(tmp_path / "inline", *arguments)
+    assert numbers(tmp_path / "slurm") == numbers(tmp_path / "inline")
+
+
+def test_cancelled_jobs_stay_cancelled(tmp_path: Path, epochs_per_second: float) -> None:
+    arguments = vanilla(int(10 * epochs_per_second))
+    run(tmp_path, *arguments, *SLURM)
+    wait_until(lambda: cluster.claims(tmp_path))
+    shell("scancel", *queued())
+    wait_until_idle()
+    time.sleep(2)
+    assert not queued()
+    assert "1 missing" in run(tmp_path, *arguments, "--status")
+
+
+def test_refusals_are_one_sentence(tmp_path: Path) -> None:
+    printed = run(tmp_path, *vanilla(1), *SLURM, "--slurm", "partition=nowhere", code=2)
+    assert "error: SLURM refuses such jobs (invalid partition specified: nowhere" in printed
+    assert "error" not in printed.split("error: ", 1)[1]
+    assert not queued()
+
+
+def test_an_array_submitted_by_hand(tmp_path: Path) -> None:
+    arguments = ("--tasks", "colored_digits", *vanilla(10, "--seeds", "3"), "--device", "cpu", "--results")
+    run(tmp_path / "slurm", *vanilla(10))
+    before = numbers(tmp_path / "slurm")
+    python = f"--export=ALL,PYTHON={cluster.sys.executable}"
+    output = f"--output={tmp_path}/%a.log"
+    shell("sbatch", python, output, "--array=0-4%2", "slurm/array.sbatch", *arguments, str(tmp_path / "slurm"))
+    wait_until_idle()
+    after = numbers(tmp_path / "slurm")
+    assert len(after) == 3
+    assert before.items() <= after.items()
+    run(tmp_path / "inline", *vanilla(10, "--seeds", "3"))
+    assert after == numbers(tmp_path / "inline")
+    assert sum("Nothing to train" in path.read_text() for path in tmp_path.glob("*.log")) == 3
