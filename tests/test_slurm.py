@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import submitit
 from fake_slurm import FakeSlurm
@@ -36,6 +37,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
 
 def no_data(*arguments: object, **more: object) -> Any:
     class Anything:
+        train = SimpleNamespace(bias=np.zeros(1, dtype=np.int64))
+
         def fingerprint(self) -> str:
             return ""
 
