@@ -13,10 +13,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmark import records
+from benchmark import recipes, records
 from benchmark.plan import Table
 from benchmark.records import Record
-from benchmark.tables import Found, task_title
+from benchmark.tables import Found
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, and dashes for what is printed in grey.
 STYLES = [
@@ -41,11 +41,12 @@ PANELS: tuple[tuple[str, str, Curve], ...] = (
 def write_curves(table: Table, found: Found, folder: Path) -> list[Path]:
     """Per-epoch curves of all methods, one figure for each task with records: ``folder``/<stem>-<task>.png, .pdf.
 
-    The third panel shows methods with a biased model of their own, and plain training as ERM.
+    The third panel shows methods with a biased model of their own, and plain training as ERM. A table without
+    accuracies, such as Table 3, has no figure of its own: those of the others show its biased models.
     """
     written = []
     for task in table.tasks:
-        if not any(found[row.key, task] for row in table.rows):
+        if "avg_acc" not in table.metrics or not any(found[row.key, task] for row in table.rows):
             continue
         figure = curves(table, found, task)
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +75,8 @@ def curves(table: Table, found: Found, task: str) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     seeds = max(len(each) for each in found.values())
-    figure.suptitle(f"{task_title(task)}: test metrics and bias after each epoch (n = {seeds})")
+    modified = f", {table.modified}" if table.modified else ""
+    figure.suptitle(f"{recipes.task_title(task)}: test metrics and bias after each epoch (n = {seeds}{modified})")
     return figure
 
 

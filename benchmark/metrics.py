@@ -47,18 +47,22 @@ def max_min_bias(accuracy: np.ndarray) -> float | None:
     return float((np.nanmax(accuracy, 1) - np.nanmin(accuracy, 1)).mean())
 
 
-def fairness(correct: np.ndarray, total: np.ndarray) -> dict[str, float | None]:
-    """The metrics of Tables 1 and 2, and ``max_min_bias``."""
+def fairness(correct: np.ndarray, total: np.ndarray, scored: np.ndarray | None = None) -> dict[str, float | None]:
+    """The metrics of Tables 1 and 2, and ``max_min_bias``.
+
+    ``scored``, bool [C, B], names the groups that average and worst accuracy are taken over, all by default.
+    """
     accuracy = group_accuracy(correct, total)
+    counted = accuracy if scored is None else np.where(scored, accuracy, np.nan)
     return {
         "model_bias": model_bias(accuracy),
-        "avg_acc": average_accuracy(accuracy),
-        "worst_acc": worst_accuracy(accuracy),
+        "avg_acc": average_accuracy(counted),
+        "worst_acc": worst_accuracy(counted),
         "max_min_bias": max_min_bias(accuracy),
     }
 
 
-def sample_accuracy(correct: np.ndarray, total: np.ndarray) -> float:
+def sample_accuracy(correct: np.ndarray | int, total: np.ndarray | int) -> float:
     """Plain accuracy over samples; needs no bias labels."""
     return float(100 * np.sum(correct) / np.sum(total))
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 from torch import Tensor, nn
 
-from benchmark.errors import unknown
+from benchmark.errors import UserError, unknown
+
+# The settings of a run, besides its network's name, that say how the network is built.
+OPTIONS = ("pretrained", "stem")
 
 
 class Network(nn.Module):
@@ -32,11 +37,60 @@ def mlp(image_shape: tuple[int, ...], num_classes: int) -> Network:
     return Network(nn.Sequential(*layers), nn.Linear(widths[-1], num_classes))
 
 
-NETWORKS: dict[str, Callable[[tuple[int, ...], int], Network]] = {"mlp": mlp}
+def resnet(
+    architecture: str, image_shape: tuple[int, ...], num_classes: int, *, pretrained: bool, stem: str
+) -> Network:
+    """torchvision's ResNet; with ``pretrained`` its features start from ImageNet's weights.
+
+    ``stem`` "standard" is 7×7 with stride 2; "small" is 3×3 with stride 1, for images of about 64 pixels. The
+    max-pooling stays. Raises UserError for another stem and where the weights cannot be had.
+    """
+    from torchvision import models  # not every installation has it, and the MLP does without
+
+    if stem not in ("standard", "small"):
+        raise unknown("stem", stem, ("standard", "small"))
+    if pretrained and stem != "standard":
+        raise UserError("ImageNet's weights need the standard stem: --set pretrained=false, or stem=standard.")
+    body = getattr(models, architecture)()
+    if pretrained:
+        body.load_state_dict(imagenet_weights(architecture))
+    if stem == "small":
+        body.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+        nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
+    *features, replaced = body.children()
+    return Network(nn.Sequential(*features, nn.Flatten()), nn.Linear(replaced.in_features, num_classes))
 
 
-def build(name: str, image_shape: tuple[int, ...], num_classes: int) -> Network:
-    """A freshly initialised network. Raises UserError for an unknown name."""
+@cache
+def imagenet_weights(architecture: str) -> Mapping[str, Any]:
+    """torchvision's ImageNet weights, downloaded once. Raises UserError where they cannot be had."""
+    from torch.hub import get_dir
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(architecture)["IMAGENET1K_V1"]
+    try:
+        return weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"The ImageNet weights of {architecture} cannot be had ({error}): put {weights.url} into "
+            f"{get_dir()}/checkpoints, or start from random weights with --set pretrained=false."
+        ) from error
+
+
+NETWORKS: dict[str, Callable[..., Network]] = {
+    "mlp": mlp,
+    "resnet18": partial(resnet, "resnet18"),
+    "resnet34": partial(resnet, "resnet34"),
+}
+
+
+def build(name: str, image_shape: tuple[int, ...], num_classes: int, **options: Any) -> Network:
+    """A freshly initialised network. Raises UserError for an unknown name or one that cannot be built."""
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
-    return NETWORKS[name](image_shape, num_classes)
+    return NETWORKS[name](image_shape, num_classes, **options)
+
+
+def is_convolutional(network: nn.Module) -> bool:
+    """Whether the network, or any in a method, has filters over images: these gain from channels-last and bf16."""
+    return any(isinstance(module, nn.Conv2d) for module in network.modules())

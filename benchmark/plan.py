@@ -29,6 +29,10 @@ class Run:
     def method(self) -> str:
         return self.settings["method"]
 
+    @property
+    def preset(self) -> str:
+        return self.settings.get("preset", recipes.PAPER)
+
     @cached_property
     def digest(self) -> str:
         """Short hash of exactly what decides the numbers, the seed apart."""
@@ -60,7 +64,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: rows × tasks × metrics. ``overrides`` are the user's --set, which mark it as modified."""
+    """A table: rows × tasks × metrics, all of one preset.
+
+    ``overrides`` are the user's --set, which mark it as modified.
+    """
 
     name: str
     title: str
@@ -68,11 +75,20 @@ class Table:
     rows: tuple[Row, ...]
     metrics: tuple[str, ...]
     overrides: tuple[Override, ...] = ()
+    preset: str = recipes.PAPER
+
+    @property
+    def modified(self) -> str:
+        """What sets the table apart from the paper's, its preset and overrides, or nothing."""
+        if self.overrides:
+            return f"modified: {', '.join((self.preset, *(str(each) for each in self.overrides)))}"
+        return "" if self.preset == recipes.PAPER else f"{self.preset} preset"
 
     @property
     def stem(self) -> str:
-        """File name without suffix; a modified table never takes the place of the paper's."""
-        return "-".join((self.name, *(str(each) for each in self.overrides))).replace("/", "_")
+        """File name without suffix; a table of another preset or modified never takes the place of the paper's."""
+        preset = () if self.preset == recipes.PAPER else (self.preset,)
+        return "-".join((self.name, *preset, *(str(each) for each in self.overrides))).replace("/", "_")
 
     @property
     def heading(self) -> str:
@@ -81,11 +97,12 @@ class Table:
 
     @property
     def available_tasks(self) -> tuple[str, ...]:
-        """The tasks that have a recipe."""
-        return tuple(task for task in self.tasks if task in recipes.tables()[0])
+        """The tasks that have a recipe in the table's preset."""
+        known = recipes.tables()[0]
+        return tuple(task for task in self.tasks if task in known and self.preset in recipes.presets(task))
 
     def run(self, row: Row, task: str, seed: int) -> Run:
-        return Run(recipes.resolve(task, row.method, (*row.overrides, *self.overrides)), seed)
+        return Run(recipes.resolve(task, row.method, (*row.overrides, *self.overrides), self.preset), seed)
 
     def runs(self, seeds: Iterable[int], tasks: Sequence[str], methods: Sequence[str]) -> list[Run]:
         """The runs of the given tasks and methods, each once, seed by seed so that a table fills evenly."""
@@ -139,7 +156,7 @@ TABLES = {
         ("model_bias", "avg_acc"),
     ),
 }
-QUICK = Table("quick", "Quick tour on the embedded digits", ("colored_digits",), COMPARED, METRICS)
+QUICK = Table("quick", "All methods on the embedded digits", ("colored_digits",), COMPARED, METRICS)
 
 
 def selection(tasks: Sequence[str], methods: Sequence[str]) -> Table:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError, unknown
+from datasets.folder import labels_digest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,6 +19,7 @@ else:
     import tomli as tomllib
 
 RECIPES = Path(__file__).with_name("recipes.toml")
+PAPER = "paper"  # the preset that a task's own table is; others are its "preset" tables
 # Keys of a method's table that describe it rather than set anything.
 DESCRIPTIVE = ("title", "uses_bias_labels")
 # Other names under which a method may be asked for: Table 3 calls plain training ERM.
@@ -39,9 +41,14 @@ class Override:
 
 
 @cache
+def _content() -> Settings:
+    return tomllib.loads(RECIPES.read_text(encoding="utf-8"))
+
+
+@cache
 def tables() -> tuple[dict[str, Settings], dict[str, Settings]]:
     """The tasks, with "like" resolved, and the methods of recipes.toml."""
-    content = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
+    content = _content()
     tasks: dict[str, Settings] = {}
     for name, table in content["task"].items():
         tasks[name] = _merge(tasks[table["like"]], table) if "like" in table else table
@@ -57,6 +64,40 @@ def _merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> Settings:
     for key, value in update.items():
         merged[key] = _merge(merged.get(key, {}), value) if isinstance(value, Mapping) else value
     return merged
+
+
+def add_folder(folder: Path) -> str:
+    """Make a task, named like the folder, of a dataset of one's own; it lives as long as this process.
+
+    Its settings hold a digest of the labels but not the place, so that a moved folder keeps its records. Raises
+    UserError for a folder without labels.csv or with the name of another task.
+    """
+    name = folder.resolve().name
+    digest = labels_digest(folder)
+    tasks, _ = tables()
+    if name in tasks and tasks[name]["dataset"] != "folder":
+        raise UserError(f"The folder {folder} has the name of the task '{name}': rename it.")
+    data = {"folder": name, "labels": digest}
+    tasks[name] = _merge(_content()["folder"], {"title": name, "data": data})
+    return name
+
+
+def presets(task: str) -> tuple[str, ...]:
+    return (PAPER, *tables()[0][check_task(task)].get("preset", {}))
+
+
+def all_presets() -> tuple[str, ...]:
+    """Every preset that some task has, "paper" first."""
+    return tuple(dict.fromkeys(preset for task in tables()[0] for preset in presets(task)))
+
+
+def _task_table(task: str, preset: str) -> Settings:
+    """The task's table with its preset's changes. Raises UserError for a preset that the task does not have."""
+    table = dict(tables()[0][check_task(task)])
+    changes = {PAPER: {}, **table.pop("preset", {})}
+    if preset not in changes:
+        raise UserError(f"Task '{task}' has no preset '{preset}', but {', '.join(changes)}: choose one with --preset.")
+    return _merge(table, changes[preset])
 
 
 def task_title(task: str) -> str:
@@ -92,10 +133,15 @@ def options(method: str) -> Settings:
     return {key: value for key, value in table.items() if key not in DESCRIPTIVE}
 
 
-def loop_settings(task: str) -> Settings:
+def loop_settings(task: str, preset: str = PAPER) -> Settings:
     """The task's settings of the common loop."""
-    table = tables()[0][check_task(task)]
+    table = _task_table(task, preset)
     return {key: value for key, value in table.items() if key not in ("title", "data", "method")}
+
+
+def data_settings(task: str, preset: str = PAPER) -> Settings:
+    """The task's settings of its dataset."""
+    return dict(_task_table(task, preset)["data"])
 
 
 def parse_override(text: str) -> Override:
@@ -145,18 +191,21 @@ def _parse_value(name: str, text: str, example: Any) -> Any:
     return value
 
 
-def resolve(task: str, method: str, overrides: Iterable[Override] = ()) -> Settings:
+def resolve(task: str, method: str, overrides: Iterable[Override] = (), preset: str = PAPER) -> Settings:
     """All settings that decide the numbers of a run, except its seed.
 
-    Loop keys stand at the top level, the dataset's under "data" and the method's under "options".
+    Loop keys stand at the top level, the dataset's under "data" and the method's under "options". A preset other
+    than the paper's is named too, so that its runs are never taken for the paper's. An override applies where its
+    key exists: one of images leaves the digits as they are.
     """
     method = check_method(method)
-    table = tables()[0][check_task(task)]
+    table = _task_table(task, preset)
     settings: Settings = {
         "task": task,
         "method": method,
-        **loop_settings(task),
-        "data": dict(table["data"]),
+        **({} if preset == PAPER else {"preset": preset}),
+        **loop_settings(task, preset),
+        "data": data_settings(task, preset),
         "options": options(method),
     }
     special = (Override(method, key, value) for key, value in table.get("method", {}).get(method, {}).items())
@@ -166,7 +215,8 @@ def resolve(task: str, method: str, overrides: Iterable[Override] = ()) -> Setti
                 settings["data"][override.key] = override.value
         elif override.owner in ("", method):
             place = settings["options"] if override.key in settings["options"] else settings
-            place[override.key] = override.value
+            if override.key in place:
+                place[override.key] = override.value
     for key in ("epochs", "batch_size"):
         if settings[key] < 1:
             raise UserError(f"{key} is {settings[key]}: it must be at least 1.")

@@ -92,7 +92,9 @@ def fairness(record: Record, selection: str = "last") -> dict[str, float | None]
     """The metrics of Tables 1 and 2 under a selection rule, "last" or "validation"; empty where not measured."""
     if selection not in record["test"]:
         return {}
-    return metrics.fairness(np.asarray(record["test"][selection]["correct"]), np.asarray(record["groups"]["test"]))
+    correct, total = np.asarray(record["test"][selection]["correct"]), np.asarray(record["groups"]["test"])
+    scored = record["groups"].get("scored")
+    return metrics.fairness(correct, total, None if scored is None else np.asarray(scored))
 
 
 def bias_accuracy(record: Record, epoch: int | None = None) -> float | None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark import figures, plan, recipes, status, tables
-from benchmark.errors import UserError
+from benchmark.errors import UserError, unknown
 from benchmark.plan import Run, Table
 from benchmark.records import Store
 from slurm import jobs
@@ -19,6 +19,8 @@ EPILOG = """examples:
   python -m benchmark.run --quick                              nine methods on embedded digits, about a minute
   python -m benchmark.run --table 2 --tasks cmnist_99          the paper's Colored MNIST column
   python -m benchmark.run --tasks cmnist_99 --methods poisoner --set poisoner.gamma=0.5 --seeds 5
+  python -m benchmark.run --dataset my_birds --methods vanilla poisoner
+                                                               two methods on a folder with a labels.csv
   python -m benchmark.run --table 2 --status                   what is done, failed and missing
 """
 
@@ -34,7 +36,13 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--table", nargs="+", metavar="N", help="the paper's tables, 1 to 4")
     what.add_argument("--quick", action="store_true", help="all methods on the embedded digits")
     what.add_argument("--tasks", nargs="+", metavar="TASK", help="only these tasks")
+    what.add_argument(
+        "--dataset", type=Path, metavar="FOLDER", help="a task of your own: a folder of images with a labels.csv"
+    )
     what.add_argument("--methods", nargs="+", metavar="METHOD", help="only these methods")
+    what.add_argument(
+        "--preset", default=recipes.PAPER, help="settings: paper (default), or reduced for a small machine"
+    )
     what.add_argument("--seeds", type=int, default=1, metavar="N", help="number of seeds, 0 to N-1 (default 1)")
     what.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides",
@@ -99,6 +107,8 @@ def _main(options: argparse.Namespace) -> int:
         return 0
     if options.seeds < 1:
         raise UserError(f"--seeds is {options.seeds}: it is the number of seeds and must be at least 1.")
+    if options.dataset:
+        take_folder(options)
     chosen = choose_tables(options)
     store = Store(options.results)
     runs = planned_runs(chosen, options)
@@ -126,6 +136,14 @@ def _main(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def take_folder(options: argparse.Namespace) -> None:
+    """Make the folder of --dataset the only task. Raises UserError when others are asked for too."""
+    if options.table or options.quick or options.tasks:
+        raise UserError("--dataset is a task of its own: leave out --table, --quick and --tasks.")
+    options.tasks = [recipes.add_folder(options.dataset)]
+    options.data_root = options.dataset.resolve().parent
+
+
 def choose_tables(options: argparse.Namespace) -> list[Table]:
     """The tables asked for, with a row for every extra method and the user's overrides. Raises UserError."""
     tasks = [recipes.check_task(task) for task in options.tasks or ()]
@@ -136,18 +154,21 @@ def choose_tables(options: argparse.Namespace) -> list[Table]:
         chosen.append(plan.QUICK)
     if not chosen:
         if not tasks:
-            raise UserError("Nothing to do: name a --table, --tasks or --quick; --list shows what there is.")
+            raise UserError("Nothing to do: name a --table, --tasks, --dataset or --quick; --list shows what there is.")
         chosen = [plan.selection(tasks, methods or [row.method for row in plan.COMPARED])]
+    if options.preset not in recipes.all_presets():
+        raise unknown("preset", options.preset, recipes.all_presets())
+    chosen = [
+        replace(plan.with_methods(table, methods), overrides=overrides, preset=options.preset) for table in chosen
+    ]
     for table in chosen:
         for task in tasks:
             if task not in table.tasks:
                 raise UserError(f"{table.name} has no column {task}; its tasks: {', '.join(table.tasks)}.")
-        if not table.available_tasks:
-            raise UserError(
-                f"{table.name} needs {', '.join(table.tasks)}, for which this version has no recipe yet; "
-                f"available: {', '.join(recipes.tables()[0])}."
-            )
-    return [replace(plan.with_methods(table, methods), overrides=overrides) for table in chosen]
+        lacking = [task for task in tasks or table.tasks if task not in table.available_tasks]
+        if len(lacking) == len(tasks or table.tasks):
+            raise UserError(f"No preset '{table.preset}' exists for {', '.join(lacking)}: leave out --preset.")
+    return chosen
 
 
 def planned_runs(chosen: Sequence[Table], options: argparse.Namespace) -> list[Run]:
@@ -190,7 +211,8 @@ def catalogue() -> str:
             **recipes.loop_settings(task),
             **{f"data.{key}": value for key, value in table["data"].items()},
         }
-        lines += [f"  {task}  {table['title']}", f"    {_settings(settings)}"]
+        lines += [f"  {task}  {table['title']}  presets: {', '.join(recipes.presets(task))}"]
+        lines += [f"    {_settings(settings)}"]
     lines += ["Methods"]
     for method in methods:
         star = " (uses bias labels)" if recipes.uses_bias_labels(method) else ""

@@ -23,16 +23,6 @@ METRIC_TITLES = {
     "bias_acc": ("Bias Acc.", "higher"),
 }
 SELECTIONS = {"last": "last epoch", "validation": "epoch of the best plain validation accuracy"}
-# Titles of the paper's columns; tasks with a recipe have their own.
-TASK_TITLES = {
-    "celeba_bignose": "CelebA, big nose",
-    "celeba_attractive": "CelebA, attractive",
-    "celeba_blond": "CelebA, blond hair",
-    "celeba_bags_under_eyes": "CelebA, bags under eyes",
-    "waterbirds": "Waterbirds",
-    "dogs_cats": "Dogs & Cats",
-    "imagenet_b": "ImageNet-B",
-}
 
 
 @cache
@@ -43,7 +33,7 @@ def published() -> pd.Series:
 
 def preset(table: Table) -> str:
     """The preset's name; a table with overrides says what was modified."""
-    return ", ".join(("paper", *(str(override) for override in table.overrides)))
+    return ", ".join((table.preset, *(str(override) for override in table.overrides)))
 
 
 Found = dict[tuple[str, str], list[Record]]
@@ -115,18 +105,35 @@ def write(table: Table, found: Found, store: Store) -> str:
 def footer(table: Table, found: Found, failures: Sequence[str]) -> list[str]:
     """What a reader must know of the numbers: seeds, spread, selection, commits, and why cells are empty."""
     counts = {len(each) for each in found.values()} - {0}
-    seeds = f"n = {' to '.join(map(str, sorted({min(counts), max(counts)})))}" if counts else "no records"
+    seeds = " to ".join(map(str, sorted({min(counts, default=0), max(counts, default=0)})))
     commits = sorted({_commit(record) for each in found.values() for record in each})
     unfair = any(_uses_bias_labels(row.key) for row in table.rows)
     fairness = ", among methods without bias labels (* uses them)" if unfair else ""
     empty = [task for task in table.tasks if not any(found[row.key, task] for row in table.rows)]
     return [
-        f"Percent; {seeds}, mean ± sample standard deviation (ddof 1) over seeds; selection: {SELECTIONS['last']}.",
+        f"Percent; n = {seeds}, mean ± sample standard deviation (ddof 1) over seeds; selection: {SELECTIONS['last']}.",
         f"Best in bold, second underlined{fairness}.",
+        *_preset_note(table),
+        *_data_notes(table, found),
         *([f"Commit {', '.join(commits)}."] if commits else []),
         *([f"Without records: {', '.join(empty)}."] if empty else []),
         *(f"Failed: {failure}" for failure in failures),
     ]
+
+
+def _preset_note(table: Table) -> list[str]:
+    if table.preset == recipes.PAPER:
+        return []
+    return [f"Measured in the {table.preset} preset; the paper's numbers are for orientation, not for comparison."]
+
+
+def _data_notes(table: Table, found: Found) -> Iterator[str]:
+    """What the records say of their data, such as that a part is missing, once for each task."""
+    for task in table.tasks:
+        all_records = (record for row in table.rows for record in found[row.key, task])
+        notes = dict.fromkeys(note for record in all_records for note in record["provenance"].get("data_notes", ()))
+        for note in notes:
+            yield f"{recipes.task_title(task)}: {note}"
 
 
 def _commit(record: Record) -> str:
@@ -141,10 +148,6 @@ def _failures(table: Table, store: Store) -> Iterator[str]:
         for row in table.rows:
             for run, reason in store.failures(table.run(row, task, 0)):
                 yield f"{run}: {reason}"
-
-
-def task_title(task: str) -> str:
-    return TASK_TITLES[task] if task in TASK_TITLES else recipes.task_title(task)
 
 
 def _arrow(metric: str) -> str:
@@ -202,17 +205,19 @@ class _Cells:
 def markdown(table: Table, lines: pd.DataFrame, notes: Sequence[str]) -> str:
     """A section per measured task with each metric beside the paper's number; one grid for a single metric."""
     cells = _Cells(lines)
-    title = f"{table.heading}: {table.title}" + (f" (modified: {preset(table)})" if table.overrides else "")
+    title = f"{table.heading}: {table.title}" + (f" ({table.modified})" if table.modified else "")
     tasks = cells.tasks("measured")
     parts = [f"# {title}"]
     if len(table.metrics) == 1:
         if tasks:
-            columns = [(task, table.metrics[0], f"{task_title(task)} {_arrow(table.metrics[0])}") for task in tasks]
+            columns = [
+                (task, table.metrics[0], f"{recipes.task_title(task)} {_arrow(table.metrics[0])}") for task in tasks
+            ]
             parts.append(_grid(table, cells, columns))
     else:
         for task in tasks:
             columns = [(task, metric, f"{METRIC_TITLES[metric][0]} {_arrow(metric)}") for metric in table.metrics]
-            parts += [f"## {task_title(task)}", _grid(table, cells, columns)]
+            parts += [f"## {recipes.task_title(task)}", _grid(table, cells, columns)]
     return "\n\n".join((*parts, "\n".join(f"- {note}" for note in notes))) + "\n"
 
 
@@ -248,7 +253,7 @@ def latex(table: Table, lines: pd.DataFrame, notes: Sequence[str]) -> str:
             body.append(" & ".join((_escape(_title(row)), *measured)) + r" \\")
             body.append(" & ".join((r"\quad\textit{paper}", *(rf"\textit{{{each}}}" for each in paper))) + r" \\")
     width = len(table.metrics)
-    tops = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{_escape(task_title(task))}}}" for task in table.tasks)
+    tops = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{_escape(recipes.task_title(task))}}}" for task in table.tasks)
     rules = "".join(
         rf"\cmidrule(lr){{{2 + width * index}-{1 + width * (index + 1)}}}" for index in range(len(table.tasks))
     )
@@ -256,7 +261,7 @@ def latex(table: Table, lines: pd.DataFrame, notes: Sequence[str]) -> str:
         METRIC_TITLES[metric][0] + (r" $\downarrow$" if METRIC_TITLES[metric][1] == "lower" else r" $\uparrow$")
         for _, metric in columns
     )
-    caption = f"{table.title}." + (f" Modified: {preset(table)}." if table.overrides else "")
+    caption = f"{table.title}" + (f" ({table.modified})." if table.modified else ".")
     return "\n".join(
         (
             r"% Needs \usepackage{booktabs,graphicx}.",

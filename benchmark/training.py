@@ -1,13 +1,14 @@
 """The common loop: trains any method on any dataset, on CPU or GPU, and can be killed and resumed at any time.
 
-The training set lives on the device as one uint8 tensor. A step gathers a batch by index, normalises it on the
-device, and never waits for the device; numbers are read once an epoch. All randomness comes from one generator
-that is part of the checkpoint, so a resumed run ends with the same numbers, bit for bit on the CPU.
+Batches come from ``benchmark.loader`` and are augmented and normalised on the device. A step never waits for the
+device; numbers are read once an epoch. All randomness comes from one generator that is part of the checkpoint, so
+a resumed run ends with the same numbers, bit for bit on the CPU.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import os
 import pickle
@@ -16,50 +17,22 @@ import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmark import metrics, samplers
-from benchmark.errors import TrainingError
-from benchmark.networks import build
+from benchmark.errors import TrainingError, unknown
+from benchmark.loader import Augmentation, DeviceSplit, autocast, memory_format
+from benchmark.networks import OPTIONS, build
 from benchmark.recipes import Settings
-from datasets import BiasedDataset, Split
+from datasets import BiasedDataset
 from methods import get
-from methods.base import Batch, Method, Phase, Predict, TrainingSet
+from methods.base import Batch, Method, Phase, Predict, Sampler, TrainingSet
 
-EVALUATION_BATCH = 512
 Entry = dict[str, Any]
-
-
-class DeviceSplit:
-    """One split resident on the device: uint8 images [n, 3, H, W], labels [n], groups y·B + b [n]."""
-
-    def __init__(self, split: Split, num_biases: int, settings: Settings, device: torch.device) -> None:
-        self.images = torch.from_numpy(split.images).to(device)
-        self.targets = torch.from_numpy(split.targets).to(device)
-        self.bias = torch.from_numpy(split.bias).to(device)
-        self.groups = self.targets * num_biases + self.bias
-        mean, std = (torch.tensor(settings[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
-        self._scale, self._shift = 1 / (255 * std), -mean / std
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """(x/255 − mean)/std as float32. In place after the conversion: on the CPU that is several times faster."""
-        return images.float().mul_(self._scale).add_(self._shift)
-
-    @torch.inference_mode()
-    def logits(self, network: nn.Module) -> Tensor:
-        """Clean predictions [n, C] of a network: evaluation mode, no augmentation."""
-        was_training = network.training
-        network.eval()
-        chunks = [network(self.normalise(images)).float() for images in self.images.split(EVALUATION_BATCH)]
-        network.train(was_training)
-        return torch.cat(chunks)
 
 
 class Training:
@@ -92,7 +65,9 @@ class Training:
             for split in (dataset.train, dataset.validation, dataset.test)
         )
         self.batch_size = min(settings["batch_size"], len(self.train))
+        self.augmentation = Augmentation(settings)
         self.method = self._build_method(seed)
+        self.layout = memory_format(self.method)
         self.phases = self.method.phases()
         self.history: list[Entry] = []
         self.warnings: list[str] = []
@@ -115,16 +90,18 @@ class Training:
             num_biases=self.num_biases,
         )
         shape = self.dataset.image_shape
+        options = {key: self.settings[key] for key in OPTIONS if key in self.settings}
         # Weights are drawn on the CPU, so that a seed means the same initial network on every device.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             method = kind(
                 data,
-                lambda: build(self.settings["network"], shape, self.num_classes),
+                lambda: build(self.settings["network"], shape, self.num_classes, **options),
                 self.settings["epochs"],
                 **self.settings["options"],
             )
-        return method.to(self.device)
+        method.to(self.device)
+        return method.to(memory_format=memory_format(method))
 
     @property
     def total_epochs(self) -> int:
@@ -183,18 +160,21 @@ class Training:
         updates = self.updates_per_epoch
         if phase.updates is not None:
             updates = min(updates, phase.updates - self.epoch * updates)
-        orders = [self._order(phase).to(self.device, non_blocking=True) for _ in phase.steps]
+        # One row a batch, in the order in which the steps take turns: [updates × steps, m].
+        order = torch.stack([self._order(phase)[:updates] for _ in phase.steps], 1).flatten(0, 1)
+        draws = self.augmentation.draw(len(order), self.batch_size, self.generator).to(self.device, non_blocking=True)
+        turns = itertools.cycle(zip(phase.steps, self.optimizers, strict=True))
         total = torch.zeros((), device=self.device)
         self._set_modes(phase.steps[0].trains)
-        for update in range(updates):
-            for step, optimizer, order in zip(phase.steps, self.optimizers, orders, strict=True):
-                if len(phase.steps) > 1:
-                    self._set_modes(step.trains)
-                loss = step.loss(self._batch(order[update]))
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                total += loss.detach()
+        for (indices, images), drawn, (step, optimizer) in zip(self.train.batches(order), draws, turns, strict=False):
+            if len(phase.steps) > 1:
+                self._set_modes(step.trains)
+            with autocast(self.layout, self.device):
+                loss = step.loss(self._batch(indices, images, drawn))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
         mean = float(total) / updates
         if not math.isfinite(mean):
             raise TrainingError(f"The loss became {mean} in epoch {self.epoch + 1} of phase '{phase.name}'.")
@@ -210,14 +190,17 @@ class Training:
             return samplers.class_balanced(targets, self.num_classes, self.batch_size, self.generator)
         if phase.sampler == "weighted":
             return samplers.weighted(self.method.sample_weights.cpu(), self.batch_size, self.generator)
+        if phase.sampler != "group_balanced":
+            raise unknown("sampler", phase.sampler, get_args(Sampler))
         if not self.method.uses_bias_labels:
             raise ValueError(f"Phase '{phase.name}' balances groups, but its method declares no use of bias labels.")
         groups = self.train.groups.cpu()
         return samplers.weighted(1 / torch.bincount(groups)[groups], self.batch_size, self.generator)
 
-    def _batch(self, indices: Tensor) -> Batch:
+    def _batch(self, indices: Tensor, images: Tensor, draws: Tensor) -> Batch:
+        images = self.augmentation.apply(images, draws).contiguous(memory_format=self.layout)
         return Batch(
-            images=self.train.normalise(self.train.images.index_select(0, indices)),
+            images=self.train.normalise(images),
             targets=self.train.targets[indices],
             indices=indices,
             bias=self.train.bias[indices] if self.method.uses_bias_labels else None,
@@ -270,12 +253,12 @@ class Training:
 
     def _measure_target(self) -> Entry:
         counts = self._group_counts(self.test.logits(self.method.target), self.test)
-        entry: Entry = metrics.fairness(counts, self.dataset.group_sizes(self.dataset.test))
+        entry: Entry = metrics.fairness(counts, self.dataset.group_sizes(self.dataset.test), self.dataset.scored)
         self.last = {"epoch": self.epoch, "correct": counts.astype(int).tolist()}
         if len(self.validation):
-            validation = self._group_counts(self.validation.logits(self.method.target), self.validation)
-            total = self.dataset.group_sizes(self.dataset.validation)
-            entry["validation_acc"] = metrics.sample_accuracy(validation, total)
+            # Counted over samples, not groups: validation images need no bias label.
+            right = self.validation.logits(self.method.target).argmax(1) == self.validation.targets
+            entry["validation_acc"] = metrics.sample_accuracy(int(right.sum()), len(right))
             if not self.best or entry["validation_acc"] > self.best["validation_acc"]:
                 self.best = self.last | {"validation_acc": entry["validation_acc"]}
         return _plain(entry)
@@ -284,9 +267,11 @@ class Training:
         return self._group_sum((logits.argmax(1) == split.targets).double(), split)
 
     def _group_sum(self, values: Tensor, split: DeviceSplit) -> np.ndarray:
-        sums = torch.zeros(self.num_classes * self.num_biases, dtype=torch.float64, device=self.device)
-        sums.index_add_(0, split.groups, values.double())
-        return sums.view(self.num_classes, self.num_biases).cpu().numpy()
+        """Sum of ``values`` [n] over each group, [C, B]; samples of unknown bias go to a slot of their own."""
+        groups = self.num_classes * self.num_biases
+        sums = torch.zeros(groups + 1, dtype=torch.float64, device=self.device)
+        sums.index_add_(0, torch.where(split.bias < 0, groups, split.groups), values.double())
+        return sums[:groups].view(self.num_classes, self.num_biases).cpu().numpy()
 
     # Everything that a resumed run needs, and every number that its record takes from the loop.
     _STATE = (

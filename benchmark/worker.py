@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import sys
@@ -18,9 +19,10 @@ import torch
 from tqdm import tqdm
 
 import datasets
-from benchmark import claims
+from benchmark import claims, recipes
 from benchmark.claims import Claim, Holder
 from benchmark.errors import UserError
+from benchmark.networks import imagenet_weights
 from benchmark.plan import Run
 from benchmark.records import SCHEMA, Record, Store, patiently
 from benchmark.training import Entry, Training
@@ -63,20 +65,37 @@ class Worker:
         self.submitted = submitted
         self._claim: Claim | None = None
         self._training: Training | None = None
+        self.threads = torch.get_num_threads()
         self._load = lru_cache(maxsize=1)(self._load_dataset)
+        torch.backends.cudnn.benchmark = True  # all batches of a run have one shape
 
-    def _load_dataset(self, builder: str, data: tuple[tuple[str, object], ...]) -> tuple[BiasedDataset, str]:
-        dataset = datasets.load(builder, self.data_root, **dict(data))
+    def _load_dataset(self, builder: str, data: str) -> tuple[BiasedDataset, str]:
+        dataset = datasets.load(builder, self.data_root, **json.loads(data))
         return dataset, dataset.fingerprint()
 
     def dataset(self, run: Run) -> tuple[BiasedDataset, str]:
         """The run's dataset and its fingerprint. Raises UserError when its files are missing or damaged."""
-        return self._load(run.settings["dataset"], tuple(run.settings["data"].items()))
+        return self._load(run.settings["dataset"], json.dumps(run.settings["data"]))
+
+    def check(self, run: Run) -> None:
+        """Raises UserError for what would make the run fail and can be known beforehand."""
+        dataset, _ = self.dataset(run)
+        unknown = int((dataset.train.bias < 0).sum())
+        if unknown and recipes.uses_bias_labels(run.method):
+            raise UserError(
+                f"{recipes.method_title(run.method)} needs the bias of every training image, which {unknown:,} of "
+                f"{dataset.name} lack: add them, or choose other methods with --methods."
+            )
+        if run.settings.get("pretrained"):
+            imagenet_weights(run.settings["network"])
 
     def prepare(self, runs: Sequence[Run]) -> None:
-        """Load the data of all runs, so that it is not found missing after an hour. Raises UserError."""
-        for run in {str(run.settings["data"]) + run.settings["dataset"]: run for run in runs}.values():
-            self.dataset(run)
+        """Check all runs before the first one starts, so that nothing is found missing after an hour.
+
+        Raises UserError. Sorted, since the worker keeps one dataset at a time.
+        """
+        for run in sorted(runs, key=lambda run: (run.settings["dataset"], str(run.settings["data"]))):
+            self.check(run)
 
     def work(self, runs: Sequence[Run]) -> list[Outcome]:
         """Execute the runs, first those that nobody else has claimed; returns what became of each.
@@ -141,6 +160,9 @@ class Worker:
 
     def _train(self, run: Run, claim: Claim) -> Record:
         dataset, fingerprint = self.dataset(run)
+        # One thread for the small network: more hardly help it, crawl where another program wants the cores, and
+        # would make its sums, hence its numbers, depend on the machine.
+        torch.set_num_threads(1 if run.settings["network"] == "mlp" else self.threads)
         checkpoint = self.store.checkpoint_path(run)
         training = Training(dataset, run.settings, run.seed, self.device, checkpoint, self.checkpoint_seconds)
         self._training = training
@@ -180,7 +202,7 @@ def make_record(run: Run, dataset: BiasedDataset, training: Training, fingerprin
         "task": run.task,
         "method": run.method,
         "seed": run.seed,
-        "preset": "paper",
+        "preset": run.preset,
         "settings": run.settings,
         "groups": {
             "classes": list(dataset.class_names),
@@ -188,6 +210,7 @@ def make_record(run: Run, dataset: BiasedDataset, training: Training, fingerprin
             "aligned_bias": np.asarray(dataset.aligned_bias).tolist(),
             "train": train_total.tolist(),
             "test": dataset.group_sizes(dataset.test).tolist(),
+            **({} if dataset.scored is None else {"scored": dataset.scored.tolist()}),
         },
         "test": {"last": training.last, **validation},
         "train": training.train_counts,
@@ -205,6 +228,7 @@ def make_record(run: Run, dataset: BiasedDataset, training: Training, fingerprin
             "seconds": round(training.seconds, 2),
             "images_per_second": round(training.samples_trained / max(training.seconds_training, 1e-9)),
             "data": fingerprint,
+            **({"data_notes": list(dataset.notes)} if dataset.notes else {}),
         },
     }
 

@@ -8,4 +8,5 @@ from datasets.base import BUILDERS, BiasedDataset, Split, load, register
 __all__ = ["BUILDERS", "BiasedDataset", "Split", "load", "register"]
 
 for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+    if _module.name != "prepare":  # a command, to be imported once it is run
+        importlib.import_module(f"{__name__}.{_module.name}")

@@ -1,4 +1,4 @@
-"""A biased dataset in memory, and the registry of those the benchmark knows."""
+"""A biased dataset, in memory or mapped from disk, and the registry of those the benchmark knows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmark.errors import UserError, unknown
 class Split:
     """Images with target and bias labels.
 
-    images: uint8 [n, 3, H, W]; targets, bias: int64 [n].
+    images: uint8 [n, 3, H, W], possibly a memory map; targets, bias: int64 [n], bias −1 where it is unknown.
     """
 
     images: np.ndarray
@@ -33,7 +33,11 @@ class BiasedDataset:
     """A classification task whose training images carry a spurious attribute, the bias.
 
     ``aligned_bias[y]`` is g(y), the bias value that goes with class y; a sample is aligned when its bias is
-    g(target) and conflicting otherwise.
+    g(target) and conflicting otherwise. Only test images need a bias label.
+
+    ``scored``, bool [C, B], names the test groups that count for average and worst accuracy, where not all do.
+    ``notes`` are sentences that a reader of the results must know, such as that images are missing.
+    ``pixels`` is a digest of the images where it is known without reading them.
     """
 
     name: str
@@ -43,25 +47,44 @@ class BiasedDataset:
     train: Split
     validation: Split
     test: Split
+    scored: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    pixels: str | None = None
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         return self.train.images.shape[1:]
 
     def group_sizes(self, split: Split) -> np.ndarray:
-        """Number of images of each (class, bias) group, int64 [C, B]."""
-        shape = (len(self.class_names), len(self.bias_names))
-        flat = split.targets * shape[1] + split.bias
-        return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)
+        """Number of images of each (class, bias) group, int64 [C, B]; images of unknown bias are not counted."""
+        return group_sizes(split.targets, split.bias, len(self.class_names), len(self.bias_names))
 
     def fingerprint(self) -> str:
         """Digest of every pixel and label, so that two records can be told to stem from the same data."""
         digest = hashlib.sha256()
+        digest.update((self.pixels or "").encode())
         for split in (self.train, self.validation, self.test):
-            for array in (split.images, split.targets, split.bias):
+            for array in (split.targets, split.bias) if self.pixels else (split.images, split.targets, split.bias):
                 digest.update(repr((array.shape, array.dtype.str)).encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
+
+
+def group_sizes(targets: np.ndarray, bias: np.ndarray, num_classes: int, num_biases: int) -> np.ndarray:
+    """Number of samples of each (class, bias) group, int64 [C, B]; those of unknown bias (−1) are left out."""
+    known = bias >= 0
+    flat = targets[known] * num_biases + bias[known]
+    return np.bincount(flat, minlength=num_classes * num_biases).reshape(num_classes, num_biases)
+
+
+def associated_bias(sizes: np.ndarray) -> np.ndarray:
+    """g of group sizes [C, B]: the bias value that each class holds most above chance, int64 [C].
+
+    For two classes and two values this is the sign of their correlation, and never gives both classes the same
+    value, as the plain majority within a class can.
+    """
+    expected = sizes.sum(1, keepdims=True) * sizes.sum(0, keepdims=True) / max(sizes.sum(), 1)
+    return (sizes - expected).argmax(1)
 
 
 Builder = Callable[..., BiasedDataset]
@@ -87,6 +110,13 @@ def load(builder: str, data_root: Path, **data: Any) -> BiasedDataset:
     if builder not in BUILDERS:
         raise unknown("dataset", builder, BUILDERS)
     dataset = BUILDERS[builder](data_root, **data)
-    if (dataset.group_sizes(dataset.train).sum(1) == 0).any():
-        raise UserError(f"Dataset '{dataset.name}' has a class without any training image.")
+    present = np.bincount(dataset.train.targets, minlength=len(dataset.class_names))
+    if (present == 0).any():
+        absent = dataset.class_names[int(present.argmin())]
+        raise UserError(f"Dataset '{dataset.name}' has no training image of class '{absent}': add some.")
+    tested = dataset.group_sizes(dataset.test)
+    if not (tested if dataset.scored is None else tested[dataset.scored]).any():
+        raise UserError(
+            f"Dataset '{dataset.name}' has no test image of the groups that accuracy is taken over: add some."
+        )
     return dataset

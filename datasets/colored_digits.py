@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from datasets.base import BiasedDataset, Split, register
 from datasets.coloring import COLOR_NAMES, NUM_COLORS, assign_colors, tint_split
@@ -23,6 +22,8 @@ def colored_digits(data_root: Path, *, ratio: float, severity: int) -> BiasedDat
 
     The order is scikit-learn's. ``data_root`` is not used: the images come with the package.
     """
+    from sklearn.datasets import load_digits  # takes two seconds, which no other dataset should wait for
+
     digits = load_digits()
     grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     targets = digits.target.astype(np.int64)

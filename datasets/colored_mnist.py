@@ -60,6 +60,11 @@ def find_or_download(data_root: Path) -> dict[str, Path]:
     return found
 
 
+def missing(data_root: Path) -> list[str]:
+    """The files that are not under ``data_root``."""
+    return [name for name in FILES if not _find(data_root, name)]
+
+
 def _find(data_root: Path, name: str) -> Path | None:
     candidates = (data_root / folder / f"{name}{suffix}" for folder in FOLDERS for suffix in ("", ".gz"))
     return next((path for path in candidates if path.is_file()), None)

@@ -115,7 +115,7 @@ def test_a_damaged_record_is_reported_set_aside_and_run_again(
     [
         ([], "Nothing to do"),
         (["--table", "9"], "no table 9"),
-        (["--table", "1"], "table1 needs celeba_bignose"),
+        (["--table", "1"], "CelebA was not found"),
         (["--table", "2", "--tasks", "cmnist"], "did you mean 'cmnist_9"),
         (["--table", "3", "--tasks", "cmnist_98"], "no column cmnist_98"),
         (["--quick", "--methods", "poisnoer"], "did you mean 'poisoner'"),
@@ -130,7 +130,8 @@ def test_a_damaged_record_is_reported_set_aside_and_run_again(
 def test_bad_input_is_one_sentence_and_code_2(
     tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*arguments, "--results", str(tmp_path / "results")]) == 2
+    folders = ["--results", str(tmp_path / "results"), "--data-root", str(tmp_path / "data")]
+    assert main([*arguments, *folders]) == 2
     complaint = capsys.readouterr().err
     assert message in complaint
     assert complaint.startswith("error: ")
@@ -161,6 +162,18 @@ def test_a_results_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys
     (tmp_path / "occupied").write_text("a file")
     assert quick(tmp_path / "occupied") == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_numbers_of_the_small_network_do_not_depend_on_the_number_of_cores(tmp_path: Path) -> None:
+    records = []
+    for threads in ("1", "2"):
+        results = tmp_path / threads
+        command = [sys.executable, "-m", "benchmark.run", "--quick", "--methods", "lff", *SHORT]
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        subprocess.run([*command, "--results", str(results)], env=environment, check=True, capture_output=True)
+        records.append(json.loads(next((results / "runs").rglob("*-s0.json")).read_text()))
+    assert [record["provenance"].pop("threads") for record in records] == [1, 1]
+    assert records[0]["curves"] == records[1]["curves"]
 
 
 def test_looking_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

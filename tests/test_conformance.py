@@ -98,8 +98,8 @@ def test_bias_labels_are_withheld_unless_declared(
     given: list[Any] = []
     original = Training._batch
 
-    def spy(self: Training, indices: torch.Tensor) -> Batch:
-        batch = original(self, indices)
+    def spy(self: Training, *drawn: torch.Tensor) -> Batch:
+        batch = original(self, *drawn)
         given.append(batch.bias)
         return batch
 

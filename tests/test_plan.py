@@ -17,8 +17,11 @@ def test_every_method_has_a_recipe_and_every_recipe_a_method() -> None:
 def test_settings_are_complete_and_whole_copies(task: str, method: str) -> None:
     settings = recipes.resolve(task, method)
     assert {"network", "batch_size", "epochs", "learning_rate", "weight_decay", "mean", "std"} <= set(settings)
-    settings["data"]["ratio"] = -1.0
-    assert recipes.resolve(task, method)["data"]["ratio"] > 0
+    settings["data"].clear()
+    settings["mean"].clear()
+    again = recipes.resolve(task, method)
+    assert again["data"]
+    assert len(again["mean"]) == 3
 
 
 def test_settings_take_over_in_order_of_precedence() -> None:

@@ -20,7 +20,8 @@ def test_images_are_normalised_as_the_recipe_says(tiny: BiasedDataset) -> None:
     expected = (tiny.train.images[indices] / 255 - np.array([0.1, 0.2, 0.3])[:, None, None]) / np.array(
         [0.4, 0.5, 0.6]
     )[:, None, None]
-    batch = training._batch(indices)
+    ((row, images),) = training.train.batches(indices[None])
+    batch = training._batch(row, images, torch.empty(0))
     assert np.allclose(batch.images.numpy(), expected, atol=1e-5)
     assert batch.targets.tolist() == tiny.train.targets[indices].tolist()
 
@@ -30,7 +31,7 @@ def test_clean_predictions_do_not_depend_on_the_evaluation_batch(
 ) -> None:
     training = Training(tiny, tiny_settings("vanilla"), seed=0)
     whole = training.train.logits(training.method.target)
-    monkeypatch.setattr("benchmark.training.EVALUATION_BATCH", 7)
+    monkeypatch.setattr("benchmark.loader.EVALUATION_BATCH", 7)
     parts = training.train.logits(training.method.target)
     assert torch.allclose(whole, parts, atol=1e-6)
     assert training.method.target.training, "the mode is restored"
@@ -102,6 +103,12 @@ def test_checkpoints_are_written_no_more_often_than_asked(tiny: BiasedDataset, t
     path = tmp_path / "run.ckpt"
     Training(tiny, tiny_settings("vanilla"), seed=0, checkpoint=path, checkpoint_seconds=1e9).run()
     assert not path.exists()
+
+
+def test_unknown_sampler_is_a_user_error(tiny: BiasedDataset) -> None:
+    training = Training(tiny, tiny_settings("poisoner", target_sampler="class_balance"), seed=0)
+    with pytest.raises(UserError, match="did you mean 'class_balanced'"):
+        training.run()
 
 
 def test_group_balance_needs_the_declaration(tiny: BiasedDataset) -> None:

@@ -1,0 +1,171 @@
+"""The loader: batches of one split on the device, without worker processes and without per-image Python.
+
+Images that fit live on the device as one uint8 tensor, of which a batch is gathered by index. Others stay in their
+memory map; a thread gathers the next batch into pinned memory and sends it while the device works on this one.
+Normalising, flipping and cropping happen on the device, a batch at a time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark.networks import is_convolutional
+from benchmark.recipes import Settings
+from datasets import Split
+
+# Clean predictions are made in batches of at most so many images and pixels, so that activations stay small.
+EVALUATION_BATCH, EVALUATION_PIXELS = 512, 1 << 23
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that could be had on the device now; infinite where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":") for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return float("inf")
+
+
+def memory_format(network: nn.Module) -> torch.memory_format:
+    """The layout of images that the network is fastest with."""
+    return torch.channels_last if is_convolutional(network) else torch.contiguous_format
+
+
+def autocast(layout: torch.memory_format, device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 on a GPU for networks of channels-last images, the convolutional ones; full precision otherwise."""
+    enabled = device.type == "cuda" and layout is torch.channels_last
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+class DeviceSplit:
+    """One split as the device sees it: uint8 images [n, 3, H, W], labels [n], groups y·B + b [n].
+
+    Images are resident when they take at most half of the free memory, and streamed otherwise.
+    """
+
+    def __init__(self, split: Split, num_biases: int, settings: Settings, device: torch.device) -> None:
+        self.device = device
+        self.resident = split.images.nbytes <= free_memory(device) / 2
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a read-only map is only read
+            images = torch.from_numpy(split.images)
+        # On the CPU a map is resident as it is: the system keeps its pages in memory.
+        self.images = images.to(device) if self.resident else images
+        self.targets = torch.from_numpy(split.targets).to(device)
+        self.bias = torch.from_numpy(split.bias).to(device)
+        self.groups = self.targets * num_biases + self.bias
+        mean, std = (torch.tensor(settings[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
+        self._scale, self._shift = 1 / (255 * std), -mean / std
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(x/255 − mean)/std as float32. In place after the conversion: on the CPU that is several times faster."""
+        return images.float().mul_(self._scale).add_(self._shift)
+
+    def batches(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Indices [m] and uint8 images [m, 3, H, W], both on the device, of each row of ``order`` [k, m] (CPU)."""
+        indices = order.to(self.device, non_blocking=True)
+        if self.resident:
+            yield from ((row, self.images.index_select(0, row)) for row in indices)
+        else:
+            yield from zip(indices, _stream(self.images, order, self.device), strict=True)
+
+    @torch.inference_mode()
+    def logits(self, network: nn.Module) -> Tensor:
+        """Clean predictions [n, C] of a network: evaluation mode, no augmentation."""
+        height, width = self.images.shape[2:]
+        size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+        chunks: Iterable[Tensor] = self.images.split(size)
+        if not self.resident:
+            chunks = _stream(self.images, torch.arange(len(self)).split(size), self.device)
+        layout = memory_format(network)
+        was_training = network.training
+        network.eval()
+        with autocast(layout, self.device):
+            logits = [network(self.normalise(chunk.contiguous(memory_format=layout))).float() for chunk in chunks]
+        network.train(was_training)
+        return torch.cat(logits)
+
+
+def _stream(images: Tensor, order: Sequence[Tensor] | Tensor, device: torch.device) -> Iterator[Tensor]:
+    """``images[rows]`` on the device for each ``rows`` in ``order``, gathered one step ahead by a thread.
+
+    What is yielded holds until the next but one is asked for.
+    """
+    if not len(order):
+        return
+    on_gpu = device.type == "cuda"
+    shape = (max(len(rows) for rows in order), *images.shape[1:])
+    with torch.inference_mode(False):  # the thread could not write to buffers made in that mode
+        buffers = [torch.empty(shape, dtype=images.dtype, pin_memory=on_gpu) for _ in range(2)]
+    stream = torch.cuda.Stream(device) if on_gpu else None
+    sent = [torch.cuda.Event() for _ in buffers] if on_gpu else []
+
+    def fetch(number: int) -> Tensor:
+        rows, buffer = order[number], buffers[number % 2]
+        if stream is None:
+            return torch.index_select(images, 0, rows, out=buffer[: len(rows)])
+        sent[number % 2].synchronize()  # the copy out of this buffer, two batches ago; waits in this thread only
+        torch.index_select(images, 0, rows, out=buffer[: len(rows)])
+        with torch.cuda.stream(stream):
+            batch = buffer[: len(rows)].to(device, non_blocking=True)
+            sent[number % 2].record(stream)
+        return batch
+
+    with ThreadPoolExecutor(1) as thread:
+        ahead = thread.submit(fetch, 0)
+        for number in range(len(order)):
+            batch = ahead.result()
+            if stream is not None:
+                current = torch.cuda.current_stream(device)
+                current.wait_event(sent[number % 2])
+                batch.record_stream(current)
+            if number + 1 < len(order):
+                ahead = thread.submit(fetch, number + 1)
+            yield batch
+
+
+class Augmentation:
+    """Random horizontal flips, and random crops of the image padded with black, as a task's settings declare.
+
+    ``flip`` true or false, ``crop_padding`` in pixels; tasks without images of objects declare neither.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.flip = settings.get("flip", False)
+        self.padding = settings.get("crop_padding", 0)
+
+    def draw(self, batches: int, m: int, generator: torch.Generator) -> Tensor:
+        """Flip, top and left of every image of an epoch, int64 [batches, m, 3]; [batches, 0] if nothing varies."""
+        if not (self.flip or self.padding):
+            return torch.empty(batches, 0)
+        flip = torch.randint(1 + self.flip, (batches, m, 1), generator=generator)
+        corner = torch.randint(2 * self.padding + 1, (batches, m, 2), generator=generator)
+        return torch.cat((flip, corner), 2)
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        """uint8 images [m, 3, H, W] flipped and cropped by their draws [m, 3]."""
+        if not (self.flip or self.padding):
+            return images
+        height, width = images.shape[2:]
+        flip, top, left = draws.unbind(1)
+        rows = top[:, None] + torch.arange(height, device=images.device)
+        columns = torch.arange(width, device=images.device)
+        columns = left[:, None] + torch.where(flip[:, None] > 0, width - 1 - columns, columns)
+        padded = F.pad(images, (self.padding,) * 4)
+        sample = torch.arange(len(images), device=images.device)[:, None, None]
+        # Indexed as [m, H, W] positions of [3]: the result is channels-last by itself.
+        return padded.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

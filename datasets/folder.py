@@ -1,0 +1,90 @@
+"""A folder of one's own: images and a labels.csv with the columns file, target, bias and split."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.errors import UserError
+from datasets.base import associated_bias, group_sizes
+from datasets.images import SPLITS, Listing, register_images, stretch
+from datasets.labels import read_table, require_columns, require_unique, require_values
+
+LABELS = "labels.csv"
+
+
+def labels_digest(folder: Path) -> str:
+    """Short digest of the folder's labels.csv. Raises UserError where there is none."""
+    try:
+        return hashlib.sha256((folder / LABELS).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise UserError(
+            f"{folder / LABELS} cannot be read ({error.strerror}): a dataset of your own is a folder with images "
+            f"and a {LABELS} of the columns file,target,bias,split."
+        ) from error
+
+
+@register_images("folder")
+def folder(data_root: Path, *, folder: str, labels: str) -> Listing:
+    """The images that ``data_root/folder/labels.csv`` lists.
+
+    ``target`` and ``bias`` are any names; classes and bias values are those that occur, sorted (numbers as
+    numbers). ``split`` is train, validation (or val) or test. ``bias`` may be empty, or the column missing, except
+    for test images: every (target, bias) group needs a test image. Aligned pairs are those that occur together
+    above chance in training or, where its bias is unknown, in testing. ``labels`` is the file's digest, which
+    makes runs on changed labels different runs.
+    """
+    root = data_root / folder
+    path = root / LABELS
+    if labels_digest(root) != labels:
+        raise UserError(f"{path} has changed since this run was planned: start the command again.")
+    table = read_table(path)
+    require_columns(table, path, ("file", "target", "split"))
+    require_unique(table.file, path)
+    if "bias" not in table.columns:
+        table["bias"] = ""
+    table["split"] = table["split"].replace("val", "validation")
+    require_values(table["split"], table.file, path, SPLITS)
+    if (table.target == "").any():
+        raise UserError(f"{path}: '{table.file[table.target == ''].iloc[0]}' has no target: add it.")
+    unknown = (table.bias == "") & (table["split"] == "test")
+    if unknown.any():
+        raise UserError(f"{path}: test image '{table.file[unknown].iloc[0]}' has no bias, which testing needs: add it.")
+
+    table = table.sort_values("split", key=lambda column: column.map(SPLITS.index), kind="stable")
+    classes, biases = _sorted(set(table.target)), _sorted(set(table.bias) - {""})
+    for kind, found in (("target", classes), ("bias", biases)):
+        if len(found) < 2:
+            raise UserError(f"{path} has {len(found)} kinds of {kind} ({', '.join(found)}): it needs at least two.")
+    targets = table.target.map(classes.index).to_numpy(np.int64)
+    bias = table.bias.map(lambda value: biases.index(value) if value else -1).to_numpy(np.int64)
+    ends = np.cumsum([(table["split"] == split).sum() for split in SPLITS]).tolist()
+    train, validation, test = slice(0, ends[0]), slice(ends[0], ends[1]), slice(ends[1], ends[2])
+
+    def sizes(part: slice) -> np.ndarray:
+        return group_sizes(targets[part], bias[part], len(classes), len(biases))
+
+    for y, b in np.argwhere(sizes(test) == 0):
+        raise UserError(
+            f"{path} has no test image of target '{classes[y]}' and bias '{biases[b]}': every group needs at least one."
+        )
+    known = sizes(train)
+    return Listing(
+        name=folder,
+        root=root,
+        files=table.file.tolist(),
+        targets=targets,
+        bias=bias,
+        splits=(train, validation, test),
+        class_names=tuple(classes),
+        bias_names=tuple(biases),
+        aligned_bias=associated_bias(known if known.any() else sizes(test)),
+        fit=stretch,
+    )
+
+
+def _sorted(values: set[str]) -> list[str]:
+    """By number where all are whole numbers, else by name."""
+    return sorted(values, key=int) if all(value.lstrip("-").isdecimal() for value in values) else sorted(values)

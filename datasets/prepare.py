@@ -1,0 +1,147 @@
+"""Preparing image sets: ``python -m datasets.prepare TASK`` and ``python -m datasets.prepare --check``.
+
+Finds, downloads and unpacks what is public, checks counts against the release, and decodes all images once.
+Training does the last step itself where it has not been done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+import datasets
+from benchmark import recipes
+from benchmark.errors import UserError
+from benchmark.metrics import aligned_mask
+from datasets import colored_mnist
+from datasets.download import obtain
+from datasets.images import IMAGE_SETS, SPLITS, Listing, NotFound, prepare, prepared_path
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m datasets.prepare",
+        description="Find or download a task's images, check them, and decode them once.",
+    )
+    parser.add_argument("task", nargs="?", metavar="TASK", help="a task, or a folder of your own with a labels.csv")
+    parser.add_argument("--check", action="store_true", help="say what is there for each task, and what to fetch")
+    parser.add_argument("--preset", default=recipes.PAPER, help="paper (default) or reduced")
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="width and height (default: the preset's)")
+    parser.add_argument("--allow-subset", action="store_true", help="accept a part of the data")
+    parser.add_argument(
+        "--data-root", type=Path, default=Path(os.environ.get("BENCHMARK_DATA_ROOT", "data")),
+        help="folder of the datasets (default: $BENCHMARK_DATA_ROOT or data/)",
+    )  # fmt: skip
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code: 0, or 2 for bad input."""
+    options = parser().parse_args(arguments)
+    try:
+        if options.check:
+            print(check(options.data_root))
+        elif options.task:
+            prepare_task(options)
+        else:
+            raise UserError("Nothing to do: name a task or --check.")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted; nothing unfinished is left behind.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def prepare_task(options: argparse.Namespace) -> None:
+    """Obtain and prepare one task, and print its groups. Raises UserError."""
+    task, data_root = options.task, options.data_root
+    if (Path(task) / "labels.csv").exists():
+        data_root = Path(task).resolve().parent
+        task = recipes.add_folder(Path(task))
+    settings = recipes.data_settings(task, options.preset)
+    builder = recipes.loop_settings(task, options.preset)["dataset"]
+    if builder not in IMAGE_SETS:
+        datasets.load(builder, data_root, **settings)
+        print(f"{recipes.task_title(task)} is there; it is made from its files at every start.")
+        return
+    if options.size is not None:
+        settings["size"] = options.size
+    settings["subset"] = options.allow_subset or settings.get("subset", False)
+    try:
+        listing = IMAGE_SETS[builder].listing(data_root, **settings)
+    except NotFound as error:
+        if error.archive is None or not obtain(error.archive, data_root):
+            raise
+        listing = IMAGE_SETS[builder].listing(data_root, **settings)
+    path = prepared_path(listing, settings["size"])
+    prepare(listing, settings["size"])
+    print(groups(listing))
+    for note in listing.notes:
+        print(note)
+    print(f"Prepared: {path} ({path.stat().st_size / 1e6:,.0f} MB)")
+
+
+def groups(listing: Listing) -> str:
+    """A table of the number of images of each group and split; aligned and conflicting pooled where groups are many."""
+    sizes = [listing.group_sizes(part) for part in listing.splits]
+    aligned = aligned_mask(sizes[0].shape, listing.aligned_bias)
+    if aligned.size > 8:
+        kinds = {"aligned": aligned, "conflicting": ~aligned}
+        rows = [(kind, *(each[mask].sum() for each in sizes)) for kind, mask in kinds.items()]
+    else:
+        rows = [
+            (f"{name}, {bias}{'' if aligned[y, b] else ' (conflicting)'}", *(each[y, b] for each in sizes))
+            for y, name in enumerate(listing.class_names)
+            for b, bias in enumerate(listing.bias_names)
+        ]
+    totals = [part.stop - part.start for part in listing.splits]
+    unknown = [total - each.sum() for total, each in zip(totals, sizes, strict=True)]
+    if any(unknown):
+        rows.append(("bias unknown", *unknown))
+    rows.append(("all", *totals))
+    return tabulate(rows, ("group", *SPLITS), tablefmt="github", intfmt=",")
+
+
+def check(data_root: Path) -> str:
+    """What is there for each task and preset, and what to fetch where something is missing."""
+    lines = []
+    for task in recipes.tables()[0]:
+        lines.append(f"{task}  {recipes.task_title(task)}")
+        shown = ""
+        for preset in recipes.presets(task):
+            state, table = _state(task, preset, data_root)
+            lines.append(f"  {preset}: {state}")
+            if table != shown:
+                lines += [f"    {line}" for line in table.splitlines()]
+                shown = table
+    return "\n".join(lines)
+
+
+def _state(task: str, preset: str, data_root: Path) -> tuple[str, str]:
+    """A sentence on the task's data, and its table of groups where there are any."""
+    builder, data = recipes.loop_settings(task, preset)["dataset"], recipes.data_settings(task, preset)
+    if builder == "colored_mnist":
+        absent = colored_mnist.missing(data_root)
+        return (
+            f"missing {', '.join(absent)}; downloaded at the first run, or put into {data_root}" if absent else "ready"
+        ), ""
+    if builder not in IMAGE_SETS:
+        return "ready", ""
+    try:
+        listing = IMAGE_SETS[builder].listing(data_root, **data)
+        prepared = prepared_path(listing, data["size"]).exists()
+    except UserError as error:
+        return f"not ready. {error}", ""
+    notes = "".join(f" {note}" for note in listing.notes)
+    return f"ready in {listing.root}, {'prepared' if prepared else 'not yet prepared'}.{notes}", groups(listing)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
