@@ -61,11 +61,11 @@ class Worker:
         self.data_root = data_root
         self.device = device
         self.checkpoint_seconds = checkpoint_seconds
-        self.threads = torch.get_num_threads()
         self.log = log
         self.submitted = submitted
         self._claim: Claim | None = None
         self._training: Training | None = None
+        self.threads = torch.get_num_threads()
         self._load = lru_cache(maxsize=1)(self._load_dataset)
         torch.backends.cudnn.benchmark = True  # all batches of a run have one shape
 
@@ -90,8 +90,10 @@ class Worker:
             imagenet_weights(run.settings["network"])
 
     def prepare(self, runs: Sequence[Run]) -> None:
-        """Check all runs, so that nothing is found missing after an hour. Raises UserError."""
-        # Sorted, since one dataset is kept at a time.
+        """Check all runs before the first one starts, so that nothing is found missing after an hour.
+
+        Raises UserError. Sorted, since the worker keeps one dataset at a time.
+        """
         for run in sorted(runs, key=lambda run: (run.settings["dataset"], str(run.settings["data"]))):
             self.check(run)
 

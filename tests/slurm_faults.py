@@ -75,29 +75,33 @@ def remount(results: Path, option: str) -> bool:
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
-def truncate(results: Path, suffix: str) -> str:
-    """Cut a file of that suffix in half, as a full disk or a crash of a file server might."""
-
-    def find() -> Path | None:
-        return next((path for path in results.glob(f"runs/**/*-s*{suffix}")), None)
-
-    path = wait_until(find)
-    if suffix == ".ckpt":  # the owner would replace it in a second: it has to die first
-        (claim,) = (json.loads(each.read_text()) for each in path.parent.glob(f"{path.stem}.*.claim"))
-        os.kill(claim["pid"], signal.SIGKILL)
+def cut_in_half(path: Path) -> str:
     os.truncate(path, path.stat().st_size // 2)
     return path.name
 
 
+def truncate_record(results: Path) -> str:
+    return cut_in_half(wait_until(lambda: next(results.glob("runs/**/*-s?.json"), None)))
+
+
+def truncate_checkpoint(results: Path) -> str:
+    """Its owner, who would replace it within a second, is killed first."""
+    path = wait_until(lambda: next(results.glob("runs/**/*-s?.ckpt"), None))
+    (claim,) = (json.loads(each.read_text()) for each in path.parent.glob(f"{path.stem}.*.claim"))
+    os.kill(claim["pid"], signal.SIGKILL)
+    return cut_in_half(path)
+
+
 def two_launchers(results: Path) -> str:
-    """Another launcher, and a laptop that trains inline, start while the array is being submitted."""
+    """Two launchers submit the same runs at the same moment, and a laptop begins to train them inline."""
     with (results / "laptop.log").open("w") as log:
         laptop = subprocess.Popen(
             cluster.command(results, *WHAT), cwd=cluster.ROOT, env=cluster.ENVIRONMENT, stdout=log
         )
-        cluster.start(results, *ARRAY).communicate()
+        launchers = [cluster.start(results, *ARRAY) for _ in range(2)]
+        jobs = sum(process.communicate()[0].count("Job array") for process in launchers)
         laptop.wait()
-    return "2 launchers and 1 laptop"
+    return f"{jobs} arrays and 1 laptop"
 
 
 def clock_in_the_past(results: Path) -> str:
@@ -135,8 +139,8 @@ FAULTS: dict[str, tuple[int, Callable[[Path], str]]] = {
     "process killed in mid-epoch": (1, kill_processes),
     "half an array cancelled": (1, cancel_half),
     "results folder read-only": (1, read_only),
-    "checkpoint truncated": (1, lambda results: truncate(results, ".ckpt")),
-    "record truncated": (1, lambda results: truncate(results, ".json")),
+    "checkpoint truncated": (1, truncate_checkpoint),
+    "record truncated": (1, truncate_record),
     "two launchers at once": (5, two_launchers),
     "claims' clock in the past": (1, clock_in_the_past),
 }
@@ -145,19 +149,22 @@ FAULTS: dict[str, tuple[int, Callable[[Path], str]]] = {
 def disturb(fault: Callable[[Path], str], expected: dict[str, Any], results: Path) -> list[object]:
     """One row: what was done, resubmissions, lost, duplicated and wrong."""
     bound = fault is read_only
+    (results / "runs").mkdir(parents=True)
     if bound:
-        (results / "runs").mkdir(parents=True)
         shell("mount", "--bind", str(results / "runs"), str(results / "runs"))
     try:
-        run(results, *ARRAY)
+        if fault is not two_launchers:
+            run(results, *ARRAY)
         done = fault(results)
         attempts = finish(results)
         found = numbers(results)
-        again = [name for name, times in times_trained(results, EPOCHS).items() if times > 1]
+        # A record that was destroyed has to be made again; that is the repair, not a duplicate.
+        repairs = fault is truncate_record
+        again = sum(times - 1 for times in times_trained(results, EPOCHS).values()) - repairs
         wrong = [
             name for name, record in found.items() if {**record, "warnings": []} != {**expected[name], "warnings": []}
         ]
-        return [done, attempts, len(expected.keys() - found.keys()), len(again), len(wrong)]
+        return [done, attempts, len(expected.keys() - found.keys()), again, len(wrong)]
     finally:
         if bound:
             shell("umount", "--lazy", str(results / "runs"))

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import submitit
 from fake_slurm import FakeSlurm
@@ -31,18 +30,8 @@ from slurm.job import TrainRuns
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    monkeypatch.setattr("datasets.load", no_data)
+    monkeypatch.setattr(Worker, "check", lambda self, run: None)
     return install(tmp_path, monkeypatch)
-
-
-def no_data(*arguments: object, **more: object) -> Any:
-    class Anything:
-        train = SimpleNamespace(bias=np.zeros(1, dtype=np.int64))
-
-        def fingerprint(self) -> str:
-            return ""
-
-    return Anything()
 
 
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **config: object) -> FakeSlurm:
@@ -88,7 +77,7 @@ def test_small_runs_are_packed_and_nothing_is_submitted_twice(
 def test_one_array_for_each_request_and_no_larger_than_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datasets.load", no_data)
+    monkeypatch.setattr(Worker, "check", lambda self, run: None)
     cluster = install(tmp_path, monkeypatch, max_array_size=4)
     small = plan.QUICK.runs(range(3), ["colored_digits"], ["vanilla", "lff", "gce"])
     large = [Run(run.settings | {"network": "resnet18"}, run.seed) for run in small]
@@ -213,7 +202,7 @@ def test_shipped_profiles_are_valid_and_changes_win(name: str) -> None:
 def test_code_that_a_node_cannot_import_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("datasets.load", no_data)
+    monkeypatch.setattr(Worker, "check", lambda self, run: None)
     complaint = "Traceback (most recent call last):\nModuleNotFoundError: No module named 'slurm'\nsrun: error: exit 1"
     cluster = install(tmp_path, monkeypatch, node_error=complaint)
     assert submit(tmp_path) == 2
@@ -228,10 +217,10 @@ def test_code_that_a_node_cannot_import_is_noticed(
 def test_missing_data_is_found_before_anything_is_queued(
     tmp_path: Path, cluster: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(*arguments: object, **more: object) -> None:
+    def missing(self: Worker, run: Run) -> None:
         raise UserError("No data.")
 
-    monkeypatch.setattr("datasets.load", missing)
+    monkeypatch.setattr(Worker, "check", missing)
     assert submit(tmp_path) == 2
     assert not cluster.jobs
 
