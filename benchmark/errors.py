@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
@@ -12,6 +13,18 @@ class UserError(Exception):
 
 class TrainingError(Exception):
     """A run that cannot go on, such as a loss that is no longer a number; recorded as failed. Exit code 1."""
+
+
+def exit_code(command: Callable[[], int], interrupted: str = "Interrupted.") -> int:
+    """What a command line exits with: its own code, 2 for bad input, 130 after Ctrl-C; both with one line."""
+    try:
+        return command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return 130
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
 
-from benchmark import recipes, records
-from benchmark.plan import Table
+from benchmark import metrics, recipes, records
+from benchmark.plan import COMPARED, FIGURES, Figure, Panel, Row, Table
 from benchmark.records import Record
-from benchmark.tables import Found
+from benchmark.tables import Found, published
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, and dashes for what is printed in grey.
 STYLES = [
@@ -48,18 +50,29 @@ def write_curves(table: Table, found: Found, folder: Path) -> list[Path]:
     for task in table.tasks:
         if "avg_acc" not in table.metrics or not any(found[row.key, task] for row in table.rows):
             continue
-        figure = curves(table, found, task)
-        folder.mkdir(parents=True, exist_ok=True)
-        for suffix in ("png", "pdf"):
-            path = folder / f"{table.stem}-{task}.{suffix}"
-            # A fixed date keeps a figure of the same records the same file.
-            figure.savefig(path, dpi=150, metadata={"CreationDate": None} if suffix == "pdf" else None)
-            written.append(path)
-        plt.close(figure)
+        written += save(curves(table, found, task), folder / f"{table.stem}-{task}")
     return written
 
 
-def curves(table: Table, found: Found, task: str) -> Figure:
+def save(drawing: Drawing, stem: Path) -> list[Path]:
+    """Write the figure to ``stem``.png and .pdf and close it; the same figure always gives the same files."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    for suffix in ("png", "pdf"):
+        path = stem.with_name(f"{stem.name}.{suffix}")
+        drawing.savefig(path, dpi=150, metadata={"CreationDate": None} if suffix == "pdf" else None)
+        written.append(path)
+    plt.close(drawing)
+    return written
+
+
+def tidy_axes(axes: Axes) -> None:
+    """The common look: a light grid, no box."""
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def curves(table: Table, found: Found, task: str) -> Drawing:
     """The figure of one task: mean over seeds, with a band of one standard deviation where there are several."""
     figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 4.2), layout="constrained")
     for row, (color, dash) in zip(table.rows, STYLES * len(table.rows), strict=False):
@@ -70,8 +83,7 @@ def curves(table: Table, found: Found, task: str) -> Figure:
             _draw(axis, lines, metric, row.title, color, dash)
     for axis, (_, title, _) in zip(axes, PANELS, strict=True):
         axis.set(title=title, xlabel="epoch", ylim=(0, 100))
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
+        tidy_axes(axis)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     seeds = max(len(each) for each in found.values())
@@ -84,7 +96,8 @@ def _has_biased_model(method: str, found: Sequence[Record]) -> bool:
     return method == "vanilla" or any("biased" in entry for record in found for entry in record["curves"])
 
 
-def _draw(axis: Any, lines: list[list[dict[str, Any]]], metric: str, label: str, color: str, dash: str) -> None:
+def _draw(axis: Axes, lines: list[list[dict[str, Any]]], metric: str, label: str, color: str, dash: str) -> None:
+    """The mean of the seeds' curves with a band of one standard deviation; nothing where none has the metric."""
     length = min((len(line) for line in lines), default=0)
     if not length or lines[0][0].get(metric) is None:
         return
@@ -95,3 +108,146 @@ def _draw(axis: Any, lines: list[list[dict[str, Any]]], metric: str, label: str,
     if len(values) > 1:
         spread = values.std(0, ddof=1)
         axis.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
+
+
+# How a metric is called and, where a panel contrasts metrics rather than methods, coloured.
+METRIC_STYLES = {
+    "aligned_error": ("error on aligned (%)", "#0072B2"),
+    "conflicting_error": ("error on conflicting (%)", "#D55E00"),
+    "aligned_loss": ("loss of aligned", "#0072B2"),
+    "conflicting_loss": ("loss of conflicting", "#D55E00"),
+    "bias_acc": ("Bias Accuracy (%)", "#000000"),
+    "recall": ("recall of conflicting (%)", "#D55E00"),
+    "precision": ("precision of conflicting (%)", "#009E73"),
+    "avg_acc": ("average accuracy (%)", "#0072B2"),
+    "worst_acc": ("worst group (%)", "#009E73"),
+    "model_bias": ("model bias (%)", "#D55E00"),
+}
+METHOD_STYLES = {
+    title: style
+    for row, style in zip(COMPARED, STYLES, strict=True)
+    for title in (row.title, "ERM" if row.method == "vanilla" else row.title)
+} | {"GCE": ("#777777", "-.")}
+X_TITLES = {
+    "epoch": "epoch",
+    "balance": "α: conflicting per aligned training sample",
+    "poisoner.gamma": "γ",
+    "poisoner.percentile": "p (%)",
+    "poisoner.conflict_factor": "λ",
+}
+LOGARITHMIC = ("balance", "poisoner.percentile")
+
+
+def write_figure(figure: Figure, found: Found, folder: Path) -> list[Path]:
+    """Draw one of the paper's figures to ``folder``/<stem>.png and .pdf; panels without records say so."""
+    return save(draw(figure, found), folder / figure.stem)
+
+
+def caption(figure: Figure, found: Found) -> str:
+    """What the figure shows, on what, from how many seeds, and what the paper reads from it."""
+    tasks = " and ".join(recipes.task_title(task) for task in figure.tasks)
+    originals = " and ".join(recipes.task_title(task) for task in FIGURES[figure.name.removeprefix("figure")].tasks)
+    instead = f", in place of the paper's {originals}" if figure.stand_in else ""
+    modified = f"; {figure.modified}" if figure.modified else ""
+    counts = sorted({len(each) for each in found.values()})
+    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    return f"{figure.title}. {tasks}{instead} (n = {seeds}{modified}). The paper's claim: {figure.claim}"
+
+
+def draw(figure: Figure, found: Found) -> Drawing:
+    """The figure, a row of panels for each of its tasks."""
+    rows, columns = len(figure.tasks), len(figure.panels)
+    if columns == 1:  # the tasks side by side
+        rows, columns = columns, rows
+    size = (max(4.2 * columns, 6.5), 3.6 * rows + 1.5)
+    drawing, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    pairs = [(task, panel) for task in figure.tasks for panel in figure.panels]
+    for axes, (task, panel) in zip(grid.flat, pairs, strict=True):
+        ours = {row.key: found[row.key, task] for row in panel.rows}
+        own = FIGURES[figure.name.removeprefix("figure")].tasks
+        (_draw_curves if panel.x == "epoch" else _draw_sweep)(axes, panel, ours, task)
+        if task in own and any(ours.values()):
+            for x, y, text in panel.marks:
+                axes.plot(x, y, "D", color="#555555", markerfacecolor="none")
+                axes.annotate(text, (x, y), (6, 4), textcoords="offset points", fontsize="small", color="#555555")
+        titles = (panel.title, recipes.task_title(task) if len(figure.tasks) > 1 or not panel.title else "")
+        axes.set(title="\n".join(filter(None, titles)), xlabel=X_TITLES[panel.x])
+        tidy_axes(axes)
+        if any(ours.values()):
+            axes.legend(frameon=False, fontsize="small")
+        else:
+            axes.set(xticks=[], yticks=[])
+            axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="#777777")
+    heading = f"{figure.heading}: {caption(figure, found)}"
+    drawing.suptitle(textwrap.fill(heading, int(size[0] * 12.5)), fontsize="medium", ha="left", x=0.01)
+    return drawing
+
+
+def _draw_curves(axes: Axes, panel: Panel, found: dict[str, list[Record]], task: str) -> None:
+    """Metrics by colour, rows by dashes."""
+    curve = records.biased_curve if panel.network == "biased" else records.target_curve
+    for row, dash in zip(panel.rows, ("-", "--", ":", "-."), strict=False):
+        for metric in panel.metrics:
+            name, color = METRIC_STYLES[metric]
+            label = f"{row.title}: {name}" if len(panel.rows) > 1 else name
+            _draw(axes, [curve(record) for record in found[row.key]], metric, label, color, dash)
+    if panel.metrics[0].endswith("error"):
+        axes.set_ylim(-2, 102)
+    else:
+        axes.set_ylim(bottom=0)
+
+
+def _draw_sweep(axes: Axes, panel: Panel, found: dict[str, list[Record]], task: str) -> None:
+    """A line through the points of each method and metric; what the paper prints of a point as a hollow diamond."""
+    titles = list(dict.fromkeys(row.title for row in panel.rows))
+    for title in titles:
+        for metric in panel.metrics:
+            name, color = METRIC_STYLES[metric]
+            dash = "-"
+            if len(titles) > 1:
+                name, (color, dash) = title, METHOD_STYLES[title]
+            points = sorted(
+                (_position(panel.x, found[row.key][0]), row)
+                for row in panel.rows
+                if row.title == title and found[row.key]
+            )
+            if not points:
+                continue
+            x = np.array([position for position, _ in points])
+            values = [_finals(found[row.key], metric) for _, row in points]
+            mean = np.array([each.mean() for each in values])
+            spread = np.array([each.std(ddof=1) if len(each) > 1 else 0 for each in values])
+            axes.errorbar(x, mean, spread, color=color, linestyle=dash, marker="o", markersize=4, capsize=2, label=name)
+            for position, row in points:
+                if (value := _printed(row, task, metric)) is not None:
+                    axes.plot(position, value, "D", color=color, markerfacecolor="none")
+    if panel.x in LOGARITHMIC:
+        axes.set_xscale("log")
+        ticks = sorted({_position(panel.x, each[0]) for each in found.values() if each})
+        axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        axes.minorticks_off()
+    axes.set_ylim(0, 100 if any(metric != "model_bias" for metric in panel.metrics) else None)
+    axes.set_ylabel(METRIC_STYLES[panel.metrics[0]][0] if len(panel.metrics) == 1 else "%")
+
+
+def _position(x: str, record: Record) -> float:
+    """Where a record stands on a sweep's axis."""
+    if x == "balance":
+        total = np.asarray(record["groups"]["train"])
+        aligned = metrics.aligned_mask(total.shape, record["groups"]["aligned_bias"])
+        return total[~aligned].sum() / total[aligned].sum()
+    return record["settings"]["options"][x.partition(".")[2]]
+
+
+def _finals(found: Sequence[Record], metric: str) -> np.ndarray:
+    """The metric at the end of each seed's run, [seeds]."""
+    if metric == "bias_acc":
+        return np.array([records.bias_accuracy(record) for record in found], float)
+    values = [(records.fairness(record) | records.identification(record))[metric] for record in found]
+    return np.array(values, float)
+
+
+def _printed(row: Row, task: str, metric: str) -> float | None:
+    """What the paper prints of a point, or None."""
+    values = (published().get((table, method, task, metric)) for table, method in row.published)
+    return next((value for value in values if value is not None), None)

@@ -1,12 +1,14 @@
-"""Which runs each table of the paper consists of. Pure: nothing here trains, reads records or imports torch."""
+"""Which runs each table and figure of the paper consists of. Pure: nothing here trains, reads records or needs torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 from benchmark import recipes
 from benchmark.errors import UserError
@@ -50,9 +52,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: a method, how it is set, and when its biased model is read.
+    """A row of a table, or a line or point of a figure: a method, how it is set, and when its biased model is read.
 
     ``key`` is its name in results/paper/published.csv; ``epoch`` reads a curve instead of the last epoch.
+    ``published`` are the (table, method) under which the paper prints what a point of a figure shows.
     """
 
     key: str
@@ -60,13 +63,15 @@ class Row:
     method: str
     overrides: tuple[Override, ...] = ()
     epoch: int | None = None
+    published: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Table:
     """A table: rows × tasks × metrics, all of one preset.
 
-    ``overrides`` are the user's --set, which mark it as modified.
+    ``average`` names a last column, the mean of all tasks, where the paper has one. ``overrides`` are the user's
+    --set, which mark it as modified.
     """
 
     name: str
@@ -74,8 +79,14 @@ class Table:
     tasks: tuple[str, ...]
     rows: tuple[Row, ...]
     metrics: tuple[str, ...]
+    average: str = ""
     overrides: tuple[Override, ...] = ()
     preset: str = recipes.PAPER
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The tasks, and the column of their average if there is one."""
+        return (*self.tasks, self.average) if self.average else self.tasks
 
     @property
     def modified(self) -> str:
@@ -93,7 +104,7 @@ class Table:
     @property
     def heading(self) -> str:
         """The name as people read it, such as "Table 2"."""
-        return self.name.capitalize().replace("Table", "Table ")
+        return re.sub(r"(?<=\D)(?=\d)", " ", self.name.capitalize())
 
     @property
     def available_tasks(self) -> tuple[str, ...]:
@@ -117,6 +128,44 @@ class Table:
         return list(runs.values())
 
 
+@dataclass(frozen=True)
+class Panel:
+    """A pair of axes of a figure.
+
+    With ``x`` "epoch", a line for each row and metric of the per-epoch curves of one of its networks. Otherwise
+    ``x`` is a setting as --set names it, and the rows are points: what came out at the end, over the setting.
+    ``marks`` are (x, y, text) that the paper's text gives for its own task.
+    """
+
+    title: str
+    rows: tuple[Row, ...]
+    metrics: tuple[str, ...]
+    x: str = "epoch"
+    network: Literal["target", "biased"] = "biased"
+    marks: tuple[tuple[float, float, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure(Table):
+    """A figure: panels for each of its tasks. ``claim`` says what the paper reads from it.
+
+    With ``stand_in``, the one task stands in for those of the paper.
+    """
+
+    panels: tuple[Panel, ...] = ()
+    claim: str = ""
+    stand_in: bool = False
+
+    @property
+    def stem(self) -> str:
+        stem = super().stem
+        return f"{stem}-{self.tasks[0]}" if self.stand_in else stem
+
+    def on(self, task: str) -> Figure:
+        """The figure with ``task`` in place of the paper's tasks."""
+        return self if self.tasks == (task,) else replace(self, tasks=(task,), stand_in=True)
+
+
 def _method_rows(*methods: str) -> tuple[Row, ...]:
     return tuple(Row(method, recipes.method_title(method), method) for method in methods)
 
@@ -124,7 +173,7 @@ def _method_rows(*methods: str) -> tuple[Row, ...]:
 COMPARED = _method_rows("vanilla", "focal", "lff", "jtt", "debian", "echoes", "be", "poisoner", "groupdro")
 CELEBA = ("celeba_bignose", "celeba_attractive", "celeba_blond", "celeba_bags_under_eyes")
 TABLES = {
-    "1": Table("table1", "Debiasing on CelebA", CELEBA, COMPARED, METRICS),
+    "1": Table("table1", "Debiasing on CelebA", CELEBA, COMPARED, METRICS, average="celeba_avg"),
     "2": Table(
         "table2",
         "Debiasing on further tasks",
@@ -156,6 +205,135 @@ TABLES = {
         ("model_bias", "avg_acc"),
     ),
 }
+
+
+def _figure(number: str, title: str, tasks: tuple[str, ...], panels: tuple[Panel, ...], claim: str) -> Figure:
+    rows = {row.key: row for panel in panels for row in panel.rows}
+    return Figure(f"figure{number}", title, tasks, tuple(rows.values()), METRICS, panels=panels, claim=claim)
+
+
+def _sweep(
+    method: str,
+    setting: str,
+    values: Sequence[float],
+    published: dict[float, tuple[tuple[str, str], ...]] | None = None,
+) -> tuple[Row, ...]:
+    """A row for each value of a setting, named as --set does."""
+    return tuple(
+        Row(
+            f"{method}-{override}",
+            recipes.method_title(method),
+            method,
+            (override,),
+            published=(published or {}).get(value, ()),
+        )
+        for value in values
+        for override in [recipes.parse_override(f"{setting}={value}")]
+    )
+
+
+_ERRORS = ("conflicting_error", "aligned_error")
+_ERM, _GCE = Row("erm", "ERM", "vanilla"), Row("gce", "GCE", "gce")
+_POISONER = Row("poisoner", "Poisoner", "poisoner")
+_BALANCES = (0.05, 0.1, 0.2, 0.0, 0.75, 1.0)  # 0 is the natural balance, 0.43 on CelebA's big noses
+
+
+def _balance_rows(*methods: str) -> tuple[Row, ...]:
+    names = {"vanilla": ("vanilla", "erm"), "gce": ("gce",)}
+    return tuple(
+        row
+        for method in methods
+        for row in _sweep(
+            method,
+            "balance",
+            _BALANCES,
+            {0.0: tuple((f"table{n}", name) for n in "123" for name in names.get(method, (method,)))},
+        )
+    )
+
+
+FIGURES = {
+    "2": _figure(
+        "2",
+        "What biased models learn of aligned and conflicting training samples",
+        ("celeba_bignose",),
+        (
+            Panel("(a) ERM", (_ERM,), _ERRORS, marks=((2, 46, "paper: 46 % at epoch 2"),)),
+            Panel("(b) GCE", (_GCE,), _ERRORS),
+            Panel("(c) Poisoning known conflicting samples", (Row("known", "known", "known_poisoning"),), _ERRORS),
+            Panel("(d) Trained on the bias", (Row("bias_labels", "bias", "bias_labels"),), _ERRORS),
+        ),
+        "ERM and GCE come to fit conflicting samples, after a start at which they know the bias better; poisoning "
+        "known conflicting samples drives the error on them towards 100 %, like training on the bias itself.",
+    ),
+    "4": _figure(
+        "4",
+        "The biased models of GCE and Poisoner",
+        ("celeba_bignose", "waterbirds"),
+        (Panel("", (_GCE, _POISONER), _ERRORS),),
+        "Poisoner's errors on aligned and conflicting samples part more and more, the latter ending near 100 %; "
+        "GCE fits conflicting samples.",
+    ),
+    "5": _figure(
+        "5",
+        "Less and more balanced training data",
+        ("celeba_bignose",),
+        (
+            Panel("Debiasing: bias", _balance_rows("vanilla", "lff", "poisoner"), ("model_bias",), x="balance"),
+            Panel("Debiasing: accuracy", _balance_rows("vanilla", "lff", "poisoner"), ("avg_acc",), x="balance"),
+            Panel("Biased models", _balance_rows("vanilla", "gce", "poisoner"), ("bias_acc",), x="balance"),
+        ),
+        "Poisoner lowers the bias at every balance, LfF fails above 0.5 and loses accuracy; the Bias Accuracy of "
+        "Poisoner's biased model is the highest throughout.",
+    ),
+    "6": _figure(
+        "6",
+        "Group-wise inverse focal loss",
+        ("waterbirds",),
+        (
+            Panel(
+                "(a) Re-weighting without GIFL",
+                (TABLES["4"].rows[0],),
+                ("conflicting_loss", "aligned_loss"),
+                network="target",
+            ),
+            Panel(
+                "(b) Bias over γ",
+                _sweep(
+                    "poisoner",
+                    "poisoner.gamma",
+                    (0.0, 0.25, 0.5, 0.75, 1.0),
+                    {0.0: (("table4", "poisoner_without_gifl"),), 1.0: (("table4", "poisoner_with_gifl"),)},
+                ),
+                ("model_bias",),
+                x="poisoner.gamma",
+            ),
+        ),
+        "Without GIFL the loss of conflicting samples lies below that of aligned ones throughout and soon vanishes; "
+        "the bias falls as γ goes to 1.",
+    ),
+    "7": _figure(
+        "7",
+        "Poisoner's percentile p and conflict factor λ",
+        ("celeba_bignose",),
+        (
+            Panel(
+                "Bias identification over p",
+                _sweep("poisoner", "poisoner.percentile", (1.0, 2.0, 5.0, 10.0, 20.0, 40.0)),
+                ("bias_acc", "recall", "precision"),
+                x="poisoner.percentile",
+            ),
+            Panel(
+                "Debiasing over λ",
+                _sweep("poisoner", "poisoner.conflict_factor", (1.0, 1.25, 1.5)),
+                ("avg_acc", "worst_acc", "model_bias"),
+                x="poisoner.conflict_factor",
+            ),
+        ),
+        "Identification is good for p between 5 and 20 and suffers from larger p; debiasing does not depend much on λ "
+        "between 1 and 1.5.",
+    ),
+}
 QUICK = Table("quick", "All methods on the embedded digits", ("colored_digits",), COMPARED, METRICS)
 
 
@@ -176,3 +354,23 @@ def check_table(number: str) -> Table:
     if number not in TABLES:
         raise UserError(f"There is no table {number}: the paper's are {', '.join(TABLES)}.")
     return TABLES[number]
+
+
+def check_figure(number: str) -> Figure:
+    """The paper's figure of that number. Raises UserError for one that holds no measurement, or is not there."""
+    if number not in FIGURES:
+        raise UserError(f"There is no figure {number}: those of the paper that show runs are {', '.join(FIGURES)}.")
+    return FIGURES[number]
+
+
+def variants() -> Iterator[Table]:
+    """Every table in every other preset, and every figure in every preset and on every task that can stand in."""
+    for preset in recipes.all_presets():
+        if preset != recipes.PAPER:
+            yield from (replace(table, preset=preset) for table in TABLES.values())
+        for figure in FIGURES.values():
+            yield from (
+                replace(figure.on(task), preset=preset) for task in recipes.tables()[0] if (task,) != figure.tasks
+            )
+            if preset != recipes.PAPER:
+                yield replace(figure, preset=preset)

@@ -130,7 +130,13 @@ def check_method(name: str) -> str:
 def options(method: str) -> Settings:
     """The method's own hyper-parameters, as its ``__init__`` takes them."""
     table = tables()[1][check_method(method)]
-    return {key: value for key, value in table.items() if key not in DESCRIPTIVE}
+    return {key: value for key, value in table.items() if key not in DESCRIPTIVE} | neutral(method)
+
+
+def neutral(owner: str = "") -> Settings:
+    """The settings of the loop, or of a method, that a run only names where they differ from these values."""
+    table = _content()["neutral"]
+    return table.get(owner, {}) if owner else {key: each for key, each in table.items() if not isinstance(each, dict)}
 
 
 def loop_settings(task: str, preset: str = PAPER) -> Settings:
@@ -166,6 +172,7 @@ def _known_keys(owner: str) -> Settings:
     shared: Settings = {}
     for task in tasks:
         shared |= loop_settings(task)
+    shared |= neutral()
     if not owner:
         return shared
     if owner == "data":
@@ -205,6 +212,7 @@ def resolve(task: str, method: str, overrides: Iterable[Override] = (), preset: 
         "method": method,
         **({} if preset == PAPER else {"preset": preset}),
         **loop_settings(task, preset),
+        **neutral(),
         "data": data_settings(task, preset),
         "options": options(method),
     }
@@ -217,6 +225,10 @@ def resolve(task: str, method: str, overrides: Iterable[Override] = (), preset: 
             place = settings["options"] if override.key in settings["options"] else settings
             if override.key in place:
                 place[override.key] = override.value
+    for place, unchanged in ((settings, neutral()), (settings["options"], neutral(method))):
+        for key, value in unchanged.items():
+            if place[key] == value:
+                del place[key]
     for key in ("epochs", "batch_size"):
         if settings[key] < 1:
             raise UserError(f"{key} is {settings[key]}: it must be at least 1.")

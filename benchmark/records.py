@@ -105,6 +105,15 @@ def bias_accuracy(record: Record, epoch: int | None = None) -> float | None:
     return curve[-1]["bias_acc"] if curve else None
 
 
+def identification(record: Record) -> dict[str, float]:
+    """Recall and precision, in percent, of calling conflicting what the biased model gets wrong in training."""
+    groups = record["groups"]
+    wrong = np.asarray(groups["train"]) - np.asarray(record["train"].get("biased", record["train"]["target"]))
+    conflicting = ~metrics.aligned_mask(wrong.shape, groups["aligned_bias"])
+    total, found = np.asarray(groups["train"])[conflicting].sum(), wrong[conflicting].sum()
+    return {"recall": 100 * found / max(total, 1), "precision": 100 * found / max(wrong.sum(), 1)}
+
+
 def biased_curve(record: Record) -> list[dict[str, Any]]:
     """Entries, one an epoch, of the biased model; for plain training that is the model itself."""
     role = "biased" if any("biased" in entry for entry in record["curves"]) else "target"

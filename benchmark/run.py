@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark import figures, plan, recipes, status, tables
-from benchmark.errors import UserError, unknown
-from benchmark.plan import Run, Table
+from benchmark.errors import UserError, exit_code, unknown
+from benchmark.plan import Figure, Run, Table
 from benchmark.records import Store
 from slurm import jobs
 
@@ -21,6 +21,8 @@ EPILOG = """examples:
   python -m benchmark.run --tasks cmnist_99 --methods poisoner --set poisoner.gamma=0.5 --seeds 5
   python -m benchmark.run --dataset my_birds --methods vanilla poisoner
                                                                two methods on a folder with a labels.csv
+  python -m benchmark.run --figure 4 --task cmnist_99          a figure of the paper, on another task
+  python -m benchmark.run --all --render-only                  every table and figure from stored records
   python -m benchmark.run --table 2 --status                   what is done, failed and missing
 """
 
@@ -28,12 +30,15 @@ EPILOG = """examples:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmark.run",
-        description="Train what a table still lacks, then write it with measured numbers beside the paper's.",
+        description="Train what a table or figure still lacks, then write it with measured numbers beside the paper's.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group("what to run")
     what.add_argument("--table", nargs="+", metavar="N", help="the paper's tables, 1 to 4")
+    what.add_argument("--figure", nargs="+", metavar="N", help="the paper's figures: 2, 4, 5, 6, 7")
+    what.add_argument("--task", metavar="TASK", help="draw the figures on this task in place of the paper's")
+    what.add_argument("--all", action="store_true", help="all tables and figures")
     what.add_argument("--quick", action="store_true", help="all methods on the embedded digits")
     what.add_argument("--tasks", nargs="+", metavar="TASK", help="only these tasks")
     what.add_argument(
@@ -54,6 +59,10 @@ def parser() -> argparse.ArgumentParser:
         help="folder of the datasets (default: $BENCHMARK_DATA_ROOT or data/)",
     )  # fmt: skip
     where.add_argument("--results", type=Path, default=Path("results"), help="folder of records and tables")
+    where.add_argument(
+        "--compare", choices=tables.COMPARISONS, default=tables.COMPARISONS[0],
+        help="the paper's numbers beside the measured ones (default), or in a table of their own",
+    )  # fmt: skip
     where.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     where.add_argument(
         "--checkpoint-seconds",
@@ -91,24 +100,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0; 1 when a run failed; 2 for bad input."""
     options = parser().parse_args(arguments)
-    try:
-        return _main(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _main(options), "Interrupted; the same command continues from the last checkpoint.")
 
 
 def _main(options: argparse.Namespace) -> int:
     if options.list:
         print(catalogue())
         return 0
-    if options.seeds < 1:
-        raise UserError(f"--seeds is {options.seeds}: it is the number of seeds and must be at least 1.")
-    if options.dataset:
-        take_folder(options)
     chosen = choose_tables(options)
     store = Store(options.results)
     runs = planned_runs(chosen, options)
@@ -123,7 +121,7 @@ def _main(options: argparse.Namespace) -> int:
         failed = launch.launch(runs, store, options)
         if failed is None:
             return 0
-        render(chosen, store)
+        render(chosen, store, options)
         return 1 if failed else 0
     missing = [run for run in runs if store.load(run) is None]
     if options.dry_run:
@@ -132,35 +130,54 @@ def _main(options: argparse.Namespace) -> int:
     failed = 0
     if not options.render_only and missing:
         failed = train(missing, store, options)
-    render(chosen, store)
+    render(chosen, store, options)
     return 1 if failed else 0
 
 
 def take_folder(options: argparse.Namespace) -> None:
     """Make the folder of --dataset the only task. Raises UserError when others are asked for too."""
-    if options.table or options.quick or options.tasks:
-        raise UserError("--dataset is a task of its own: leave out --table, --quick and --tasks.")
-    options.tasks = [recipes.add_folder(options.dataset)]
+    if options.table or options.quick or options.tasks or options.task or options.all:
+        raise UserError("--dataset is a task of its own: leave out --table, --all, --quick, --task and --tasks.")
+    name = recipes.add_folder(options.dataset)
+    if options.figure:
+        options.task = name
+    else:
+        options.tasks = [name]
     options.data_root = options.dataset.resolve().parent
 
 
 def choose_tables(options: argparse.Namespace) -> list[Table]:
-    """The tables asked for, with a row for every extra method and the user's overrides. Raises UserError."""
+    """The tables and figures asked for, with the user's tasks, extra methods and overrides. Raises UserError."""
+    if options.seeds < 1:
+        raise UserError(f"--seeds is {options.seeds}: it is the number of seeds and must be at least 1.")
+    if options.dataset:
+        take_folder(options)
     tasks = [recipes.check_task(task) for task in options.tasks or ()]
     methods = [recipes.check_method(method) for method in options.methods or ()]
     overrides = tuple(recipes.parse_override(text) for text in options.overrides)
-    chosen = [plan.check_table(number) for number in options.table or ()]
-    if options.quick:
-        chosen.append(plan.QUICK)
+    numbers = plan.TABLES if options.all else options.table or ()
+    chosen = [plan.with_methods(plan.check_table(number), methods) for number in numbers]
+    if options.quick or (options.all and options.render_only):
+        chosen.append(plan.with_methods(plan.QUICK, methods))
+    drawn = [plan.check_figure(number) for number in (plan.FIGURES if options.all else options.figure or ())]
+    if options.task:
+        if not drawn:
+            raise UserError("--task is for figures: add --figure, or choose columns of tables with --tasks.")
+        recipes.check_task(options.task)
+        drawn = [figure.on(options.task) for figure in drawn]
+    chosen += drawn
     if not chosen:
         if not tasks:
-            raise UserError("Nothing to do: name a --table, --tasks, --dataset or --quick; --list shows what there is.")
+            raise UserError(
+                "Nothing to do: name a --table, --figure, --tasks, --dataset, --quick or --all; --list shows what "
+                "there is."
+            )
         chosen = [plan.selection(tasks, methods or [row.method for row in plan.COMPARED])]
     if options.preset not in recipes.all_presets():
         raise unknown("preset", options.preset, recipes.all_presets())
-    chosen = [
-        replace(plan.with_methods(table, methods), overrides=overrides, preset=options.preset) for table in chosen
-    ]
+    chosen = [replace(table, overrides=overrides, preset=options.preset) for table in chosen]
+    if options.all:
+        return chosen
     for table in chosen:
         for task in tasks:
             if task not in table.tasks:
@@ -191,13 +208,31 @@ def train(missing: Sequence[Run], store: Store, options: argparse.Namespace) -> 
     return worker.work(missing).count("failed")
 
 
-def render(chosen: Sequence[Table], store: Store) -> None:
-    """Write and print every chosen table, and draw its curves."""
+def render(chosen: Sequence[Table], store: Store, options: argparse.Namespace) -> None:
+    """Write and print every chosen table, with its curves, and every figure.
+
+    With --all, also what the stored records give in other presets, or on tasks that stand in for a figure's own.
+    """
     for table in chosen:
-        found = tables.collect(table, store)
-        print(tables.write(table, found, store))
-        for path in figures.write_curves(table, found, store.folder / "figures"):
-            print(f"wrote {path}")
+        write(table, tables.collect(table, store), store, options)
+    if options.all:
+        for table in plan.variants():
+            found = tables.collect(table, store)
+            if all(found.values()) if isinstance(table, Figure) else any(found.values()):
+                write(table, found, store, options)
+
+
+def write(table: Table, found: tables.Found, store: Store, options: argparse.Namespace) -> None:
+    """Write a table with its curves, or a figure, and say so."""
+    folder = store.folder / "figures"
+    if isinstance(table, Figure):
+        paths = figures.write_figure(table, found, folder)
+        print(f"{table.heading}. {figures.caption(table, found)}")
+    else:
+        print(tables.write(table, found, store, options.compare))
+        paths = figures.write_curves(table, found, folder)
+    for path in paths:
+        print(f"wrote {path}")
 
 
 def catalogue() -> str:
@@ -205,6 +240,8 @@ def catalogue() -> str:
     tasks, methods = recipes.tables()
     lines = ["Tables"]
     lines += [f"  {number}  {table.title}: {', '.join(table.tasks)}" for number, table in plan.TABLES.items()]
+    lines += ["Figures"]
+    lines += [f"  {number}  {figure.title}: {', '.join(figure.tasks)}" for number, figure in plan.FIGURES.items()]
     lines += ["Tasks"]
     for task, table in tasks.items():
         settings = {

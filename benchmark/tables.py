@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ METRIC_TITLES = {
     "worst_acc": ("Worst", "higher"),
     "bias_acc": ("Bias Acc.", "higher"),
 }
+COMPARISONS = ("beside", "apart")
 SELECTIONS = {"last": "last epoch", "validation": "epoch of the best plain validation accuracy"}
 
 
@@ -55,13 +56,23 @@ def tidy(table: Table, found: Found) -> pd.DataFrame:
     A gap is a line without mean and with n = 0.
     """
     lines = []
-    for task in table.tasks:
+    for task in table.columns:
         for row in table.rows:
             for metric in table.metrics:
                 for selection in ("last",) if metric == "bias_acc" else tuple(SELECTIONS):
-                    values = [_value(record, row, metric, selection) for record in found[row.key, task]]
-                    lines.append(_line(table, row, task, metric, selection, pd.Series(values, dtype=float).dropna()))
+                    parts = table.tasks if task == table.average else (task,)
+                    # Seeds that some task lacks have no average over tasks.
+                    values = pd.concat(
+                        [_values(found[row.key, part], row, metric, selection) for part in parts], axis=1
+                    )
+                    lines.append(_line(table, row, task, metric, selection, values.dropna().mean(axis=1)))
     return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _values(found: Sequence[Record], row: Row, metric: str, selection: str) -> pd.Series:
+    """The metric of each seed, indexed by seed."""
+    values = {record["seed"]: _value(record, row, metric, selection) for record in found}
+    return pd.Series(values, dtype=float, index=list(values))
 
 
 def _value(record: Record, row: Row, metric: str, selection: str) -> float | None:
@@ -90,15 +101,23 @@ def _line(table: Table, row: Row, task: str, metric: str, selection: str, values
     ]
 
 
-def write(table: Table, found: Found, store: Store) -> str:
-    """Write tables/<stem>.csv, .md and .tex beside the store's records; returns the Markdown."""
+def title(task: str) -> str:
+    """How a column is called: its task, or the average of all."""
+    return recipes.task_title(task) if task in recipes.tables()[0] else "Average"
+
+
+def write(table: Table, found: Found, store: Store, compare: str = COMPARISONS[0]) -> str:
+    """Write tables/<stem>.csv, .md and .tex beside the store's records; returns the Markdown.
+
+    ``compare`` puts the paper's numbers "beside" the measured ones, or "apart" in a table of their own.
+    """
     lines = tidy(table, found)
     notes = footer(table, found, list(_failures(table, store)))
-    text = markdown(table, lines, notes)
+    text = markdown(table, lines, notes, compare)
     folder = store.folder / "tables"
     write_atomically(folder / f"{table.stem}.csv", lines.to_csv(index=False, float_format="%.4f"))
     write_atomically(folder / f"{table.stem}.md", text)
-    write_atomically(folder / f"{table.stem}.tex", latex(table, lines, notes))
+    write_atomically(folder / f"{table.stem}.tex", latex(table, lines, notes, compare))
     return text
 
 
@@ -202,44 +221,104 @@ class _Cells:
         return list(dict.fromkeys(task for (_, task, _), value in source.items() if not pd.isna(value)))
 
 
-def markdown(table: Table, lines: pd.DataFrame, notes: Sequence[str]) -> str:
-    """A section per measured task with each metric beside the paper's number; one grid for a single metric."""
+def markdown(table: Table, lines: pd.DataFrame, notes: Sequence[str], compare: str = COMPARISONS[0]) -> str:
+    """A section per measured task with each metric; one grid for a single metric."""
     cells = _Cells(lines)
-    title = f"{table.heading}: {table.title}" + (f" ({table.modified})" if table.modified else "")
-    tasks = cells.tasks("measured")
-    parts = [f"# {title}"]
-    if len(table.metrics) == 1:
-        if tasks:
-            columns = [
-                (task, table.metrics[0], f"{recipes.task_title(task)} {_arrow(table.metrics[0])}") for task in tasks
-            ]
-            parts.append(_grid(table, cells, columns))
+    heading = f"{table.heading}: {table.title}" + (f" ({table.modified})" if table.modified else "")
+    parts = [f"# {heading}"]
+    if compare == "beside":
+        parts += _sections(table, cells, "measured", _grid)
     else:
-        for task in tasks:
-            columns = [(task, metric, f"{METRIC_TITLES[metric][0]} {_arrow(metric)}") for metric in table.metrics]
-            parts += [f"## {recipes.task_title(task)}", _grid(table, cells, columns)]
+        parts += _sections(table, cells, "measured", _measured_grid)
+        parts += ["# As published", *_sections(table, cells, "paper", _published_grid)]
     return "\n\n".join((*parts, "\n".join(f"- {note}" for note in notes))) + "\n"
 
 
-def _grid(table: Table, cells: _Cells, columns: Sequence[tuple[str, str, str]]) -> str:
-    """Markdown of (task, metric, title) columns, each followed by the paper's where it has any."""
+Columns = Sequence[tuple[str, str, str]]
+"""(task, metric, heading) of each column."""
+
+
+def _sections(table: Table, cells: _Cells, values: str, grid: Callable[[Table, _Cells, Columns], str]) -> Iterator[str]:
+    """Headings and grids of the tasks that have any of the values."""
+    tasks = cells.tasks(values)
+    if len(table.metrics) == 1:
+        if tasks:
+            metric = table.metrics[0]
+            yield grid(table, cells, [(task, metric, f"{title(task)} {_arrow(metric)}") for task in tasks])
+        return
+    for task in tasks:
+        columns = [(task, metric, f"{METRIC_TITLES[metric][0]} {_arrow(metric)}") for metric in table.metrics]
+        yield f"## {title(task)}"
+        yield grid(table, cells, columns)
+
+
+def _grid(table: Table, cells: _Cells, columns: Columns) -> str:
+    """Measured columns, each followed by the paper's where it has any."""
     published_tasks = cells.tasks("paper")
     head, body = ["Method"], [[_title(row)] for row in table.rows]
-    for task, metric, title in columns:
-        head += [title, "paper"] if task in published_tasks else [title]
+    for task, metric, heading in columns:
+        head += [heading, "paper"] if task in published_tasks else [heading]
         for row, line in zip(table.rows, body, strict=True):
-            key = row.key, task, metric
-            line.append(cells.measured(key, ("**{}**", "<u>{}</u>"), " ± {}", "–"))
+            line.append(_markdown_cell(cells, (row.key, task, metric)))
             if task in published_tasks:
-                line.append(cells.paper(key, "–"))
+                line.append(cells.paper((row.key, task, metric), "–"))
     return tabulate(body, head, tablefmt="github", disable_numparse=True)
 
 
-def latex(table: Table, lines: pd.DataFrame, notes: Sequence[str]) -> str:
-    """A booktabs table in the paper's arrangement: tasks as column groups, the paper's numbers under each row."""
+def _measured_grid(table: Table, cells: _Cells, columns: Columns) -> str:
+    return _plain_grid(table, columns, lambda key: _markdown_cell(cells, key))
+
+
+def _published_grid(table: Table, cells: _Cells, columns: Columns) -> str:
+    return _plain_grid(table, columns, lambda key: cells.paper(key, "–"))
+
+
+def _plain_grid(table: Table, columns: Columns, cell: Callable[[tuple[str, str, str]], str]) -> str:
+    body = [[_title(row), *(cell((row.key, task, metric)) for task, metric, _ in columns)] for row in table.rows]
+    return tabulate(body, ["Method", *(heading for *_, heading in columns)], tablefmt="github", disable_numparse=True)
+
+
+def _markdown_cell(cells: _Cells, key: tuple[str, str, str]) -> str:
+    return cells.measured(key, ("**{}**", "<u>{}</u>"), " ± {}", "–")
+
+
+def latex(table: Table, lines: pd.DataFrame, notes: Sequence[str], compare: str = COMPARISONS[0]) -> str:
+    """A booktabs table in the paper's arrangement: tasks as column groups, bold for the best, * for bias labels.
+
+    The paper's numbers stand under each row, or in a second table below.
+    """
     cells = _Cells(lines)
-    columns = [(task, metric) for task in table.tasks for metric in table.metrics]
-    marks = (r"\textbf{{{}}}", r"\underline{{{}}}")
+    columns = [(task, metric) for task in table.columns for metric in table.metrics]
+
+    def measured(row: Row) -> str:
+        marks = (r"\textbf{{{}}}", r"\underline{{{}}}")
+        numbers = (cells.measured((row.key, *column), marks, r"{{\tiny\,±{}}}", "--") for column in columns)
+        return " & ".join((_escape(_title(row)), *numbers)) + r" \\"
+
+    def printed(row: Row) -> list[str]:
+        return [cells.paper((row.key, *column), "--") for column in columns]
+
+    def printed_below(row: Row) -> str:
+        return " & ".join((r"\quad\textit{paper}", *(rf"\textit{{{each}}}" for each in printed(row)))) + r" \\"
+
+    caption = f"{table.title}" + (f" ({table.modified})." if table.modified else ".")
+    caption = " ".join((caption, *notes))
+    if compare == "beside":
+        tables = [_latex_table(table, caption, lambda row: [measured(row), printed_below(row)])]
+    else:
+        tables = [
+            _latex_table(table, caption, lambda row: [measured(row)]),
+            _latex_table(
+                table,
+                f"{table.title}, as published.",
+                lambda row: [" & ".join((_escape(_title(row)), *printed(row))) + r" \\"],
+            ),
+        ]
+    return "\n".join((r"% Needs \usepackage{booktabs,graphicx}.", *tables, "")).replace("±", r"$\pm$")
+
+
+def _latex_table(table: Table, caption: str, lines: Callable[[Row], list[str]]) -> str:
+    """The frame around ``lines`` of every row; methods with bias labels stand apart."""
     body = []
     groups = (
         [row for row in table.rows if not _uses_bias_labels(row.key)],
@@ -248,27 +327,23 @@ def latex(table: Table, lines: pd.DataFrame, notes: Sequence[str]) -> str:
     for number, group in enumerate(each for each in groups if each):
         body += [r"\midrule"] * (number > 0)
         for row in group:
-            measured = [cells.measured((row.key, *column), marks, r"{{\tiny\,±{}}}", "--") for column in columns]
-            paper = [cells.paper((row.key, *column), "--") for column in columns]
-            body.append(" & ".join((_escape(_title(row)), *measured)) + r" \\")
-            body.append(" & ".join((r"\quad\textit{paper}", *(rf"\textit{{{each}}}" for each in paper))) + r" \\")
+            body += lines(row)
     width = len(table.metrics)
-    tops = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{_escape(recipes.task_title(task))}}}" for task in table.tasks)
+    tops = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{_escape(title(task))}}}" for task in table.columns)
     rules = "".join(
-        rf"\cmidrule(lr){{{2 + width * index}-{1 + width * (index + 1)}}}" for index in range(len(table.tasks))
+        rf"\cmidrule(lr){{{2 + width * index}-{1 + width * (index + 1)}}}" for index in range(len(table.columns))
     )
     heads = " & ".join(
         METRIC_TITLES[metric][0] + (r" $\downarrow$" if METRIC_TITLES[metric][1] == "lower" else r" $\uparrow$")
-        for _, metric in columns
+        for _ in table.columns
+        for metric in table.metrics
     )
-    caption = f"{table.title}" + (f" ({table.modified})." if table.modified else ".")
     return "\n".join(
         (
-            r"% Needs \usepackage{booktabs,graphicx}.",
             r"\begin{table*}\centering",
-            rf"\caption{{{_escape(' '.join((caption, *notes)))}}}",
+            rf"\caption{{{_escape(caption)}}}",
             r"\resizebox{\textwidth}{!}{%",
-            rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+            rf"\begin{{tabular}}{{l{'r' * width * len(table.columns)}}}",
             r"\toprule",
             rf" & {tops} \\",
             rules,
@@ -278,9 +353,8 @@ def latex(table: Table, lines: pd.DataFrame, notes: Sequence[str]) -> str:
             r"\bottomrule",
             r"\end{tabular}}",
             r"\end{table*}",
-            "",
         )
-    ).replace("±", r"$\pm$")
+    )
 
 
 def _escape(text: str) -> str:

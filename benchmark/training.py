@@ -27,7 +27,7 @@ from benchmark import metrics, samplers
 from benchmark.errors import TrainingError, unknown
 from benchmark.loader import Augmentation, DeviceSplit, autocast, memory_format
 from benchmark.networks import OPTIONS, build
-from benchmark.recipes import Settings
+from benchmark.recipes import Settings, neutral
 from datasets import BiasedDataset
 from methods import get
 from methods.base import Batch, Method, Phase, Predict, Sampler, TrainingSet
@@ -86,6 +86,7 @@ class Training:
         data = TrainingSet(
             targets=torch.from_numpy(train.targets),
             bias=torch.from_numpy(train.bias) if kind.uses_bias_labels else None,
+            aligned_bias=torch.as_tensor(self.dataset.aligned_bias) if kind.uses_bias_labels else None,
             num_classes=self.num_classes,
             num_biases=self.num_biases,
         )
@@ -98,7 +99,7 @@ class Training:
                 data,
                 lambda: build(self.settings["network"], shape, self.num_classes, **options),
                 self.settings["epochs"],
-                **self.settings["options"],
+                **neutral(name) | self.settings["options"],
             )
         method.to(self.device)
         return method.to(memory_format=memory_format(method))

@@ -69,13 +69,15 @@ class Worker:
         self._load = lru_cache(maxsize=1)(self._load_dataset)
         torch.backends.cudnn.benchmark = True  # all batches of a run have one shape
 
-    def _load_dataset(self, builder: str, data: str) -> tuple[BiasedDataset, str]:
+    def _load_dataset(self, builder: str, data: str, balance: float | None) -> tuple[BiasedDataset, str]:
         dataset = datasets.load(builder, self.data_root, **json.loads(data))
+        if balance is not None:
+            dataset = datasets.balanced(dataset, balance)
         return dataset, dataset.fingerprint()
 
     def dataset(self, run: Run) -> tuple[BiasedDataset, str]:
         """The run's dataset and its fingerprint. Raises UserError when its files are missing or damaged."""
-        return self._load(run.settings["dataset"], json.dumps(run.settings["data"]))
+        return self._load(run.settings["dataset"], json.dumps(run.settings["data"]), run.settings.get("balance"))
 
     def check(self, run: Run) -> None:
         """Raises UserError for what would make the run fail and can be known beforehand."""

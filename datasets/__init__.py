@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from datasets.base import BUILDERS, BiasedDataset, Split, load, register
+from datasets.base import BUILDERS, BiasedDataset, Split, balanced, load, register
 
-__all__ = ["BUILDERS", "BiasedDataset", "Split", "load", "register"]
+__all__ = ["BUILDERS", "BiasedDataset", "Split", "balanced", "load", "register"]
 
 for _module in pkgutil.iter_modules(__path__):
     if _module.name != "prepare":  # a command, to be imported once it is run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,32 @@ class BiasedDataset:
                 digest.update(repr((array.shape, array.dtype.str)).encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
+
+
+def balanced(dataset: BiasedDataset, balance: float) -> BiasedDataset:
+    """The dataset with ``balance`` conflicting training samples per aligned one in each class (paper Fig. 5).
+
+    Samples are removed, the same ones every time: conflicting ones to go below the natural ratio, aligned ones to
+    go above it. Raises UserError where that cannot be done.
+    """
+    train = dataset.train
+    if (train.bias < 0).any():
+        raise UserError(f"balance needs the bias of every training image, which some of {dataset.name} lack.")
+    aligned = train.bias == np.asarray(dataset.aligned_bias)[train.targets]
+    rng = np.random.default_rng(0)
+    kept = []
+    for y, name in enumerate(dataset.class_names):
+        sides = [np.flatnonzero((train.targets == y) & mask) for mask in (aligned, ~aligned)]
+        many, few = len(sides[0]), len(sides[1])
+        sizes = round(min(many, few / balance)) if balance > 0 else 0, round(min(few, many * balance))
+        if min(sizes) < 1:
+            raise UserError(
+                f"balance is {balance}, which class '{name}' of {dataset.name} cannot have with {many:,} aligned and "
+                f"{few:,} conflicting training images: choose another."
+            )
+        kept += [rng.permutation(side)[:size] for side, size in zip(sides, sizes, strict=True)]
+    rows = np.sort(np.concatenate(kept))
+    return replace(dataset, train=Split(train.images[rows], train.targets[rows], train.bias[rows]))
 
 
 def group_sizes(targets: np.ndarray, bias: np.ndarray, num_classes: int, num_biases: int) -> np.ndarray:

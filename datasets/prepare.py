@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 import datasets
 from benchmark import recipes
-from benchmark.errors import UserError
+from benchmark.errors import UserError, exit_code
 from benchmark.metrics import aligned_mask
 from datasets import colored_mnist
 from datasets.download import obtain
@@ -43,19 +43,16 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0, or 2 for bad input."""
     options = parser().parse_args(arguments)
-    try:
-        if options.check:
-            print(check(options.data_root))
-        elif options.task:
-            prepare_task(options)
-        else:
-            raise UserError("Nothing to do: name a task or --check.")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted; nothing unfinished is left behind.", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _main(options), "Interrupted; nothing unfinished is left behind.")
+
+
+def _main(options: argparse.Namespace) -> int:
+    if options.check:
+        print(check(options.data_root))
+    elif options.task:
+        prepare_task(options)
+    else:
+        raise UserError("Nothing to do: name a task or --check.")
     return 0
 
 

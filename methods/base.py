@@ -35,6 +35,7 @@ class TrainingSet:
 
     targets: Tensor  # [n], int64
     bias: Tensor | None  # [n], int64; None unless the method declares uses_bias_labels
+    aligned_bias: Tensor | None  # [C], int64: g(y), the bias that goes with class y; None like bias
     num_classes: int
     num_biases: int
 

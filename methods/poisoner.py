@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -40,6 +41,9 @@ class Poisoner(Method):
     network on clean labels, samples split by whether the biased network still predicts their clean label,
     weighted by ``group_weights`` (λ = ``conflict_factor``) and ``gifl_multiplier`` (γ = ``gamma``).
 
+    ``warmup_epochs`` of the first stage come before any poisoning. ``strata`` "poisoned" balances its batches by
+    current labels instead of clean ones.
+
     ``fit_momentum`` is 0 for the paper's batch means p̄; larger values average them over batches, which steadies
     them where a batch holds only a few conflicting samples. docs/deviations.md lists the readings chosen.
     """
@@ -56,6 +60,8 @@ class Poisoner(Method):
         fit_momentum: float,
         multiplier_cap: float,
         target_sampler: Sampler,
+        warmup_epochs: int,
+        strata: Literal["clean", "poisoned"],
     ) -> None:
         super().__init__(data, new_network, epochs)
         self.percentile = percentile
@@ -64,6 +70,8 @@ class Poisoner(Method):
         self.fit_momentum = fit_momentum
         self.multiplier_cap = multiplier_cap
         self.target_sampler: Sampler = target_sampler
+        self.warmup_epochs = min(warmup_epochs, epochs)
+        self.strata = strata
         self.biased: Network = new_network()
         self.target = new_network()
         self.register_buffer("labels", data.targets.clone())
@@ -72,6 +80,9 @@ class Poisoner(Method):
         # Mean fit p̄ of aligned and of conflicting samples; equal means make κ = 1.
         self.register_buffer("fit", torch.full((2,), 1 / data.num_classes))
         self.register_buffer("seen", torch.zeros(2, dtype=torch.bool))
+        if strata == "poisoned":
+            self.register_buffer("sample_weights", torch.ones(len(data.targets)))
+            self.balance_labels()
         self.labels: Tensor
         self.aligned: Tensor
         self.weights: Tensor
@@ -79,12 +90,23 @@ class Poisoner(Method):
         self.seen: Tensor
 
     def phases(self) -> tuple[Phase, ...]:
+        warm_up = Step(self.clean_loss, (self.biased,))
         poison = Step(self.poisoned_loss, (self.biased,))
         debias = Step(self.target_loss, (self.target,))
-        return (
-            Phase("poison", (poison,), self.epochs, sampler="class_balanced", end=self.split),
+        epochs = self.epochs - self.warmup_epochs
+        clean = self.strata == "clean"
+        sampler: Sampler = "class_balanced" if clean else "weighted"
+        balance = None if clean else self.balance_labels
+        phases = (
+            Phase("poison", (poison,), epochs, sampler=sampler, end_epoch=balance, end=self.split),
             Phase("train", (debias,), self.epochs, sampler=self.target_sampler),
         )
+        if not self.warmup_epochs:
+            return phases
+        return (Phase("warm up", (warm_up,), self.warmup_epochs, sampler="class_balanced"), *phases)
+
+    def clean_loss(self, batch: Batch) -> Tensor:
+        return losses.cross_entropy(self.biased(batch.images), batch.targets).mean()
 
     def poisoned_loss(self, batch: Batch) -> Tensor:
         representations = self.biased.features(batch.images)
@@ -102,6 +124,10 @@ class Poisoner(Method):
         labels = torch.where(score > threshold, logits.argmax(1), labels)
         self.labels[indices] = labels
         return labels
+
+    def balance_labels(self, predict: Predict | None = None) -> None:
+        """Let the next epoch draw every current label equally often."""
+        self.sample_weights.copy_(1 / torch.bincount(self.labels, minlength=self.num_classes)[self.labels])
 
     def split(self, predict: Predict) -> None:
         self.aligned.copy_(predict(self.biased).argmax(1) == self.all_targets)

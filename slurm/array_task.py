@@ -14,7 +14,7 @@ from types import FrameType
 from uuid import uuid4
 
 from benchmark import claims
-from benchmark.errors import UserError
+from benchmark.errors import UserError, exit_code
 from benchmark.plan import Run
 from benchmark.records import Store, write_atomically
 from benchmark.run import choose_tables, parser, planned_runs
@@ -24,11 +24,7 @@ from slurm import jobs
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train the i-th run that was missing when the array began. Exit codes are those of benchmark.run."""
     options = parser().parse_args(arguments)
-    try:
-        return _train(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _train(options))
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -75,7 +75,8 @@ def test_it_learns_and_measures(tiny: BiasedDataset, method: str) -> None:
     training.run()
     assert len(training.history) == training.total_epochs
     assert training.last["epoch"] == training.history[-1]["epoch"]
-    assert np.asarray(training.last["correct"]).sum() > 0.4 * len(tiny.test)  # chance is 0.25
+    if training.method.biased is not training.method.target:  # a biased model need not do well on unbiased data
+        assert np.asarray(training.last["correct"]).sum() > 0.4 * len(tiny.test)  # chance is 0.25
     if training.method.biased is not None:
         role = "target" if training.method.biased is training.method.target else "biased"
         assert sum(map(sum, training.train_counts[role])) > 0.4 * len(tiny.train)

@@ -59,6 +59,7 @@ def build(
     data = TrainingSet(
         targets=torch.tensor(targets),
         bias=None if bias is None else torch.tensor(bias),
+        aligned_bias=None if bias is None else torch.arange(classes) % num_biases,
         num_classes=classes,
         num_biases=num_biases,
     )
@@ -1058,7 +1059,7 @@ def test_poisoning_a_correctly_predicted_sample_changes_nothing(percentile: floa
 
 def test_poisoning_leaves_clean_labels_batch_and_training_set_as_they_are() -> None:
     targets = torch.arange(30) % 3
-    data = TrainingSet(targets=targets, bias=None, num_classes=4, num_biases=2)
+    data = TrainingSet(targets=targets, bias=None, aligned_bias=None, num_classes=4, num_biases=2)
     torch.manual_seed(0)
     options = recipes.options("poisoner") | {"percentile": 100.0}
     method: Any = get("poisoner")(data, lambda: sharp_mlp(4), 2, **options)
