@@ -1,4 +1,4 @@
-"""Which runs each table and figure of the paper consists of. Pure: nothing here trains, reads records or needs torch."""
+"""Which runs each table and figure of the paper consists of. Pure: nothing here trains or reads records."""
 
 from __future__ import annotations
 

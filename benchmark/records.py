@@ -107,8 +107,8 @@ def bias_accuracy(record: Record, epoch: int | None = None) -> float | None:
 
 def identification(record: Record) -> dict[str, float]:
     """Recall and precision, in percent, of calling conflicting what the biased model gets wrong in training."""
-    groups = record["groups"]
-    wrong = np.asarray(groups["train"]) - np.asarray(record["train"].get("biased", record["train"]["target"]))
+    groups, right = record["groups"], record["train"]
+    wrong = np.asarray(groups["train"]) - np.asarray(right["biased" if "biased" in right else "target"])
     conflicting = ~metrics.aligned_mask(wrong.shape, groups["aligned_bias"])
     total, found = np.asarray(groups["train"])[conflicting].sum(), wrong[conflicting].sum()
     return {"recall": 100 * found / max(total, 1), "precision": 100 * found / max(wrong.sum(), 1)}

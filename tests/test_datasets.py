@@ -10,7 +10,7 @@ import pytest
 
 import datasets
 from benchmark.errors import UserError
-from datasets import BiasedDataset, colored_mnist, coloring
+from datasets import BiasedDataset, balanced, colored_mnist, coloring
 
 
 def write_mnist(folder: Path, suffix: str = ".gz") -> dict[str, np.ndarray]:
@@ -172,3 +172,40 @@ def test_damaged_files_are_named(tmp_path: Path, suffix: str, damage: str) -> No
 def test_unknown_dataset_lists_the_known() -> None:
     with pytest.raises(UserError, match="did you mean 'colored_mnist'"):
         datasets.load("colored_mnits", Path("unused"))
+
+
+def test_balance_removes_conflicting_or_aligned_samples_class_by_class(tiny: BiasedDataset) -> None:
+    before = tiny.group_sizes(tiny.train)
+    aligned, conflicting = before.diagonal(), before.sum(1) - before.diagonal()
+    for balance in (0.05, 0.1, 1.0):
+        found = balanced(tiny, balance)
+        sizes = found.group_sizes(found.train)
+        kept = sizes.diagonal(), sizes.sum(1) - sizes.diagonal()
+        for many, few, all_many, all_few in zip(*kept, aligned, conflicting, strict=True):
+            assert (many, few) == (
+                (all_many, round(all_many * balance))
+                if all_few >= all_many * balance
+                else (round(all_few / balance), all_few)
+            )
+        assert np.array_equal(found.train.targets, balanced(tiny, balance).train.targets), "the same ones every time"
+        images = {
+            image.tobytes(): (y, b)
+            for image, y, b in zip(tiny.train.images, tiny.train.targets, tiny.train.bias, strict=True)
+        }
+        for image, y, b in zip(found.train.images, found.train.targets, found.train.bias, strict=True):
+            assert images[image.tobytes()] == (y, b)
+        assert found.test is tiny.test
+        assert found.fingerprint() != tiny.fingerprint()
+
+
+@pytest.mark.parametrize("balance", [-0.5, 0.001, 1000.0])
+def test_a_balance_that_leaves_a_class_without_either_kind_is_refused(tiny: BiasedDataset, balance: float) -> None:
+    with pytest.raises(UserError, match=f"balance is {balance}, which class 'a' of tiny cannot have with"):
+        balanced(tiny, balance)
+
+
+def test_balance_needs_bias_labels(tiny: BiasedDataset) -> None:
+    unknown = tiny.train.bias.copy()
+    unknown[3] = -1
+    with pytest.raises(UserError, match="balance needs the bias of every training image, which some of tiny lack"):
+        balanced(replace(tiny, train=replace(tiny.train, bias=unknown)), 0.5)

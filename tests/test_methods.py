@@ -22,6 +22,7 @@ from benchmark import recipes
 from benchmark.networks import Network, mlp
 from methods import METHODS, get, losses
 from methods.base import Batch, Method, Phase, TrainingSet
+from methods.bias_labels import bias_as_class
 from methods.debian import classifier_weights, discovery_loss
 from methods.echoes import balanced_inverse
 from methods.poisoner import gifl_multiplier
@@ -1234,6 +1235,58 @@ def test_two_groups_do_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         split_poisoner()
+
+
+def test_poisoner_warms_up_on_clean_labels_within_the_first_stage() -> None:
+    method = build("poisoner", CLEAN, warmup_epochs=1)
+    warm_up, poison, train = method.phases()
+    assert (warm_up.epochs, poison.epochs, train.epochs) == (1, 1, 2)
+    assert (warm_up.sampler, poison.sampler) == ("class_balanced", "class_balanced")
+    batch = make_batch(method, range(len(CLEAN)))
+    (step,) = warm_up.steps
+    assert step.trains == (method.biased,)
+    assert number(step.loss(batch)) == close(mean(scalar_ce(method.biased(batch.images), batch.targets)))
+    assert method.labels.tolist() == list(CLEAN)
+
+
+def test_poisoner_may_balance_its_batches_by_current_labels() -> None:
+    targets = [0] * 30 + [1] * 10
+    method = build("poisoner", targets, strata="poisoned")
+    poison = method.phases()[0]
+    assert poison.sampler == "weighted"
+    assert method.sample_weights[0] * 30 == pytest.approx(method.sample_weights[30] * 10), "clean at the start"
+    method.labels[:20] = 1
+    poison.end_epoch(lambda network: torch.zeros(40, 2))
+    weights = method.sample_weights.tolist()
+    assert weights == pytest.approx([1 / 30] * 20 + [1 / 10] * 10 + [1 / 30] * 10)
+
+
+def test_known_poisoning_relabels_exactly_the_conflicting_samples_as_predicted() -> None:
+    targets, bias = [0, 1, 2] * 4, [0, 1, 2, 1, 1, 0, 0, 0, 2, 2, 1, 2]
+    method = build("known_poisoning", targets, bias, num_biases=3)
+    store = list(targets)
+    for seed in range(3):
+        batch = make_batch(method, range(2, 11), bias, seed)
+        with torch.no_grad():
+            logits = method.target(batch.images)
+        for place, i in enumerate(range(2, 11)):
+            if bias[i] != targets[i]:
+                store[i] = int(logits[place].argmax())
+        loss = method.loss(batch)
+        assert number(loss) == close(mean(scalar_ce(logits, torch.tensor(store[2:11]))))
+        assert method.labels.tolist() == store
+    assert method.all_targets.tolist() == targets
+    assert method.summary()["labels_poisoned"] == sum(a != b for a, b in zip(store, targets, strict=True))
+
+
+def test_bias_labels_train_on_the_class_that_goes_with_the_bias() -> None:
+    targets, bias, aligned_bias = (torch.tensor(each) for each in ([0, 0, 1, 1, 2], [2, 0, 0, 3, 1], [1, 2, 0]))
+    # Bias 1 goes with class 0, 2 with 1, 0 with 2; bias 3 with none.
+    assert bias_as_class(targets, bias, aligned_bias).tolist() == [1, 2, 2, 1, 0]
+    method = build("bias_labels", [0, 1, 0, 1], [0, 1, 1, 0])
+    batch = make_batch(method, range(4), [0, 1, 1, 0])
+    expected = scalar_ce(method.target(batch.images), torch.tensor([0, 1, 1, 0]))
+    assert number(method.loss(batch)) == close(mean(expected))
 
 
 @pytest.mark.parametrize("sampler", ["shuffled", "class_balanced"])

@@ -38,6 +38,19 @@ def test_settings_take_over_in_order_of_precedence() -> None:
     assert "validation" not in recipes.resolve("colored_digits", "vanilla")["data"], "another dataset, other keys"
 
 
+def test_settings_that_came_later_are_named_only_where_they_change_something() -> None:
+    def digest(*overrides: str) -> str:
+        settings = recipes.resolve("cmnist_99", "poisoner", [recipes.parse_override(each) for each in overrides])
+        return Run(settings, 0).digest
+
+    same = digest()
+    for neutral in ("balance=0", "poisoner.warmup_epochs=0", "poisoner.strata=clean"):
+        assert digest(neutral) == same
+    changed = [digest("balance=0.2"), digest("poisoner.warmup_epochs=1"), digest("poisoner.strata=poisoned")]
+    assert len({same, *changed}) == 4
+    assert recipes.resolve("cmnist_99", "poisoner", [recipes.parse_override("balance=0.2")])["balance"] == 0.2
+
+
 @pytest.mark.parametrize(
     ("text", "place", "value"),
     [
