@@ -105,13 +105,14 @@ def evaluate(store: Store) -> pd.DataFrame:
         for claim in CLAIMS
         for preset in recipes.all_presets()
         for task in TASKS
-        for line in [_line(claim, task, preset, measured)]
+        for line in [decide(claim, task, preset, measured)]
         if line["verdict"] != MISSING or (preset == recipes.PAPER and task in claim.tasks)
     ]
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def _line(claim: Claim, task: str, preset: str, measured: Measured) -> dict[str, Any]:
+def decide(claim: Claim, task: str, preset: str, measured: Measured) -> dict[str, Any]:
+    """The line of one claim on one task: its verdict, and the numbers of the comparison that decides it."""
     results = [
         _result(comparison, task, measured.differences(comparison, task, preset)) for comparison in claim.comparisons
     ]

@@ -49,10 +49,7 @@ def save(
 
 
 def line(store: Store, claim: str, task: str = "cmnist_99", preset: str = recipes.PAPER) -> dict[str, Any]:
-    lines = findings.evaluate(store)
-    found = lines[(lines.claim == claim) & (lines.task == task) & (lines.preset == preset)]
-    assert len(found) == 1
-    return found.to_dict("records")[0]
+    return findings.decide(CLAIM[claim], task, preset, findings.Measured(store))
 
 
 def averages(shares: Sequence[float]) -> np.ndarray:
@@ -306,19 +303,41 @@ def test_fidelity_averages_the_four_celeba_targets(store: Store) -> None:
 def test_rank_correlation_and_difference_by_hand(store: Store) -> None:
     # Published averages: Vanilla 56.28, LfF 75.26, JTT 74.05, Poisoner 82.57: ranks 1, 3, 2, 4.
     shares = {"vanilla": 0.5, "lff": 0.4, "jtt": 0.6, "poisoner": 0.8}  # ranks 2, 1, 3, 4
-    for method, share in shares.items():
-        near = fidelity.columns(fidelity.cells(store)).set_index(["table", "task", "metric"])
-        assert pd.isna(near.rank_correlation["table2", "cmnist_99", "avg_acc"])
-        save(store, method, {0: share})
-        if method == "jtt":
-            break
-    save(store, "poisoner", {0: 0.8})
+    for method in ("vanilla", "lff"):
+        save(store, method, {0: shares[method]})
+    near = fidelity.columns(fidelity.cells(store)).set_index(["table", "task", "metric"])
+    assert pd.isna(near.rank_correlation["table2", "cmnist_99", "avg_acc"]), "two methods have no order to speak of"
+    for method in ("jtt", "poisoner"):
+        save(store, method, {0: shares[method]})
     near = fidelity.columns(fidelity.cells(store)).set_index(["table", "task", "metric"])
     column = near.loc["table2", "cmnist_99", "avg_acc"]
     assert column["rank_correlation"] == pytest.approx(1 - 6 * (1 + 4 + 1) / (4 * 15))
     published = np.array([56.28, 75.26, 74.05, 82.57])
     assert column["difference"] == pytest.approx(np.abs(averages(list(shares.values())) - published).mean())
     assert (column["methods"], column["published"]) == (4, 9)
+
+
+def test_fidelity_says_how_many_claims_hold_and_which_numbers_are_in_doubt(store: Store) -> None:
+    shutil.copytree(RESULTS / "runs" / "cmnist_99", store.folder / "runs" / "cmnist_99")
+    rows = [[each.strip() for each in row.split("|")[1:-1]] for row in fidelity.write(store).splitlines()]
+    claims = findings.evaluate(store)
+    made = findings.count(claims[claims.scope == "paper"])
+    verdicts = ("holds", "does not hold", "undecided", "not measured")
+    assert ["where the paper makes them (paper preset)", *(str(made[each]) for each in verdicts)] in rows
+    assert ["Table 1", "0 of 108", "–", "–", "0"] in rows
+    copied = [row for row in rows if "copied" in row]
+    assert [row[:3] for row in copied] == [["Table 1", "CelebA, mean of the four", "DebiAN"]]
+
+
+def test_the_overview_marks_seeds_and_tasks(store: Store) -> None:
+    save(store, "poisoner", {0: 0.55, 1: 0.56})
+    save(store, "poisoner", {0: 0.50, 1: 0.50}, overrides=NO_GIFL)
+    save(store, "poisoner", {0: 0.55}, task="cmnist_98")
+    save(store, "poisoner", {0: 0.50}, task="cmnist_98", overrides=NO_GIFL)
+    rows = [[each.strip() for each in row.split("|")[1:-1]] for row in findings.write(store).splitlines()]
+    assert ["Claim", "C-MNIST¹ (ρ = 0.99)", "C-MNIST² (ρ = 0.98)"] in rows
+    number = 1 + list(CLAIM).index("gifl.raises_accuracy")
+    assert [f"{number}. GIFL raises Poisoner's average accuracy.", "✓", "(✓)†"] in rows
 
 
 def test_methods_that_are_all_level_have_no_rank_correlation(store: Store) -> None:
