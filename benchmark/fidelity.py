@@ -1,0 +1,194 @@
+"""How near the measured numbers come to the published ones: by cell, by column and by table of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+from scipy.stats import spearmanr
+from tabulate import tabulate
+
+from benchmark import errata, findings, recipes, tables
+from benchmark.plan import CELEBA, TABLES, Table
+from benchmark.records import Store, write_atomically
+from benchmark.statements import CELEBA_MEAN, METRIC_TITLES, ROWS, Quantity
+
+CELLS = ["table", "method", "task", "metric", "paper", "mean", "std", "n", "delta", "preset", "kind", "note"]
+HEADINGS = {table.name: table.heading for table in TABLES.values()}
+EXPLANATION = f"""\
+Every number of the paper's tables beside what was measured here: the last epoch's mean over seeds. For each column,
+which is one metric on one task, "difference" is the mean absolute difference in points, and "rank correlation" is
+Spearman's between the published and the measured order of the methods, from 1, the same order, to −1, the reverse; it
+takes three methods or more. Numbers that cannot be right under the paper's own definitions
+({" or ".join(errata.WRONG)}, see the end) are left out of both."""
+
+
+def cells(store: Store) -> pd.DataFrame:
+    """One line per published number with what was measured, in percent, and its errata.
+
+    In the paper's preset every published number has a line, with n = 0 and a gap where nothing was measured; other
+    presets have lines where something was.
+    """
+    parts = []
+    for preset in recipes.all_presets():
+        for table in TABLES.values():
+            lines = _published_lines(replace(table, preset=preset), store)
+            parts.append(lines if preset == recipes.PAPER else lines[lines.n > 0])
+    found = pd.concat(parts, ignore_index=True)
+    known = [errata.of_cell(*cell) for cell in zip(*(found[name] for name in errata.CELL), strict=True)]
+    found["kind"] = [" ".join(each["kind"] for each in cell) for cell in known]
+    found["note"] = [" ".join(each["note"] for each in cell) for cell in known]
+    return found[CELLS]
+
+
+def _published_lines(table: Table, store: Store) -> pd.DataFrame:
+    """The table's last-epoch lines that have a published number, with those of the mean over CelebA's targets."""
+    lines = tables.tidy(table, tables.collect(table, store))
+    lines = lines[lines.selection == "last"].drop(columns="selection")
+    if table.tasks == CELEBA:
+        lines = pd.concat([lines.astype(object), _celeba_mean(table, store).astype(object)], ignore_index=True)
+    numbers = {name: float for name in ("mean", "std", "paper", "delta")}
+    return lines.astype({**numbers, "n": int})[lines.paper.notna()]
+
+
+def _celeba_mean(table: Table, store: Store) -> pd.DataFrame:
+    """The lines of the mean over the four targets, over seeds that all of them have."""
+    measured = findings.Measured(store)
+    lines = []
+    for row in table.rows:
+        for metric in table.metrics:
+            values = pd.Series(measured.by_seed(Quantity(row, metric), CELEBA_MEAN, table.preset), dtype=float)
+            paper = tables.published()[table.name, row.key, CELEBA_MEAN, metric]
+            lines.append(
+                {
+                    "table": table.name,
+                    "method": row.key,
+                    "task": CELEBA_MEAN,
+                    "metric": metric,
+                    "mean": values.mean(),
+                    "std": values.std(ddof=1),
+                    "n": len(values),
+                    "paper": paper,
+                    "delta": values.mean() - paper,
+                    "preset": table.preset,
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def columns(found: pd.DataFrame) -> pd.DataFrame:
+    """One line per preset, table, task and metric of ``cells``: how near, and in which order, the methods come.
+
+    ``methods`` of the ``published`` ones are compared. ``difference`` is a gap where that is none, and
+    ``rank_correlation`` where it is less than three or all methods are level.
+    """
+    lines = []
+    for key, column in found.groupby(["preset", "table", "task", "metric"], sort=False):
+        compared = _compared(column)
+        lines.append((*key, len(compared), len(column), compared.delta.abs().mean(), _rank_correlation(compared)))
+    head = ["preset", "table", "task", "metric", "methods", "published", "difference", "rank_correlation"]
+    return pd.DataFrame(lines, columns=head)
+
+
+def _compared(found: pd.DataFrame) -> pd.DataFrame:
+    wrong = [any(kind in errata.WRONG for kind in kinds.split()) for kinds in found.kind]
+    return found[(found.n > 0) & ~pd.Series(wrong, found.index, dtype=bool)]
+
+
+def _rank_correlation(compared: pd.DataFrame) -> float:
+    values = compared[["paper", "mean"]].round(2)  # the precision of the printed numbers decides what is level
+    if len(values) < 3 or (values.nunique() == 1).any():
+        return float("nan")
+    return float(spearmanr(values.paper, values["mean"]).statistic)
+
+
+def write(store: Store) -> str:
+    """Write fidelity.csv, the cells, and fidelity.md beside the store's records; returns the Markdown."""
+    found = cells(store)
+    text = markdown(found, findings.evaluate(store))
+    write_atomically(store.folder / "fidelity.csv", found.to_csv(index=False, float_format="%.4f"))
+    write_atomically(store.folder / "fidelity.md", text)
+    return text
+
+
+def markdown(found: pd.DataFrame, claims: pd.DataFrame) -> str:
+    """How near each table comes, how many claims hold, the columns of each table, and the doubtful numbers."""
+    parts = ["# How near the measured numbers come to the published ones", EXPLANATION, "## Overall"]
+    parts += [_overall(found), _claims(claims)]
+    near = columns(found)
+    for table in TABLES.values():
+        shown = near[(near.table == table.name) & (near.methods > 0)]
+        if len(shown):
+            parts += [f"## {table.heading}: {table.title}", _columns(shown)]
+    parts += ["## Published numbers in doubt", _doubts(found[(found.kind != "") & (found.preset == recipes.PAPER)])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _grid(body: Sequence[Sequence[object]], head: Sequence[str]) -> str:
+    return tabulate(body, head, tablefmt="github", disable_numparse=True)
+
+
+def _number(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.2f}"
+
+
+def _overall(found: pd.DataFrame) -> str:
+    """A line per table and preset; the mean over CelebA's targets counts for nothing new here."""
+    body = []
+    targets = found[found.task != CELEBA_MEAN]
+    for (preset, name), lines in targets.groupby(["preset", "table"], sort=False):
+        correlation = columns(lines).rank_correlation
+        body.append(
+            [
+                HEADINGS[str(name)] + findings.preset_note(str(preset)),
+                f"{(lines.n > 0).sum()} of {len(lines)}",
+                _number(_compared(lines).delta.abs().mean()),
+                _number(correlation.mean()),
+                correlation.notna().sum(),
+            ]
+        )
+    return _grid(body, ["Table", "Numbers measured", "Difference", "Rank correlation", "over columns"])
+
+
+def _claims(claims: pd.DataFrame) -> str:
+    verdicts = (findings.HOLDS, findings.FAILS, findings.UNDECIDED, findings.MISSING)
+    body = []
+    for (preset, scope), lines in claims.groupby(["preset", "scope"], sort=False):
+        counts = findings.count(lines)
+        where = "where the paper makes them" if scope == "paper" else "on its other tasks"
+        body.append([f"{where} ({preset} preset)", *(counts[each] for each in verdicts)])
+    return _grid(body, ["Claims by task, see tables/claims.md", *verdicts])
+
+
+def _columns(shown: pd.DataFrame) -> str:
+    body = [
+        [
+            findings.task_title(line["task"]) + findings.preset_note(line["preset"]),
+            METRIC_TITLES[line["metric"]],
+            f"{line['methods']} of {line['published']}",
+            _number(line["difference"]),
+            _number(line["rank_correlation"]),
+        ]
+        for line in shown.to_dict("records")
+    ]
+    return _grid(body, ["Task", "Metric", "Methods compared", "Difference", "Rank correlation"])
+
+
+def _doubts(found: pd.DataFrame) -> str:
+    """The errata with the numbers that they concern; one about several numbers shows none of them."""
+    body = []
+    for (name, task, kind, note), lines in found.groupby(["table", "task", "kind", "note"], sort=False):
+        methods = [ROWS[method].title for method in lines.method.unique()]
+        body.append(
+            [
+                HEADINGS[str(name)],
+                findings.task_title(str(task)),
+                ", ".join(methods) if len(methods) < 3 else "all",
+                ", ".join(METRIC_TITLES[metric] for metric in lines.metric.unique()),
+                *(_number(lines[column].iloc[0]) if len(lines) == 1 else "–" for column in ("paper", "mean")),
+                kind,
+                note,
+            ]
+        )
+    return _grid(body, ["Table", "Task", "Row", "Metric", "Paper", "Measured", "Kind", "Why"])
