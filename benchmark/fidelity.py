@@ -10,9 +10,9 @@ from scipy.stats import spearmanr
 from tabulate import tabulate
 
 from benchmark import errata, findings, recipes, tables
-from benchmark.plan import CELEBA, TABLES, Table
+from benchmark.plan import TABLES, Table
 from benchmark.records import Store, write_atomically
-from benchmark.statements import CELEBA_MEAN, METRIC_TITLES, ROWS, Quantity
+from benchmark.statements import CELEBA_MEAN, METRIC_TITLES, ROWS
 
 CELLS = ["table", "method", "task", "metric", "paper", "mean", "std", "n", "delta", "preset", "kind", "note"]
 HEADINGS = {table.name: table.heading for table in TABLES.values()}
@@ -43,38 +43,11 @@ def cells(store: Store) -> pd.DataFrame:
 
 
 def _published_lines(table: Table, store: Store) -> pd.DataFrame:
-    """The table's last-epoch lines that have a published number, with those of the mean over CelebA's targets."""
+    """The table's last-epoch lines that have a published number."""
     lines = tables.tidy(table, tables.collect(table, store))
     lines = lines[lines.selection == "last"].drop(columns="selection")
-    if table.tasks == CELEBA:
-        lines = pd.concat([lines.astype(object), _celeba_mean(table, store).astype(object)], ignore_index=True)
     numbers = {name: float for name in ("mean", "std", "paper", "delta")}
     return lines.astype({**numbers, "n": int})[lines.paper.notna()]
-
-
-def _celeba_mean(table: Table, store: Store) -> pd.DataFrame:
-    """The lines of the mean over the four targets, over seeds that all of them have."""
-    measured = findings.Measured(store)
-    lines = []
-    for row in table.rows:
-        for metric in table.metrics:
-            values = pd.Series(measured.by_seed(Quantity(row, metric), CELEBA_MEAN, table.preset), dtype=float)
-            paper = tables.published()[table.name, row.key, CELEBA_MEAN, metric]
-            lines.append(
-                {
-                    "table": table.name,
-                    "method": row.key,
-                    "task": CELEBA_MEAN,
-                    "metric": metric,
-                    "mean": values.mean(),
-                    "std": values.std(ddof=1),
-                    "n": len(values),
-                    "paper": paper,
-                    "delta": values.mean() - paper,
-                    "preset": table.preset,
-                }
-            )
-    return pd.DataFrame(lines)
 
 
 def columns(found: pd.DataFrame) -> pd.DataFrame:
@@ -164,7 +137,7 @@ def _claims(claims: pd.DataFrame) -> str:
 def _columns(shown: pd.DataFrame) -> str:
     body = [
         [
-            findings.task_title(line["task"]) + findings.preset_note(line["preset"]),
+            tables.title(line["task"]) + findings.preset_note(line["preset"]),
             METRIC_TITLES[line["metric"]],
             f"{line['methods']} of {line['published']}",
             _number(line["difference"]),
@@ -183,7 +156,7 @@ def _doubts(found: pd.DataFrame) -> str:
         body.append(
             [
                 HEADINGS[str(name)],
-                findings.task_title(str(task)),
+                tables.title(str(task)),
                 ", ".join(methods) if len(methods) < 3 else "all",
                 ", ".join(METRIC_TITLES[metric] for metric in lines.metric.unique()),
                 *(_number(lines[column].iloc[0]) if len(lines) == 1 else "–" for column in ("paper", "mean")),

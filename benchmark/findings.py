@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from benchmark import errata, recipes, statements
+from benchmark import errata, recipes, statements, tables
 from benchmark.plan import CELEBA, Row, Run
 from benchmark.recipes import Override
 from benchmark.records import Record, Store, write_atomically
@@ -59,9 +59,6 @@ class Measured:
     def _load(self, method: str, overrides: tuple[Override, ...], task: str, preset: str) -> list[Record]:
         if preset not in recipes.presets(task):
             return []
-        data = recipes.data_settings(task, preset)
-        if any(each.owner == "data" and each.key not in data for each in overrides):
-            return []  # such an override would have no effect, and the run would be taken for another
         return self._store.seeds(Run(recipes.resolve(task, method, overrides, preset), 0))
 
     def differences(self, comparison: Comparison, task: str, preset: str) -> list[float]:
@@ -167,10 +164,6 @@ def write(store: Store) -> str:
     return text
 
 
-def task_title(task: str) -> str:
-    return "CelebA, mean of the four" if task == CELEBA_MEAN else recipes.task_title(task)
-
-
 def markdown(lines: pd.DataFrame) -> str:
     """How to read it, an overview of all claims and tasks for each preset, and a section per claim."""
     parts = ["# The paper's claims, checked on the records of this repository", EXPLANATION]
@@ -212,7 +205,7 @@ def _overview(lines: pd.DataFrame) -> str:
         [f"{number}. {claim.sentence}", *(marks.get((claim.id, task), "") for task in tasks)]
         for number, claim in enumerate(CLAIMS, 1)
     ]
-    return tabulate(body, ["Claim", *map(task_title, tasks)], tablefmt="github", disable_numparse=True)
+    return tabulate(body, ["Claim", *map(tables.title, tasks)], tablefmt="github", disable_numparse=True)
 
 
 def _mark(line: Mapping[Any, Any]) -> str:
@@ -229,7 +222,7 @@ def _section(number: int, claim: Claim, lines: pd.DataFrame) -> str:
     if len(decided):
         body = [
             [
-                task_title(line["task"]) + _dagger(line) + preset_note(line["preset"]),
+                tables.title(line["task"]) + _dagger(line) + preset_note(line["preset"]),
                 line["verdict"],
                 line["comparison"],
                 f"{line['difference']:.2f}",
@@ -242,7 +235,7 @@ def _section(number: int, claim: Claim, lines: pd.DataFrame) -> str:
         head = ["Task", "Verdict", "Decided by", "Measured", "95 % interval", "n", "Paper"]
         parts.append(tabulate(body, head, tablefmt="github", disable_numparse=True))
     missing = lines[lines.verdict == MISSING]
-    notes = [f"Not measured: {'; '.join(map(task_title, missing.task))}."] if len(missing) else []
+    notes = [f"Not measured: {'; '.join(map(tables.title, missing.task))}."] if len(missing) else []
     noted = lines[lines.note != ""].drop_duplicates("task")
-    notes += [f"Errata, {task_title(task)}. {note}" for task, note in zip(noted.task, noted.note, strict=True)]
+    notes += [f"Errata, {tables.title(task)}. {note}" for task, note in zip(noted.task, noted.note, strict=True)]
     return "\n\n".join((*parts, "\n".join(f"- {note}" for note in notes)))

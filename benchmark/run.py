@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark import figures, plan, recipes, status, tables
+from benchmark import fidelity, figures, findings, plan, recipes, status, tables
 from benchmark.errors import UserError, exit_code, unknown
 from benchmark.plan import Figure, Run, Table
 from benchmark.records import Store
@@ -211,7 +211,8 @@ def train(missing: Sequence[Run], store: Store, options: argparse.Namespace) -> 
 def render(chosen: Sequence[Table], store: Store, options: argparse.Namespace) -> None:
     """Write and print every chosen table, with its curves, and every figure.
 
-    With --all, also what the stored records give in other presets, or on tasks that stand in for a figure's own.
+    With --all, also what the stored records give in other presets, or on tasks that stand in for a figure's own, the
+    verdicts on the paper's claims, and the distance to its numbers.
     """
     for table in chosen:
         write(table, tables.collect(table, store), store, options)
@@ -220,6 +221,9 @@ def render(chosen: Sequence[Table], store: Store, options: argparse.Namespace) -
             found = tables.collect(table, store)
             if all(found.values()) if isinstance(table, Figure) else any(found.values()):
                 write(table, found, store, options)
+        findings.write(store)
+        fidelity.write(store)
+        print(f"wrote {store.folder / 'tables' / 'claims.md'}\nwrote {store.folder / 'fidelity.md'}")
 
 
 def write(table: Table, found: tables.Found, store: Store, options: argparse.Namespace) -> None:

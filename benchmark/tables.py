@@ -23,6 +23,7 @@ METRIC_TITLES = {
     "bias_acc": ("Bias Acc.", "higher"),
 }
 COMPARISONS = ("beside", "apart")
+AVERAGES = {"celeba_avg": "CelebA, mean of the four"}
 SELECTIONS = {"last": "last epoch", "validation": "epoch of the best plain validation accuracy"}
 
 
@@ -102,8 +103,8 @@ def _line(table: Table, row: Row, task: str, metric: str, selection: str, values
 
 
 def title(task: str) -> str:
-    """How a column is called: its task, or the average of all."""
-    return recipes.task_title(task) if task in recipes.tables()[0] else "Average"
+    """How a column is called: its task, or the average of several."""
+    return AVERAGES.get(task) or recipes.task_title(task)
 
 
 def write(table: Table, found: Found, store: Store, compare: str = COMPARISONS[0]) -> str:

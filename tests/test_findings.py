@@ -178,7 +178,7 @@ def test_claims_about_curves(store: Store) -> None:
     expected = {
         "fig2.erm_fits_conflicting": (holds, 2.0),
         "fig2.gce_fits_conflicting": (fails, 70.0),
-        "fig2.poisoning_keeps_conflicting_wrong": (holds, 97.0),
+        "fig4.poisoner_keeps_conflicting_wrong": (holds, 97.0),
         "fig2.erm_stop_epoch2_gap": (holds, 46.0),
         "fig2.gce_stop_epoch2_gap": (fails, 9.0),
         "fig4.poisoner_error_grows": (holds, 37.0),
@@ -199,14 +199,15 @@ def test_claims_about_losses_look_at_every_epoch(store: Store) -> None:
     assert line(store, "fig6a.conflicting_fitted_better", "waterbirds")["verdict"] == "does not hold (one seed)"
 
 
-def test_an_override_without_effect_is_not_measured(store: Store) -> None:
-    """Where the data have no option of that name, the run at α = 0.05 must not be taken for the plain one."""
-    measured = findings.Measured(store)
-    save(store, "vanilla", {0: 0.5}, task="celeba_bignose")
-    row = statements.Row("vanilla_odd", "Vanilla", "vanilla", (Override("data", "no_such_option", 0.05),))
-    assert measured.by_seed(statements.Quantity(row, "avg_acc"), "celeba_bignose", "paper") == {}
-    plain = statements.Quantity(statements.ROWS["vanilla"], "avg_acc")
-    assert measured.by_seed(plain, "celeba_bignose", "paper") == {0: pytest.approx(averages([0.5])[0])}
+def test_figure_5_compares_at_every_balance(store: Store) -> None:
+    for balance in (None, *statements.BALANCES):
+        overrides = () if balance is None else (Override("", "balance", balance),)
+        save(store, "vanilla", {0: 0.4, 1: 0.4}, overrides=overrides)
+        save(store, "poisoner", {0: 0.6, 1: 0.6}, overrides=overrides)
+    assert line(store, "fig5.lowers_bias")["verdict"] == "holds"
+    save(store, "poisoner", {0: 0.3, 1: 0.3}, overrides=(Override("", "balance", 0.75),))
+    found = line(store, "fig5.lowers_bias")
+    assert (found["verdict"], "α = 0.75" in found["comparison"]) == ("does not hold", True)
 
 
 def test_other_presets_have_lines_of_their_own(store: Store) -> None:

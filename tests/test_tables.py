@@ -159,7 +159,7 @@ def test_the_average_column_is_over_seeds_that_every_task_has(tmp_path: Path) ->
     expected = np.mean([100 * (9 * (share + 0.02) + 1) / 10 - 1 for share in shares.values()])
     assert (mean["mean"], mean["n"], mean["paper"]) == (pytest.approx(expected), 1, 74.87)
     assert lines.loc["lff", "celeba_avg", "avg_acc", "last"]["n"] == 0
-    assert "## Average" in tables.write(table, tables.collect(table, store), store)
+    assert "## CelebA, mean of the four" in tables.write(table, tables.collect(table, store), store)
 
 
 def test_the_papers_numbers_may_stand_apart(store: Store) -> None:
