@@ -155,6 +155,34 @@ def complete(listing: Listing, subset: bool) -> Listing:
     return replace(listing, notes=tuple(notes))
 
 
+def large_enough(listing: Listing, size: int, subset: bool) -> Listing:
+    """The listing, unless its images would have to be enlarged more than twofold: thumbnails are not the release.
+
+    Raises UserError then; with ``subset`` a note says so instead. A few images tell; what is no image is left to
+    be named when it is decoded.
+    """
+    few = listing.files[:: max(1, len(listing.files) // 8)]
+    sides = [side for file in few if (side := _shorter_side(listing.root / file))]
+    if not sides or 2 * np.median(sides) >= size:
+        return listing
+    found = f"images of {np.median(sides):.0f} pixels in {listing.root} are enlarged to {size}"
+    if not subset:
+        raise UserError(
+            f"{listing.name}: {found}: put the original ones there, choose a smaller --preset or data.size (prepare: "
+            "--size), or accept these with --set data.subset=true (prepare: --allow-subset)."
+        )
+    return replace(listing, notes=(*listing.notes, f"Part of {listing.name}: {found}."))
+
+
+def _shorter_side(path: Path) -> int | None:
+    """In pixels; None for what is no image."""
+    try:
+        with Image.open(path) as image:
+            return min(image.size)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
 class NotFound(UserError):
     """An image set is not under the data root; ``archive`` is what would help."""
 
@@ -200,7 +228,7 @@ class ImageSet:
 
     def listing(self, data_root: Path, *, size: int, subset: bool = False, **data: Any) -> Listing:
         """The complete listing of a task's ``data`` settings. Raises UserError."""
-        return complete(self.lister(data_root, **data), subset)
+        return large_enough(complete(self.lister(data_root, **data), subset), size, subset)
 
 
 IMAGE_SETS: dict[str, ImageSet] = {}

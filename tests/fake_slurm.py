@@ -61,6 +61,12 @@ def main(command: str, arguments: list[str]) -> int:
             print("sbatch: error: invalid partition specified: nowhere", file=sys.stderr)
             print("sbatch: error: Batch job submission failed: Invalid partition name specified", file=sys.stderr)
             return 1
+        if "--account=nobody" in script + " ".join(arguments):
+            print(
+                "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
+                file=sys.stderr,
+            )
+            return 1
         if script:
             number = len(queue["scripts"]) + 1
             array = re.search(r"--array=0-(\d+)", script)

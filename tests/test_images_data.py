@@ -168,6 +168,23 @@ def test_full_celeba_has_the_published_groups(tmp_path: Path) -> None:
     assert found.aligned_bias.tolist() == [1, 0]
 
 
+def test_thumbnails_are_not_taken_for_the_release(tmp_path: Path) -> None:
+    folder = tmp_path / "celeba"  # faces of 89 × 109 pixels
+    write_celeba(tmp_path, FACES)
+    listed = IMAGE_SETS["celeba"].lister(tmp_path, target="Big_Nose")
+    assert images.large_enough(listed, 178, subset=False) is listed, "enlarged twofold, as the release is by a quarter"
+    with pytest.raises(UserError, match=r"CelebA: images of 89 pixels in .* are enlarged to 224: put the original"):
+        images.large_enough(listed, 224, subset=False)
+    (folder / "img_align_celeba/000001.jpg").write_bytes(b"broken")
+    accepted = images.large_enough(listed, 224, subset=True)
+    assert accepted.notes == (f"Part of CelebA: images of 89 pixels in {listed.root} are enlarged to 224.",)
+
+
+def test_the_thumbnails_of_the_development_data_are_no_source_of_the_paper_preset(real: Path) -> None:
+    with pytest.raises(UserError, match="Dogs & Cats: images of 64 pixels in .* are enlarged to 224"):
+        IMAGE_SETS["dogs_cats"].listing(real, size=224, ratio=0.95)
+
+
 def test_a_part_of_celeba_is_refused_and_can_be_accepted(tmp_path: Path) -> None:
     write_celeba(tmp_path, FACES)
     with pytest.raises(UserError, match=r"train: 162,770 images expected, 12 found.*data.subset=true"):

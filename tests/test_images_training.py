@@ -366,7 +366,7 @@ def test_bad_own_folders_exit_with_2_and_write_no_record(tmp_path: Path, capsys:
     assert run.main(["--dataset", str(tmp_path / "nowhere"), *command]) == 2
     assert "labels.csv cannot be read" in capsys.readouterr().err
     assert run.main(["--dataset", str(folder), "--tasks", "cmnist_99", *command]) == 2
-    assert "leave out --table, --quick and --tasks" in capsys.readouterr().err
+    assert "leave out --table, --all, --quick, --task and --tasks" in capsys.readouterr().err
     (folder / "train_5.png").write_bytes(b"no image")
     assert run.main(["--dataset", str(folder), *command]) == 2
     assert "train_5.png cannot be read" in capsys.readouterr().err

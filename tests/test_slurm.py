@@ -154,6 +154,7 @@ def test_status_without_squeue_or_with_slurm_down(
     ("arguments", "message"),
     [
         (["--slurm", "partition=nowhere"], "SLURM refuses such jobs (invalid partition specified: nowhere; Batch job"),
+        (["--slurm", "account=nobody"], "SLURM refuses such jobs (Batch job submission failed: Invalid account or"),
         (["--slurm", "partitoin=x"], "did you mean 'partition'? Known: account, constraint, cpus"),
         (["--slurm", "minutes=many"], "it takes a whole number"),
         (["--slurm", "minutes"], "--slurm takes key=value"),
