@@ -62,10 +62,8 @@ def main(command: str, arguments: list[str]) -> int:
             print("sbatch: error: Batch job submission failed: Invalid partition name specified", file=sys.stderr)
             return 1
         if "--account=nobody" in script + " ".join(arguments):
-            print(
-                "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
-                file=sys.stderr,
-            )
+            failed = "sbatch: error: Batch job submission failed: "
+            print(f"{failed}Invalid account or account/partition combination specified", file=sys.stderr)
             return 1
         if script:
             number = len(queue["scripts"]) + 1

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import cluster
 import pytest
@@ -33,8 +34,8 @@ def epochs_per_second(tmp_path_factory: pytest.TempPathFactory) -> float:
 
 
 def test_arrays_give_the_numbers_of_inline_bit_for_bit(tmp_path: Path) -> None:
-    parallel = ("--max-parallel", "2", "--runs-per-job", "3")
-    assert "Submitted 9 jobs for 27 runs" in run(tmp_path / "slurm", *NINE, *SLURM, *parallel)
+    parallel = ("--max-parallel", "2", "--runs-per-job", "7")
+    assert "Submitted 4 jobs for 27 runs" in run(tmp_path / "slurm", *NINE, *SLURM, *parallel)
     most = 0
     again = run(tmp_path / "slurm", *NINE, *SLURM, *parallel)
     assert "Nothing to submit" in again, "what is queued is not submitted again"
@@ -55,9 +56,9 @@ def test_arrays_give_the_numbers_of_inline_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_a_time_limit_shorter_than_the_run(tmp_path: Path, epochs_per_second: float) -> None:
-    """SLURM signals 40 s before the minute is over, so that a run of 50 s does not fit into two attempts."""
-    arguments = vanilla(int(50 * epochs_per_second))
-    run(tmp_path / "slurm", *arguments, *SLURM, "--slurm", "minutes=1", "grace_seconds=40")
+    """SLURM signals 45 s before the minute is over, so that a run of 40 s does not fit into two attempts."""
+    arguments = vanilla(int(40 * epochs_per_second))
+    run(tmp_path / "slurm", *arguments, *SLURM, "--slurm", "minutes=1", "grace_seconds=45")
     run(tmp_path / "inline", *arguments)  # beside the job, on the other CPU
     (job,) = {each.split("_")[0] for each in json.loads(next(tmp_path.glob("slurm/jobs/*.json")).read_text())["runs"]}
     wait_until_idle()
@@ -65,9 +66,23 @@ def test_a_time_limit_shorter_than_the_run(tmp_path: Path, epochs_per_second: fl
     assert numbers(tmp_path / "slurm") == numbers(tmp_path / "inline")
 
 
-def test_requeue_and_kill(tmp_path: Path, epochs_per_second: float) -> None:
+@pytest.fixture(scope="module")
+def ten_seconds(epochs_per_second: float) -> tuple[str, ...]:
+    """Arguments of a run that takes about so long."""
+    return vanilla(int(10 * epochs_per_second))
+
+
+@pytest.fixture(scope="module")
+def inline(ten_seconds: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The numbers of two such runs without SLURM."""
+    folder = tmp_path_factory.mktemp("inline")
+    run(folder, *ten_seconds, "--seeds", "2")
+    return numbers(folder)
+
+
+def test_requeue_and_kill(tmp_path: Path, ten_seconds: tuple[str, ...], inline: dict[str, Any]) -> None:
     """One job is requeued by hand, the process of another gets SIGKILL."""
-    arguments = vanilla(int(10 * epochs_per_second), "--seeds", "2", "--checkpoint-seconds", "1")
+    arguments = (*ten_seconds, "--seeds", "2", "--checkpoint-seconds", "1")
     run(tmp_path / "slurm", *arguments, *SLURM, "--runs-per-job", "1")
     (note,) = tmp_path.glob("slurm/jobs/*.json")
     first, second = json.loads(note.read_text())["runs"]
@@ -77,14 +92,12 @@ def test_requeue_and_kill(tmp_path: Path, epochs_per_second: float) -> None:
     os.kill(claim["pid"], signal.SIGKILL)
     wait_until_idle()
     assert restarts(first) == restarts(second) == 1
-    run(tmp_path / "inline", *arguments)
-    assert numbers(tmp_path / "slurm") == numbers(tmp_path / "inline")
+    assert numbers(tmp_path / "slurm") == inline
 
 
-def test_preemption(tmp_path: Path, epochs_per_second: float) -> None:
+def test_preemption(tmp_path: Path, ten_seconds: tuple[str, ...], inline: dict[str, Any]) -> None:
     """A job of a higher partition takes both CPUs; the preempted one continues from the epoch it had reached."""
-    arguments = vanilla(int(10 * epochs_per_second))
-    run(tmp_path / "slurm", *arguments, *SLURM, "--slurm", "partition=low")
+    run(tmp_path / "slurm", *ten_seconds, *SLURM, "--slurm", "partition=low")
     (job,) = queued()
     log = tmp_path / "slurm" / "jobs" / f"{job}_0_log.out"
     wait_until(lambda: log.exists() and "seed 0 5/" in log.read_text())
@@ -92,19 +105,18 @@ def test_preemption(tmp_path: Path, epochs_per_second: float) -> None:
     wait_until_idle()
     assert restarts(job) == 1
     assert "seed 0 5/" not in log.read_text().split("Calling checkpoint")[1]
-    run(tmp_path / "inline", *arguments)
-    assert numbers(tmp_path / "slurm") == numbers(tmp_path / "inline")
+    ((seed_0, result),) = numbers(tmp_path / "slurm").items()
+    assert result == inline[seed_0]
 
 
-def test_cancelled_jobs_stay_cancelled(tmp_path: Path, epochs_per_second: float) -> None:
-    arguments = vanilla(int(10 * epochs_per_second))
-    run(tmp_path, *arguments, *SLURM)
+def test_cancelled_jobs_stay_cancelled(tmp_path: Path, ten_seconds: tuple[str, ...]) -> None:
+    run(tmp_path, *ten_seconds, *SLURM)
     wait_until(lambda: cluster.claims(tmp_path))
     shell("scancel", *queued())
     wait_until_idle()
     time.sleep(2)
     assert not queued()
-    assert "1 missing" in run(tmp_path, *arguments, "--status")
+    assert "1 missing" in run(tmp_path, *ten_seconds, "--status")
 
 
 def test_refusals_are_one_sentence(tmp_path: Path) -> None:

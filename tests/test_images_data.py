@@ -181,7 +181,7 @@ def test_thumbnails_are_not_taken_for_the_release(tmp_path: Path) -> None:
 
 
 def test_the_thumbnails_of_the_development_data_are_no_source_of_the_paper_preset(real: Path) -> None:
-    with pytest.raises(UserError, match="Dogs & Cats: images of 64 pixels in .* are enlarged to 224"):
+    with pytest.raises(UserError, match=r"Dogs & Cats: images of 64 pixels in .* are enlarged to 224"):
         IMAGE_SETS["dogs_cats"].listing(real, size=224, ratio=0.95)
 
 
