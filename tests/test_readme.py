@@ -1,4 +1,4 @@
-"""The README's example works as printed, and its numbers are those of the committed records."""
+"""The README's example works as printed, and the numbers of all pages are those of the committed records."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from benchmark.run import main
 from methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -37,15 +38,27 @@ def test_the_example_method_runs_as_printed(
     assert records[0].read_text() != records[1].read_text()
 
 
-def test_the_measured_tables_are_those_of_the_records(request: pytest.FixtureRequest) -> None:
-    """Between the marks stands results/tables/table2.md without its title, its headings one level deeper."""
-    rendered = (ROOT / "results" / "tables" / "table2.md").read_text(encoding="utf-8")
-    expected = rendered.split("\n", 1)[1].replace("\n## ", "\n### ")
-    current = re.sub(r"(?s)(?<=<!-- table2 -->\n).*(?=<!-- /table2 -->)", lambda _: expected + "\n", README)
+def shown(source: str, section: str | None) -> str:
+    """A generated file without its title, its headings one level deeper; or one of its sections without heading."""
+    text = (ROOT / source).read_text(encoding="utf-8").split("\n", 1)[1]
+    if section:
+        text = re.split(rf"\n## {re.escape(section)}\n", text)[1].split("\n## ")[0]
+    return "\n" + text.replace("\n## ", "\n### ").strip() + "\n\n"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_generated_parts_are_up_to_date(page: Path, request: pytest.FixtureRequest) -> None:
+    """Between <!-- results/FILE.md --> or <!-- results/FILE.md, SECTION --> and <!-- end --> stands what was rendered."""
+    text = page.read_text(encoding="utf-8")
+    current = re.sub(
+        r"(?s)(<!-- (results/\S+?\.md)(?:, (.+?))? -->\n).*?(?=<!-- end -->)",
+        lambda mark: mark[1] + shown(mark[2], mark[3]),
+        text,
+    )
     if request.config.getoption("--update-golden"):
-        (ROOT / "README.md").write_text(current, encoding="utf-8")
+        page.write_text(current, encoding="utf-8")
     else:
-        assert current == README, "the README's table is stale; run with --update-golden"
+        assert current == text, f"{page.name} is stale; run with --update-golden"
 
 
 @pytest.mark.parametrize("number", ["2", "3", "4"])
@@ -59,6 +72,6 @@ def test_the_committed_tables_follow_from_the_committed_records(number: str, tmp
 
 
 def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"
