@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ class Split:
     """Images with target and bias labels.
 
     images: uint8 [n, 3, H, W], possibly a memory map; targets, bias: int64 [n], bias −1 where it is unknown.
+    ``files`` are the images' names in their set; empty where images do not come from files of their own.
     """
 
     images: np.ndarray
     targets: np.ndarray
     bias: np.ndarray
+    files: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
