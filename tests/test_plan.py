@@ -131,3 +131,12 @@ def test_a_modified_table_has_a_name_of_its_own() -> None:
 
     modified = replace(plan.TABLES["2"], overrides=(recipes.parse_override("epochs=5"),))
     assert modified.stem == "table2-epochs=5"
+
+
+def test_changes_lead_from_the_recipes_to_the_settings() -> None:
+    given = [recipes.parse_override(text) for text in ("epochs=3", "data.size=32", "poisoner.gamma=0.5", "flip=false")]
+    settings = recipes.resolve("dogs_cats", "poisoner", given, "reduced")
+    changes = recipes.changes(settings)
+    assert {str(each) for each in changes} == {str(each) for each in given}
+    assert recipes.resolve("dogs_cats", "poisoner", changes, "reduced") == settings
+    assert recipes.changes(recipes.resolve("cmnist_99", "groupdro")) == [], "a task's own exception is no change"
