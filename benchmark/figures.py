@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark import recipes, records
@@ -48,15 +49,25 @@ def write_curves(table: Table, found: Found, folder: Path) -> list[Path]:
     for task in table.tasks:
         if "avg_acc" not in table.metrics or not any(found[row.key, task] for row in table.rows):
             continue
-        figure = curves(table, found, task)
-        folder.mkdir(parents=True, exist_ok=True)
-        for suffix in ("png", "pdf"):
-            path = folder / f"{table.stem}-{task}.{suffix}"
-            # A fixed date keeps a figure of the same records the same file.
-            figure.savefig(path, dpi=150, metadata={"CreationDate": None} if suffix == "pdf" else None)
-            written.append(path)
-        plt.close(figure)
+        written += save(curves(table, found, task), folder / f"{table.stem}-{task}")
     return written
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write the figure as ``stem``.png and .pdf, and close it."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    written = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "pdf")]
+    for path in written:
+        # Without a date a figure of the same records is the same file.
+        figure.savefig(path, dpi=150, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
+    plt.close(figure)
+    return written
+
+
+def plain(axis: Axes) -> None:
+    """A faint grid and no box."""
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def curves(table: Table, found: Found, task: str) -> Figure:
@@ -67,11 +78,10 @@ def curves(table: Table, found: Found, task: str) -> Figure:
             lines = [curve(record) for record in found[row.key, task]]
             if metric == "bias_acc" and not _has_biased_model(row.method, found[row.key, task]):
                 continue
-            _draw(axis, lines, metric, row.title, color, dash)
+            draw(axis, lines, metric, row.title, color, dash)
     for axis, (_, title, _) in zip(axes, PANELS, strict=True):
         axis.set(title=title, xlabel="epoch", ylim=(0, 100))
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain(axis)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     seeds = max(len(each) for each in found.values())
@@ -84,14 +94,16 @@ def _has_biased_model(method: str, found: Sequence[Record]) -> bool:
     return method == "vanilla" or any("biased" in entry for record in found for entry in record["curves"])
 
 
-def _draw(axis: Any, lines: list[list[dict[str, Any]]], metric: str, label: str, color: str, dash: str) -> None:
+def draw(axis: Axes, lines: list[list[dict[str, Any]]], metric: str, label: str, color: str, dash: str) -> None:
+    """One method's metric after each epoch: the mean over ``lines``, one a seed, with a band of one deviation."""
     length = min((len(line) for line in lines), default=0)
     if not length or lines[0][0].get(metric) is None:
         return
     epochs = np.arange(1, length + 1)
     values = np.array([[entry[metric] for entry in line[:length]] for line in lines])
     mean = values.mean(0)
-    axis.plot(epochs, mean, color=color, linestyle=dash, linewidth=1.6, label=label)
+    dot = "o" if length == 1 else None  # one epoch makes no line
+    axis.plot(epochs, mean, color=color, linestyle=dash, linewidth=1.6, marker=dot, markersize=5, label=label)
     if len(values) > 1:
         spread = values.std(0, ddof=1)
         axis.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
