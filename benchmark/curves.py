@@ -47,7 +47,7 @@ PANELS: tuple[tuple[str, str, figures.Curve] | None, ...] = (
 """Metric, title and the curve it is part of, row by row; the panel that is None holds the legend."""
 PREVIEWED = ("avg_acc", "model_bias", "bias_acc")
 # Two colours more, for methods that are not in the paper's comparison.
-STYLES = [*figures.STYLES, ("#8C510A", "-"), ("#542788", "-")]
+STYLES = [*figures.STYLES, ("#8C510A", "-."), ("#542788", "-.")]
 # The mark that goes with each dash.
 MARKERS = {"-.": "^", ":": "D", "--": "s", "-": "o"}
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -63,7 +63,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="only these tasks")
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these methods")
     parser.add_argument("--runs", nargs="+", metavar="ID", default=[""], help="only runs whose ids begin so")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default results/)")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="FOLDER", help="folder of records (default results/)"
+    )
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where to write (default: figures in the results folder)"
     )
@@ -95,10 +97,12 @@ def _main(options: argparse.Namespace) -> None:
         names = list(dict.fromkeys(series.run.method for series in group.series))
         narrowed = names if options.methods or options.runs != [""] else []
         stem = "-".join(("curves", group.stem, *narrowed))
-        for path in (
-            *figures.save(curves(group), folder / stem),
-            *figures.save(tradeoff(group), folder / f"{stem}-tradeoff"),
-        ):
+        try:
+            written = figures.save(curves(group), folder / stem)
+            written += figures.save(tradeoff(group), folder / f"{stem}-tradeoff")
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written ({error.strerror}): name another with --output.") from error
+        for path in written:
             print(f"wrote {path}")
 
 

@@ -28,7 +28,7 @@ from datasets import BiasedDataset
 from datasets.folder import LABELS, labels_digest
 
 EPILOG = """examples:
-  python -m benchmark.inspect cmnist_99/poisoner            the only Poisoner of that task under results/
+  python -m benchmark.inspect cmnist_99/be                  the only run of BE on that task under results/
   python -m benchmark.inspect cmnist_99/lff/114fb33f4f5d-s1 --limit 200
   python -m benchmark.inspect my_birds/jtt --dataset my_birds
                                                             a run on a folder of one's own
@@ -47,9 +47,11 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN", help="task/method/hash-sSEED, an unambiguous beginning, or a record")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default results/)")
     parser.add_argument(
-        "--data-root", type=Path, default=DATA_ROOT,
+        "--results", type=Path, default=Path("results"), metavar="FOLDER", help="folder of records (default results/)"
+    )
+    parser.add_argument(
+        "--data-root", type=Path, default=DATA_ROOT, metavar="FOLDER",
         help="folder of the datasets (default: $BENCHMARK_DATA_ROOT or data/)",
     )  # fmt: skip
     parser.add_argument("--dataset", type=Path, metavar="FOLDER", help="the folder of images, for a run on one's own")
@@ -89,8 +91,11 @@ def _main(options: argparse.Namespace) -> None:
     folder = options.output or store.folder / "inspect" / run.id.replace("/", "-")
     print(f"{recipes.task_title(run.task)}, seed {run.seed}: what {network_of(record)} takes for another class\n")
     print(findings.report())
-    for path in write(findings, record, folder, options.limit):
-        print(f"wrote {path}")
+    try:
+        for path in write(findings, record, folder, options.limit):
+            print(f"wrote {path}")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}): name another folder with --output.") from error
 
 
 def choose(name: str, results: Path) -> tuple[Store, Record]:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from test_images_training import QUICKLY, write_folder
 
-from benchmark import inspect, run, sheets
+from benchmark import curves, inspect, run, sheets
 from benchmark.inspect import Findings, main
 from benchmark.records import Store, run_of
 from benchmark.worker import REPOSITORY
@@ -189,6 +189,15 @@ def test_a_run_that_cannot_be_told_exits_with_2(
     assert main([name, "--results", str(results)]) == 2
     assert message in capsys.readouterr().err
     assert not (results / "inspect").exists()
+
+
+def test_a_folder_that_cannot_be_written_exits_with_2(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (results / "file").write_text("")
+    output = str(results / "file" / "folder")
+    assert main(["colored_digits/vanilla", "--results", str(results), "--output", output]) == 2
+    assert f"{output} cannot be written (Not a directory)" in capsys.readouterr().err
+    assert curves.main(["--results", str(results), "--output", output]) == 2
+    assert f"{output} cannot be written (Not a directory)" in capsys.readouterr().err
 
 
 def test_without_predictions_it_names_the_command_that_makes_them(
