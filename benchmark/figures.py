@@ -55,21 +55,20 @@ def write_curves(table: Table, found: Found, folder: Path) -> list[Path]:
 
 
 def save(drawing: Drawing, stem: Path) -> list[Path]:
-    """Write the figure to ``stem``.png and .pdf and close it; the same figure always gives the same files."""
+    """Write the drawing as ``stem``.png and .pdf, and close it."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    written = []
-    for suffix in ("png", "pdf"):
-        path = stem.with_name(f"{stem.name}.{suffix}")
-        drawing.savefig(path, dpi=150, metadata={"CreationDate": None} if suffix == "pdf" else None)
-        written.append(path)
+    written = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "pdf")]
+    for path in written:
+        # Without a date a figure of the same records is the same file.
+        drawing.savefig(path, dpi=150, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
     plt.close(drawing)
     return written
 
 
-def tidy_axes(axes: Axes) -> None:
-    """The common look: a light grid, no box."""
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+def plain(axis: Axes) -> None:
+    """A faint grid and no box."""
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def curves(table: Table, found: Found, task: str) -> Drawing:
@@ -80,10 +79,10 @@ def curves(table: Table, found: Found, task: str) -> Drawing:
             lines = [curve(record) for record in found[row.key, task]]
             if metric == "bias_acc" and not _has_biased_model(row.method, found[row.key, task]):
                 continue
-            _draw(axis, lines, metric, row.title, color, dash)
+            plot(axis, lines, metric, row.title, color, dash)
     for axis, (_, title, _) in zip(axes, PANELS, strict=True):
         axis.set(title=title, xlabel="epoch", ylim=(0, 100))
-        tidy_axes(axis)
+        plain(axis)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     seeds = max(len(each) for each in found.values())
@@ -96,15 +95,16 @@ def _has_biased_model(method: str, found: Sequence[Record]) -> bool:
     return method == "vanilla" or any("biased" in entry for record in found for entry in record["curves"])
 
 
-def _draw(axis: Axes, lines: list[list[dict[str, Any]]], metric: str, label: str, color: str, dash: str) -> None:
-    """The mean of the seeds' curves with a band of one standard deviation; nothing where none has the metric."""
+def plot(axis: Axes, lines: list[list[dict[str, Any]]], metric: str, label: str, color: str, dash: str) -> None:
+    """One method's metric after each epoch: the mean over ``lines``, one a seed, with a band of one deviation."""
     length = min((len(line) for line in lines), default=0)
     if not length or lines[0][0].get(metric) is None:
         return
     epochs = np.arange(1, length + 1)
     values = np.array([[entry[metric] for entry in line[:length]] for line in lines])
     mean = values.mean(0)
-    axis.plot(epochs, mean, color=color, linestyle=dash, linewidth=1.6, label=label)
+    dot = "o" if length == 1 else None  # one epoch makes no line
+    axis.plot(epochs, mean, color=color, linestyle=dash, linewidth=1.6, marker=dot, markersize=5, label=label)
     if len(values) > 1:
         spread = values.std(0, ddof=1)
         axis.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
@@ -172,7 +172,7 @@ def draw(figure: Figure, found: Found) -> Drawing:
                 axes.annotate(text, (x, y), (6, 4), textcoords="offset points", fontsize="small", color="#555555")
         titles = (panel.title, recipes.task_title(task) if len(figure.tasks) > 1 or not panel.title else "")
         axes.set(title="\n".join(filter(None, titles)), xlabel=X_TITLES[panel.x])
-        tidy_axes(axes)
+        plain(axes)
         if any(ours.values()):
             axes.legend(frameon=False, fontsize="small")
         else:
@@ -190,7 +190,7 @@ def _draw_curves(axes: Axes, panel: Panel, found: dict[str, list[Record]], task:
         for metric in panel.metrics:
             name, color = METRIC_STYLES[metric]
             label = f"{row.title}: {name}" if len(panel.rows) > 1 else name
-            _draw(axes, [curve(record) for record in found[row.key]], metric, label, color, dash)
+            plot(axes, [curve(record) for record in found[row.key]], metric, label, color, dash)
     if panel.metrics[0].endswith("error"):
         axes.set_ylim(-2, 102)
     else:

@@ -81,6 +81,16 @@ def bias_accuracy(correct: np.ndarray, total: np.ndarray, aligned_bias: np.ndarr
     return float(50 * (accuracy + error))
 
 
+def precision_recall(found: np.ndarray, true: np.ndarray) -> tuple[float | None, float | None]:
+    """Of what was found the share that is true, and of what is true the share that was found; bool [n] each.
+
+    None where nothing was found, or nothing is true.
+    """
+    hits = int((found & true).sum())
+    precision, recall = (100 * hits / int(size) if size else None for size in (found.sum(), true.sum()))
+    return precision, recall
+
+
 def aligned_mask(shape: tuple[int, ...], aligned_bias: np.ndarray) -> np.ndarray:
     """bool [C, B], true at (y, g(y))."""
     mask = np.zeros(shape, dtype=bool)

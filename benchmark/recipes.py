@@ -35,9 +35,12 @@ class Override:
     key: str
     value: Any
 
+    @property
+    def name(self) -> str:
+        return f"{self.owner}.{self.key}" if self.owner else self.key
+
     def __str__(self) -> str:
-        name = f"{self.owner}.{self.key}" if self.owner else self.key
-        return f"{name}={self.value}"
+        return f"{self.name}={self.value}"
 
 
 @cache
@@ -77,9 +80,19 @@ def add_folder(folder: Path) -> str:
     tasks, _ = tables()
     if name in tasks and tasks[name]["dataset"] != "folder":
         raise UserError(f"The folder {folder} has the name of the task '{name}': rename it.")
-    data = {"folder": name, "labels": digest}
-    tasks[name] = _merge(_content()["folder"], {"title": name, "data": data})
+    _add_folder(name, digest)
     return name
+
+
+def add_folder_of(settings: Settings) -> None:
+    """Make the task of stored settings known where it is a folder of one's own, wherever that now lies."""
+    if settings["dataset"] == "folder":
+        _add_folder(settings["task"], settings["data"]["labels"])
+
+
+def _add_folder(name: str, labels: str) -> None:
+    data = {"folder": name, "labels": labels}
+    tables()[0][name] = _merge(_content()["folder"], {"title": name, "data": data})
 
 
 def presets(task: str) -> tuple[str, ...]:
@@ -233,3 +246,24 @@ def resolve(task: str, method: str, overrides: Iterable[Override] = (), preset: 
         if settings[key] < 1:
             raise UserError(f"{key} is {settings[key]}: it must be at least 1.")
     return settings
+
+
+def changes(settings: Settings) -> list[Override]:
+    """The overrides that lead from the recipes to these settings, in their preset.
+
+    A setting that no override can reach, such as one that the recipes no longer have, is not among them. Raises
+    UserError for a task, method or preset that is not in the recipes.
+    """
+    method = settings["method"]
+    recipe = resolve(settings["task"], method, preset=settings.get("preset", PAPER))
+    places = (
+        ("", neutral() | recipe, neutral() | settings),
+        ("data", recipe["data"], settings["data"]),
+        (method, neutral(method) | recipe["options"], neutral(method) | settings["options"]),
+    )
+    return [
+        Override(owner, key, new[key])
+        for owner, old, new in places
+        for key in old
+        if key in new and new[key] != old[key] and not isinstance(old[key], dict)
+    ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from benchmark import metrics
-from benchmark.errors import UserError
+from benchmark.errors import UserError, unknown
 from benchmark.plan import Run
 
 SCHEMA = 1
@@ -37,14 +39,14 @@ KEYS = {
 }
 
 
-def write_atomically(path: Path, content: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace ``path`` by ``content`` in one step: readers see the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # No other process, host or signal handler may write to the same partial file.
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(content)
+        with partial.open("wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -66,6 +68,11 @@ def patiently(action: Callable[[], T], seconds: float = 600) -> T:
                 raise
             print(f"The results folder cannot be used ({error}); trying again.", flush=True)
             time.sleep(5)
+
+
+def run_of(record: Record) -> Run:
+    """The run that the record is of."""
+    return Run(record["settings"], record["seed"])
 
 
 def faults(record: Record) -> list[str]:
@@ -127,7 +134,7 @@ def target_curve(record: Record) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Store:
-    """Records, failure notes and checkpoints of all runs, under ``folder``/runs."""
+    """Records, failure notes, checkpoints and predictions of all runs, under ``folder``/runs."""
 
     folder: Path
 
@@ -136,6 +143,9 @@ class Store:
 
     def checkpoint_path(self, run: Run) -> Path:
         return self.record_path(run).with_suffix(".ckpt")
+
+    def predictions_path(self, run: Run) -> Path:
+        return self.record_path(run).with_suffix(".npz")
 
     def failure_path(self, run: Run) -> Path:
         return self.record_path(run).with_suffix(".failed.json")
@@ -166,7 +176,9 @@ class Store:
 
     def load(self, run: Run) -> Record | None:
         """The run's record, or None. A damaged one is set aside under another name, so that the run is done again."""
-        path = self.record_path(run)
+        return self._read(self.record_path(run))
+
+    def _read(self, path: Path) -> Record | None:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             problems = faults(record) if isinstance(record, dict) else ["it is not a JSON object"]
@@ -191,6 +203,47 @@ class Store:
         write_atomically(self.record_path(run), json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         self.failure_path(run).unlink(missing_ok=True)
         self.checkpoint_path(run).unlink(missing_ok=True)
+
+    def save_predictions(self, run: Run, record: Record, predicted: np.ndarray, score: np.ndarray) -> None:
+        """Store what ``Training.predictions`` gives beside the record that it belongs to.
+
+        Kept out of the record, which is text to be read and compared.
+        """
+        largest = int(predicted.max(initial=0))
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            predicted=predicted.astype(np.min_scalar_type(largest)),
+            score=score.astype(np.float32),
+            finished=record["provenance"]["finished"],
+        )
+        write_atomically(self.predictions_path(run), buffer.getvalue())
+
+    def predictions(self, run: Run, record: Record) -> tuple[np.ndarray, np.ndarray] | None:
+        """Predicted class, int64 [n], and probability of the label, float64 [n], of every training sample.
+
+        None where none are stored, or those of another training than the record's.
+        """
+        try:
+            with np.load(self.predictions_path(run)) as stored:
+                if str(stored["finished"]) != record["provenance"].get("finished"):
+                    return None
+                return stored["predicted"].astype(np.int64), stored["score"].astype(np.float64)
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            return None
+
+    def find(self, beginning: str = "") -> list[Record]:
+        """The records whose run is called, or begins, so, in order of their ids. Raises UserError where none is."""
+        folder = self.folder / "runs"
+        names = (path.relative_to(folder).as_posix() for path in folder.glob("*/*/*.json"))
+        ids = sorted(name.removesuffix(".json") for name in names if not name.endswith(".failed.json"))
+        if not ids:
+            raise UserError(f"{folder} holds no record: train with python -m benchmark.run, or name another --results.")
+        chosen = [beginning] if beginning in ids else [each for each in ids if each.startswith(beginning)]
+        found = [record for each in chosen if (record := self._read(folder / f"{each}.json"))]
+        if not found:
+            raise unknown("run", beginning, {each.rpartition("/")[0] for each in ids})
+        return found
 
     def save_failure(self, run: Run, reason: str, trace: str, **where: str | None) -> None:
         """Note why a run failed, and ``where``: its job and log file, if it has them."""

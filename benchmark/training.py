@@ -227,6 +227,16 @@ class Training:
             self._predictions[network] = self.train.logits(network)
         return self._predictions[network]
 
+    @torch.no_grad()
+    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
+        """What the biased network, or the target where there is none, says of the training set, unaugmented.
+
+        The predicted class, int64 [n], and the probability of the label, float32 [n].
+        """
+        logits = self._predict(self.method.target if self.method.biased is None else self.method.biased)
+        score = logits.softmax(1).gather(1, self.train.targets[:, None]).squeeze(1)
+        return logits.argmax(1).cpu().numpy(), score.cpu().numpy()
+
     def _measure(self, phase: Phase) -> Entry:
         """The epoch's entry: clean measurements of the target and biased networks that this phase trains."""
         trained = {network for step in phase.steps for network in step.trains}

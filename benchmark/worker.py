@@ -70,9 +70,7 @@ class Worker:
         torch.backends.cudnn.benchmark = True  # all batches of a run have one shape
 
     def _load_dataset(self, builder: str, data: str, balance: float | None) -> tuple[BiasedDataset, str]:
-        dataset = datasets.load(builder, self.data_root, **json.loads(data))
-        if balance is not None:
-            dataset = datasets.balanced(dataset, balance)
+        dataset = datasets.load(builder, self.data_root, balance, **json.loads(data))
         return dataset, dataset.fingerprint()
 
     def dataset(self, run: Run) -> tuple[BiasedDataset, str]:
@@ -135,8 +133,10 @@ class Worker:
         try:
             if self.store.has(run):  # another worker has just finished it
                 return "done"
-            record = self._train(run, self._claim)
+            record, predictions = self._train(run, self._claim)
             self._claim.check()
+            # First, so that a record that is there has its predictions.
+            patiently(lambda: self.store.save_predictions(run, record, *predictions))
             patiently(lambda: self.store.save(run, record))
             return "done"
         except claims.Lost as error:
@@ -160,7 +160,7 @@ class Worker:
         if self._claim:
             self._claim.release()
 
-    def _train(self, run: Run, claim: Claim) -> Record:
+    def _train(self, run: Run, claim: Claim) -> tuple[Record, tuple[np.ndarray, np.ndarray]]:
         dataset, fingerprint = self.dataset(run)
         # One thread for the small network: more hardly help it, crawl where another program wants the cores, and
         # would make its sums, hence its numbers, depend on the machine.
@@ -175,7 +175,7 @@ class Worker:
         record = make_record(run, dataset, training, fingerprint)
         if self.submitted is not None:
             record["provenance"]["submitted"] = self.submitted
-        return record
+        return record, training.predictions()
 
     def _reporter(self, run: Run, training: Training, claim: Claim, bar: tqdm) -> Callable[[Entry], None]:
         def report(entry: Entry) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ class Split:
     """Images with target and bias labels.
 
     images: uint8 [n, 3, H, W], possibly a memory map; targets, bias: int64 [n], bias −1 where it is unknown.
+    ``files`` are the images' names in their set; empty where images do not come from files of their own.
     """
 
     images: np.ndarray
     targets: np.ndarray
     bias: np.ndarray
+    files: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -93,7 +95,8 @@ def balanced(dataset: BiasedDataset, balance: float) -> BiasedDataset:
             )
         kept += [rng.permutation(side)[:size] for side, size in zip(sides, sizes, strict=True)]
     rows = np.sort(np.concatenate(kept))
-    return replace(dataset, train=Split(train.images[rows], train.targets[rows], train.bias[rows]))
+    files = [train.files[row] for row in rows] if train.files else ()
+    return replace(dataset, train=Split(train.images[rows], train.targets[rows], train.bias[rows], files))
 
 
 def group_sizes(targets: np.ndarray, bias: np.ndarray, num_classes: int, num_biases: int) -> np.ndarray:
@@ -131,11 +134,16 @@ def register(name: str) -> Callable[[Builder], Builder]:
     return add
 
 
-def load(builder: str, data_root: Path, **data: Any) -> BiasedDataset:
-    """Build a dataset. Raises UserError when the builder is unknown or its files are missing or damaged."""
+def load(builder: str, data_root: Path, balance: float | None = None, **data: Any) -> BiasedDataset:
+    """Build a dataset, ``balanced`` if that is asked for.
+
+    Raises UserError when the builder is unknown, or its files are missing or damaged.
+    """
     if builder not in BUILDERS:
         raise unknown("dataset", builder, BUILDERS)
     dataset = BUILDERS[builder](data_root, **data)
+    if balance is not None:
+        dataset = balanced(dataset, balance)
     present = np.bincount(dataset.train.targets, minlength=len(dataset.class_names))
     if (present == 0).any():
         absent = dataset.class_names[int(present.argmin())]

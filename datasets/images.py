@@ -253,7 +253,7 @@ def dataset(listing: Listing, size: int) -> BiasedDataset:
     """The dataset of a listing, its images mapped from the prepared array, which is made where it lacks."""
     images, digest = prepare(listing, size)
     train, validation, test = (
-        Split(images[part], listing.targets[part], listing.bias[part]) for part in listing.splits
+        Split(images[part], listing.targets[part], listing.bias[part], listing.files[part]) for part in listing.splits
     )
     return BiasedDataset(
         name=listing.name,

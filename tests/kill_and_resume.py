@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmark import recipes
@@ -36,6 +37,15 @@ def numbers(folder: Path, run: Run) -> dict[str, Any]:
     """The record without its provenance, which alone may tell an interrupted run from an uninterrupted one."""
     record = json.loads(Store(folder).record_path(run).read_text())
     return {key: value for key, value in record.items() if key != "provenance"}
+
+
+def predictions(folder: Path, run: Run) -> tuple[np.ndarray, np.ndarray]:
+    store = Store(folder)
+    record = store.load(run)
+    assert record
+    found = store.predictions(run, record)
+    assert found, f"{run} has no predictions beside its record"
+    return found
 
 
 def start(run: Run, folder: Path) -> Any:
@@ -85,6 +95,8 @@ def torture(method: str, kills: int, folder: Path, seed: int = 0, epochs: int = 
             Store(broken).record_path(run).unlink()
     start(run, broken).join()
     assert numbers(broken, run) == numbers(whole, run), f"{method}: the resumed run has other numbers"
+    for one, other in zip(predictions(broken, run), predictions(whole, run), strict=True):
+        assert np.array_equal(one, other), f"{method}: the resumed run has other predictions"
     return killed_at
 
 

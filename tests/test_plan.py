@@ -48,7 +48,12 @@ def test_settings_that_came_later_are_named_only_where_they_change_something() -
         assert digest(neutral) == same
     changed = [digest("balance=0.2"), digest("poisoner.warmup_epochs=1"), digest("poisoner.strata=poisoned")]
     assert len({same, *changed}) == 4
-    assert recipes.resolve("cmnist_99", "poisoner", [recipes.parse_override("balance=0.2")])["balance"] == 0.2
+    changed = [
+        recipes.parse_override(each) for each in ("balance=0.2", "poisoner.gamma=0.5", "poisoner.strata=poisoned")
+    ]
+    settings = recipes.resolve("cmnist_99", "poisoner", changed)
+    assert settings["balance"] == 0.2
+    assert set(recipes.changes(settings)) == set(changed)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +149,12 @@ def test_a_modified_table_has_a_name_of_its_own() -> None:
 
     modified = replace(plan.TABLES["2"], overrides=(recipes.parse_override("epochs=5"),))
     assert modified.stem == "table2-epochs=5"
+
+
+def test_changes_lead_from_the_recipes_to_the_settings() -> None:
+    given = [recipes.parse_override(text) for text in ("epochs=3", "data.size=32", "poisoner.gamma=0.5", "flip=false")]
+    settings = recipes.resolve("dogs_cats", "poisoner", given, "reduced")
+    changes = recipes.changes(settings)
+    assert {str(each) for each in changes} == {str(each) for each in given}
+    assert recipes.resolve("dogs_cats", "poisoner", changes, "reduced") == settings
+    assert recipes.changes(recipes.resolve("cmnist_99", "groupdro")) == [], "a task's own exception is no change"

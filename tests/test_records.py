@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import tiny_settings
 
@@ -113,3 +114,41 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"results folder .*file.* cannot be written"):
         Store(tmp_path / "file").check_writable()
+
+
+def test_predictions_belong_to_one_training_and_never_spoil_a_record(
+    tmp_path: Path, run: Run, record: dict[str, Any]
+) -> None:
+    store = Store(tmp_path)
+    record["provenance"]["finished"] = "2026-01-01T00:00:00Z"
+    predicted, score = np.array([0, 3, 2]), np.array([1, 1e-9, 0.25], np.float32)
+    store.save_predictions(run, record, predicted, score)
+    store.save(run, record)
+    found = store.predictions(run, record)
+    assert found is not None
+    assert found[0].tolist() == [0, 3, 2]
+    assert found[1].tolist() == score.tolist(), "small scores keep their order"
+    later = copy.deepcopy(record)
+    later["provenance"]["finished"] = "2026-01-02T00:00:00Z"
+    assert store.predictions(run, later) is None, "those of another training"
+
+    path = store.predictions_path(run)
+    for content in (path.read_bytes()[:100], b""):
+        path.write_bytes(content)
+        assert store.predictions(run, record) is None
+        assert store.load(run) == record
+    assert store.find() == store.find(run.id) == store.seeds(run) == [record]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_runs_are_found_by_the_beginning_of_their_ids(tmp_path: Path, run: Run, record: dict[str, Any]) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(UserError, match="holds no record"):
+        store.find("colored_digits")
+    for seed in (10, 1, 0):
+        store.save(Run(run.settings, seed), record | {"seed": seed, "settings": run.settings})
+    store.save_failure(Run(run.settings, 5), "out of memory", "trace")
+    assert {each["seed"] for each in store.find("colored_digits/l")} == {0, 1, 10}
+    assert [each["seed"] for each in store.find(Run(run.settings, 1).id)] == [1], "seed 10 only begins so"
+    with pytest.raises(UserError, match=r"Unknown run 'colored_digit/lff'; did you mean 'colored_digits/lff'"):
+        store.find("colored_digit/lff")

@@ -129,3 +129,25 @@ def test_group_balanced_batches_show_rare_groups_as_often(tiny: BiasedDataset) -
 def test_unknown_network_is_a_user_error(tiny: BiasedDataset) -> None:
     with pytest.raises(UserError, match="Unknown network 'mpl'; did you mean 'mlp'"):
         Training(tiny, tiny_settings("vanilla", network="mpl"), seed=0)
+
+
+@pytest.mark.parametrize("method", ["vanilla", "jtt", "debian"])
+def test_predictions_are_those_of_the_biased_network_at_the_end_and_outlive_a_kill(
+    tiny: BiasedDataset, tmp_path: Path, method: str
+) -> None:
+    """DebiAN has no biased network: its target's are taken. JTT's biased network is trained in the first phase."""
+    path = tmp_path / "run.ckpt"
+    training = Training(tiny, tiny_settings(method), seed=0, checkpoint=path, checkpoint_seconds=0)
+    training.run()
+    network = training.method.target if method == "debian" else training.method.biased
+    probability = training.train.logits(network).softmax(1).numpy()
+    predicted, score = training.predictions()
+    assert np.array_equal(predicted, probability.argmax(1))
+    assert np.array_equal(score, probability[np.arange(len(score)), tiny.train.targets])
+    counts = training.train_counts["biased" if method == "jtt" else "target"]
+    assert (predicted == tiny.train.targets).sum() == np.sum(counts), "what the record counts as right"
+
+    resumed = Training(tiny, tiny_settings(method), seed=0, checkpoint=path, checkpoint_seconds=1e9)
+    resumed.run()
+    assert resumed.samples_trained == training.samples_trained, "the checkpoint held all epochs"
+    assert all(np.array_equal(one, other) for one, other in zip(resumed.predictions(), (predicted, score), strict=True))
