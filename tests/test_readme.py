@@ -48,7 +48,7 @@ def shown(source: str, section: str | None) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_generated_parts_are_up_to_date(page: Path, request: pytest.FixtureRequest) -> None:
-    """Between <!-- results/FILE.md --> or <!-- results/FILE.md, SECTION --> and <!-- end --> stands what was rendered."""
+    """From <!-- results/FILE.md --> or <!-- results/FILE.md, SECTION --> to <!-- end --> stands what was rendered."""
     text = page.read_text(encoding="utf-8")
     current = re.sub(
         r"(?s)(<!-- (results/\S+?\.md)(?:, (.+?))? -->\n).*?(?=<!-- end -->)",
