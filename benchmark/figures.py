@@ -200,6 +200,7 @@ def _draw_curves(axes: Axes, panel: Panel, found: dict[str, list[Record]], task:
 def _draw_sweep(axes: Axes, panel: Panel, found: dict[str, list[Record]], task: str) -> None:
     """A line through the points of each method and metric; what the paper prints of a point as a hollow diamond."""
     titles = list(dict.fromkeys(row.title for row in panel.rows))
+    published_too = False
     for title in titles:
         for metric in panel.metrics:
             name, color = METRIC_STYLES[metric]
@@ -221,6 +222,9 @@ def _draw_sweep(axes: Axes, panel: Panel, found: dict[str, list[Record]], task: 
             for position, row in points:
                 if (value := _printed(row, task, metric)) is not None:
                     axes.plot(position, value, "D", color=color, markerfacecolor="none")
+                    published_too = True
+    if published_too:
+        axes.plot([], [], "D", color="#555555", markerfacecolor="none", label="as published")
     if panel.x in LOGARITHMIC:
         axes.set_xscale("log")
         ticks = sorted({_position(panel.x, each[0]) for each in found.values() if each})
