@@ -32,6 +32,7 @@ STYLES = [
     ("#B22222", "-"),
     ("#777777", ":"),
 ]
+DPI = 150  # of the PNGs
 Curve = Callable[[Record], list[dict[str, Any]]]
 PANELS: tuple[tuple[str, str, Curve], ...] = (
     ("avg_acc", "Average group accuracy (%) ↑", records.target_curve),
@@ -60,7 +61,7 @@ def save(drawing: Drawing, stem: Path) -> list[Path]:
     written = []
     for suffix in ("png", "pdf"):
         path = stem.with_name(f"{stem.name}.{suffix}")
-        drawing.savefig(path, dpi=150, metadata={"CreationDate": None} if suffix == "pdf" else None)
+        drawing.savefig(path, dpi=DPI, metadata={"CreationDate": None} if suffix == "pdf" else None)
         written.append(path)
     plt.close(drawing)
     return written

@@ -166,7 +166,15 @@ class Store:
 
     def load(self, run: Run) -> Record | None:
         """The run's record, or None. A damaged one is set aside under another name, so that the run is done again."""
-        path = self.record_path(run)
+        return self._load(self.record_path(run))
+
+    def everything(self) -> Iterator[Record]:
+        """Every record of the folder, whatever table it belongs to, in order of the paths."""
+        for path in sorted(self.folder.glob("runs/*/*/*.json")):
+            if not path.name.endswith(".failed.json") and (record := self._load(path)):
+                yield record
+
+    def _load(self, path: Path) -> Record | None:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             problems = faults(record) if isinstance(record, dict) else ["it is not a JSON object"]
