@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slurm lint
+.PHONY: demo test test-page test-slurm lint
 
 demo: $(READY)
 	$(VENV)/bin/python -m benchmark.run --quick
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+
+# The report in Debian's Chromium; root can install it here, and without it the tests are skipped.
+test-page: $(READY)
+	tests/chromium.sh
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/page_test.py
 
 # A real SLURM of one node; needs root and, the first time, Debian's packages.
 test-slurm: $(READY)

@@ -32,9 +32,13 @@ def cells(store: Store) -> pd.DataFrame:
     """
     parts = []
     for preset in recipes.all_presets():
-        for table in TABLES.values():
-            lines = _published_lines(replace(table, preset=preset), store)
-            parts.append(lines if preset == recipes.PAPER else lines[lines.n > 0])
+        for paper_table in TABLES.values():
+            table = replace(paper_table, preset=preset)
+            measured = tables.collect(table, store)
+            if preset == recipes.PAPER:
+                parts.append(_published_lines(table, measured))
+            elif any(measured.values()):
+                parts.append(_published_lines(table, measured).query("n > 0"))
     found = pd.concat(parts, ignore_index=True)
     known = [errata.of_cell(*cell) for cell in zip(*(found[name] for name in errata.CELL), strict=True)]
     found["kind"] = [" ".join(each["kind"] for each in cell) for cell in known]
@@ -42,9 +46,9 @@ def cells(store: Store) -> pd.DataFrame:
     return found[CELLS]
 
 
-def _published_lines(table: Table, store: Store) -> pd.DataFrame:
+def _published_lines(table: Table, measured: tables.Found) -> pd.DataFrame:
     """The table's last-epoch lines that have a published number."""
-    lines = tables.tidy(table, tables.collect(table, store))
+    lines = tables.tidy(table, measured)
     lines = lines[lines.selection == "last"].drop(columns="selection")
     numbers = {name: float for name in ("mean", "std", "paper", "delta")}
     return lines.astype({**numbers, "n": int})[lines.paper.notna()]
@@ -58,19 +62,34 @@ def columns(found: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     for key, column in found.groupby(["preset", "table", "task", "metric"], sort=False):
-        compared = _compared(column)
-        lines.append((*key, len(compared), len(column), compared.delta.abs().mean(), _rank_correlation(compared)))
+        both = compared(column)
+        lines.append((*key, len(both), len(column), both.delta.abs().mean(), _rank_correlation(both)))
     head = ["preset", "table", "task", "metric", "methods", "published", "difference", "rank_correlation"]
     return pd.DataFrame(lines, columns=head)
 
 
-def _compared(found: pd.DataFrame) -> pd.DataFrame:
+def overall(found: pd.DataFrame) -> pd.DataFrame:
+    """One line per preset and table of ``cells``; the mean over CelebA's targets counts for nothing new here.
+
+    ``rank_correlation`` is the mean over the ``columns`` that have one.
+    """
+    lines = []
+    for key, group in found[found.task != CELEBA_MEAN].groupby(["preset", "table"], sort=False):
+        correlation = columns(group).rank_correlation
+        measured, difference = (group.n > 0).sum(), compared(group).delta.abs().mean()
+        lines.append((*key, measured, len(group), difference, correlation.mean(), correlation.notna().sum()))
+    head = ["preset", "table", "measured", "published", "difference", "rank_correlation", "columns"]
+    return pd.DataFrame(lines, columns=head)
+
+
+def compared(found: pd.DataFrame) -> pd.DataFrame:
+    """Those of ``cells`` that were measured and whose published number may be right."""
     wrong = [any(kind in errata.WRONG for kind in kinds.split()) for kinds in found.kind]
     return found[(found.n > 0) & ~pd.Series(wrong, found.index, dtype=bool)]
 
 
-def _rank_correlation(compared: pd.DataFrame) -> float:
-    values = compared[["paper", "mean"]].round(2)  # the precision of the printed numbers decides what is level
+def _rank_correlation(both: pd.DataFrame) -> float:
+    values = both[["paper", "mean"]].round(2)  # the precision of the printed numbers decides what is level
     if len(values) < 3 or (values.nunique() == 1).any():
         return float("nan")
     return float(spearmanr(values.paper, values["mean"]).statistic)
@@ -107,20 +126,16 @@ def _number(value: float) -> str:
 
 
 def _overall(found: pd.DataFrame) -> str:
-    """A line per table and preset; the mean over CelebA's targets counts for nothing new here."""
-    body = []
-    targets = found[found.task != CELEBA_MEAN]
-    for (preset, name), lines in targets.groupby(["preset", "table"], sort=False):
-        correlation = columns(lines).rank_correlation
-        body.append(
-            [
-                HEADINGS[str(name)] + findings.preset_note(str(preset)),
-                f"{(lines.n > 0).sum()} of {len(lines)}",
-                _number(_compared(lines).delta.abs().mean()),
-                _number(correlation.mean()),
-                correlation.notna().sum(),
-            ]
-        )
+    body = [
+        [
+            HEADINGS[line["table"]] + findings.preset_note(line["preset"]),
+            f"{line['measured']} of {line['published']}",
+            _number(line["difference"]),
+            _number(line["rank_correlation"]),
+            line["columns"],
+        ]
+        for line in overall(found).to_dict("records")
+    ]
     return _grid(body, ["Table", "Numbers measured", "Difference", "Rank correlation", "over columns"])
 
 

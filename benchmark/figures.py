@@ -32,6 +32,7 @@ STYLES = [
     ("#B22222", "-"),
     ("#777777", ":"),
 ]
+DPI = 150  # of the PNGs
 Curve = Callable[[Record], list[dict[str, Any]]]
 PANELS: tuple[tuple[str, str, Curve], ...] = (
     ("avg_acc", "Average group accuracy (%) ↑", records.target_curve),
@@ -60,7 +61,7 @@ def save(drawing: Drawing, stem: Path) -> list[Path]:
     written = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "pdf")]
     for path in written:
         # Without a date a figure of the same records is the same file.
-        drawing.savefig(path, dpi=150, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
+        drawing.savefig(path, dpi=DPI, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
     plt.close(drawing)
     return written
 

@@ -178,6 +178,17 @@ class Store:
         """The run's record, or None. A damaged one is set aside under another name, so that the run is done again."""
         return self._read(self.record_path(run))
 
+    def everything(self) -> Iterator[Record]:
+        """Every record of the folder, whatever table it belongs to, in order of their ids."""
+        for each in self._ids():
+            if record := self._read(self.folder / "runs" / f"{each}.json"):
+                yield record
+
+    def _ids(self) -> list[str]:
+        folder = self.folder / "runs"
+        names = (path.relative_to(folder).as_posix() for path in folder.glob("*/*/*.json"))
+        return sorted(name.removesuffix(".json") for name in names if not name.endswith(".failed.json"))
+
     def _read(self, path: Path) -> Record | None:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -235,8 +246,7 @@ class Store:
     def find(self, beginning: str = "") -> list[Record]:
         """The records whose run is called, or begins, so, in order of their ids. Raises UserError where none is."""
         folder = self.folder / "runs"
-        names = (path.relative_to(folder).as_posix() for path in folder.glob("*/*/*.json"))
-        ids = sorted(name.removesuffix(".json") for name in names if not name.endswith(".failed.json"))
+        ids = self._ids()
         if not ids:
             raise UserError(f"{folder} holds no record: train with python -m benchmark.run, or name another --results.")
         chosen = [beginning] if beginning in ids else [each for each in ids if each.startswith(beginning)]

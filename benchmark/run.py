@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark import fidelity, figures, findings, plan, recipes, status, tables
+from benchmark import fidelity, figures, findings, plan, recipes, report, status, tables
 from benchmark.errors import UserError, exit_code, unknown
 from benchmark.plan import Figure, Run, Table
 from benchmark.records import Store
@@ -224,6 +224,7 @@ def render(chosen: Sequence[Table], store: Store, options: argparse.Namespace) -
         findings.write(store)
         fidelity.write(store)
         print(f"wrote {store.folder / 'tables' / 'claims.md'}\nwrote {store.folder / 'fidelity.md'}")
+        print(f"wrote {report.write(store)}")
 
 
 def write(table: Table, found: tables.Found, store: Store, options: argparse.Namespace) -> None:

@@ -72,11 +72,12 @@ def tidy(table: Table, found: Found) -> pd.DataFrame:
 
 def _values(found: Sequence[Record], row: Row, metric: str, selection: str) -> pd.Series:
     """The metric of each seed, indexed by seed."""
-    values = {record["seed"]: _value(record, row, metric, selection) for record in found}
+    values = {record["seed"]: value(record, row, metric, selection) for record in found}
     return pd.Series(values, dtype=float, index=list(values))
 
 
-def _value(record: Record, row: Row, metric: str, selection: str) -> float | None:
+def value(record: Record, row: Row, metric: str, selection: str = "last") -> float | None:
+    """What a record says of a cell of that row, in percent; None where it was not measured."""
     if metric == "bias_acc":
         return records.bias_accuracy(record, row.epoch)
     return records.fairness(record, selection).get(metric)
@@ -113,7 +114,7 @@ def write(table: Table, found: Found, store: Store, compare: str = COMPARISONS[0
     ``compare`` puts the paper's numbers "beside" the measured ones, or "apart" in a table of their own.
     """
     lines = tidy(table, found)
-    notes = footer(table, found, list(_failures(table, store)))
+    notes = footer(table, found, list(failures(table, store)))
     text = markdown(table, lines, notes, compare)
     folder = store.folder / "tables"
     write_atomically(folder / f"{table.stem}.csv", lines.to_csv(index=False, float_format="%.4f"))
@@ -126,8 +127,8 @@ def footer(table: Table, found: Found, failures: Sequence[str]) -> list[str]:
     """What a reader must know of the numbers: seeds, spread, selection, commits, and why cells are empty."""
     counts = {len(each) for each in found.values()} - {0}
     seeds = " to ".join(map(str, sorted({min(counts, default=0), max(counts, default=0)})))
-    commits = sorted({_commit(record) for each in found.values() for record in each})
-    unfair = any(_uses_bias_labels(row.key) for row in table.rows)
+    commits = sorted({commit(record) for each in found.values() for record in each})
+    unfair = any(uses_bias_labels(row.key) for row in table.rows)
     fairness = ", among methods without bias labels (* uses them)" if unfair else ""
     empty = [task for task in table.tasks if not any(found[row.key, task] for row in table.rows)]
     return [
@@ -156,30 +157,45 @@ def _data_notes(table: Table, found: Found) -> Iterator[str]:
             yield f"{recipes.task_title(task)}: {note}"
 
 
-def _commit(record: Record) -> str:
+def commit(record: Record) -> str:
+    """Short commit, with a "+" where the tree was modified."""
     provenance = record["provenance"]
     if provenance["commit"] is None:
         return "unknown"
     return provenance["commit"][:10] + ("+" if provenance["modified"] else "")
 
 
-def _failures(table: Table, store: Store) -> Iterator[str]:
+def failures(table: Table, store: Store) -> Iterator[str]:
+    """The table's failed runs, each with its reason."""
     for task in table.available_tasks:
         for row in table.rows:
             for run, reason in store.failures(table.run(row, task, 0)):
                 yield f"{run}: {reason}"
 
 
-def _arrow(metric: str) -> str:
+def arrow(metric: str) -> str:
     return "↓" if METRIC_TITLES[metric][1] == "lower" else "↑"
 
 
-def _uses_bias_labels(key: str) -> bool:
+def uses_bias_labels(key: str) -> bool:
     return key in recipes.tables()[1] and recipes.uses_bias_labels(key)
 
 
-def _title(row: Row) -> str:
-    return row.title + ("*" if _uses_bias_labels(row.key) else "")
+def row_title(row: Row) -> str:
+    return row.title + ("*" if uses_bias_labels(row.key) else "")
+
+
+def ranks(lines: pd.DataFrame) -> dict[tuple[str, str, str], int]:
+    """0 for the best and 1 for the second (row, task, metric) of each column, among methods without bias labels.
+
+    A method alone in its column is neither.
+    """
+    fair = lines[(lines.selection == "last") & lines["mean"].notna() & ~lines.method.map(uses_bias_labels).astype(bool)]
+    sign = fair.metric.map(lambda metric: 1 if METRIC_TITLES[metric][1] == "lower" else -1)
+    columns = (sign * fair["mean"].astype(float).round(2)).groupby([fair.task, fair.metric])
+    found = columns.rank(method="min").where(columns.transform("size") > 1)
+    keys = zip(fair.method, fair.task, fair.metric, strict=True)
+    return {key: int(rank) - 1 for key, rank in zip(keys, found, strict=True) if rank <= 2}
 
 
 class _Cells:
@@ -189,21 +205,7 @@ class _Cells:
         shown = lines[lines.selection == "last"].set_index(["method", "task", "metric"])
         values: list[dict[Any, float]] = [shown[name].to_dict() for name in ("mean", "std", "paper")]
         self._mean, self._std, self._paper = values
-        self._rank = self._ranks(shown["mean"])
-
-    @staticmethod
-    def _ranks(means: pd.Series) -> dict[tuple[str, str, str], int]:
-        """0 for the best and 1 for the second of each (task, metric) among methods without bias labels.
-
-        A method alone in its column is neither.
-        """
-        fair = means.astype(float).dropna().round(2).rename("mean").reset_index()
-        fair = fair[~fair.method.map(_uses_bias_labels).astype(bool)]
-        sign = fair.metric.map(lambda metric: 1 if METRIC_TITLES[metric][1] == "lower" else -1)
-        columns = (sign * fair["mean"]).groupby([fair.task, fair.metric])
-        ranks = columns.rank(method="min").where(columns.transform("size") > 1)
-        keys = zip(fair.method, fair.task, fair.metric, strict=True)
-        return {key: int(rank) - 1 for key, rank in zip(keys, ranks, strict=True) if rank <= 2}
+        self._rank = ranks(lines)
 
     def measured(self, key: tuple[str, str, str], marks: Sequence[str], plus_minus: str, gap: str) -> str:
         mean, std = self._mean[key], self._std[key]
@@ -245,10 +247,10 @@ def _sections(table: Table, cells: _Cells, values: str, grid: Callable[[Table, _
     if len(table.metrics) == 1:
         if tasks:
             metric = table.metrics[0]
-            yield grid(table, cells, [(task, metric, f"{title(task)} {_arrow(metric)}") for task in tasks])
+            yield grid(table, cells, [(task, metric, f"{title(task)} {arrow(metric)}") for task in tasks])
         return
     for task in tasks:
-        columns = [(task, metric, f"{METRIC_TITLES[metric][0]} {_arrow(metric)}") for metric in table.metrics]
+        columns = [(task, metric, f"{METRIC_TITLES[metric][0]} {arrow(metric)}") for metric in table.metrics]
         yield f"## {title(task)}"
         yield grid(table, cells, columns)
 
@@ -256,7 +258,7 @@ def _sections(table: Table, cells: _Cells, values: str, grid: Callable[[Table, _
 def _grid(table: Table, cells: _Cells, columns: Columns) -> str:
     """Measured columns, each followed by the paper's where it has any."""
     published_tasks = cells.tasks("paper")
-    head, body = ["Method"], [[_title(row)] for row in table.rows]
+    head, body = ["Method"], [[row_title(row)] for row in table.rows]
     for task, metric, heading in columns:
         head += [heading, "paper"] if task in published_tasks else [heading]
         for row, line in zip(table.rows, body, strict=True):
@@ -275,7 +277,7 @@ def _published_grid(table: Table, cells: _Cells, columns: Columns) -> str:
 
 
 def _plain_grid(table: Table, columns: Columns, cell: Callable[[tuple[str, str, str]], str]) -> str:
-    body = [[_title(row), *(cell((row.key, task, metric)) for task, metric, _ in columns)] for row in table.rows]
+    body = [[row_title(row), *(cell((row.key, task, metric)) for task, metric, _ in columns)] for row in table.rows]
     return tabulate(body, ["Method", *(heading for *_, heading in columns)], tablefmt="github", disable_numparse=True)
 
 
@@ -294,7 +296,7 @@ def latex(table: Table, lines: pd.DataFrame, notes: Sequence[str], compare: str 
     def measured(row: Row) -> str:
         marks = (r"\textbf{{{}}}", r"\underline{{{}}}")
         numbers = (cells.measured((row.key, *column), marks, r"{{\tiny\,±{}}}", "--") for column in columns)
-        return " & ".join((_escape(_title(row)), *numbers)) + r" \\"
+        return " & ".join((_escape(row_title(row)), *numbers)) + r" \\"
 
     def printed(row: Row) -> list[str]:
         return [cells.paper((row.key, *column), "--") for column in columns]
@@ -312,7 +314,7 @@ def latex(table: Table, lines: pd.DataFrame, notes: Sequence[str], compare: str 
             _latex_table(
                 table,
                 f"{table.title}, as published.",
-                lambda row: [" & ".join((_escape(_title(row)), *printed(row))) + r" \\"],
+                lambda row: [" & ".join((_escape(row_title(row)), *printed(row))) + r" \\"],
             ),
         ]
     return "\n".join((r"% Needs \usepackage{booktabs,graphicx}.", *tables, "")).replace("±", r"$\pm$")
@@ -322,8 +324,8 @@ def _latex_table(table: Table, caption: str, lines: Callable[[Row], list[str]]) 
     """The frame around ``lines`` of every row; methods with bias labels stand apart."""
     body = []
     groups = (
-        [row for row in table.rows if not _uses_bias_labels(row.key)],
-        [row for row in table.rows if _uses_bias_labels(row.key)],
+        [row for row in table.rows if not uses_bias_labels(row.key)],
+        [row for row in table.rows if uses_bias_labels(row.key)],
     )
     for number, group in enumerate(each for each in groups if each):
         body += [r"\midrule"] * (number > 0)

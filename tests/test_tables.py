@@ -53,8 +53,12 @@ def made_up_record(run: Run, accuracy: float) -> dict[str, Any]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
+    return fixed_store(tmp_path)
+
+
+def fixed_store(folder: Path) -> Store:
     """Two tasks, four methods, two seeds; LfF failed on one task and has a single seed on the other."""
-    store = Store(tmp_path)
+    store = Store(folder)
     shares = {"vanilla": 0.4, "lff": 0.6, "poisoner": 0.8, "groupdro": 0.9, "gce": 0.2}
     for task in ("cmnist_99", "cmnist_98"):
         for method, share in shares.items():

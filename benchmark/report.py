@@ -1,0 +1,519 @@
+"""The page ``report.html``: every number beside the paper's, where it comes from, and what is missing, in one file.
+
+The look of it stands in report.html, report.css and report.js beside this module.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from benchmark import errata, fidelity, figures, findings, plan, recipes, tables
+from benchmark.errors import UserError
+from benchmark.plan import Figure, Row, Run, Table
+from benchmark.records import Record, Store, write_atomically
+from benchmark.statements import CLAIMS, METRIC_TITLES
+from benchmark.tables import Found
+
+Context = dict[str, Any]
+Columns = Sequence[tuple[str, str, str]]
+"""(task, metric, heading) of each column of a grid."""
+
+# Points from the paper's number at which the shade of a difference becomes darker.
+SHADES = (2, 5, 10, 20)
+CURVES = {
+    "bias_acc": "Bias Accuracy (%)",
+    "aligned_error": "Error on aligned training samples (%)",
+    "conflicting_error": "Error on conflicting training samples (%)",
+    "aligned_loss": "Loss of aligned training samples",
+    "conflicting_loss": "Loss of conflicting training samples",
+    "avg_acc": "Average group accuracy (%) ↑",
+    "worst_acc": "Worst group accuracy (%) ↑",
+    "model_bias": "Model bias (%) ↓",
+}
+
+
+def write(store: Store) -> Path:
+    """Write report.html into the store's folder, from all of its records; the same folder gives the same bytes.
+
+    Its pictures are those in figures/, drawn where there are none yet.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("benchmark", "."),
+        autoescape=jinja2.select_autoescape(),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
+    path = store.folder / "report.html"
+    write_atomically(path, environment.get_template("report.html").render(page(store)))
+    return path
+
+
+def page(store: Store) -> Context:
+    """Everything that the template shows."""
+    stored = {_id(record): record for record in store.everything()}
+    numbers = {run: number for number, run in enumerate(stored)}
+    shown = list(_shown(store))
+    cells: list[Context] = []
+    compared = fidelity.cells(store)
+    near = fidelity.overall(compared)
+    claims = findings.evaluate(store)
+    grids = [_table(table, found, store, numbers, cells) for table, found in shown if not isinstance(table, Figure)]
+    return {
+        "tables": grids,
+        "figures": [each for table, found in shown for each in _figures(table, found, store.folder / "figures")],
+        "findings": _findings([table for table, _ in shown], fidelity.compared(compared), _rows(near)),
+        "missing": [each for table, found in shown for each in _missing(table, found)],
+        "claims": _claims(claims),
+        "verdicts": findings.count(claims[(claims.preset == recipes.PAPER) & (claims.scope == "paper")]),
+        "fidelity": _fidelity(near, fidelity.columns(compared)),
+        "records": [_summary(record) for record in stored.values()],
+        "published": near.published[near.preset == recipes.PAPER].sum(),
+        "measured": near.measured[near.preset == recipes.PAPER].sum(),
+        "newest": max((_provenance(record).get("finished") or "" for record in stored.values()), default="")[:10],
+        "commits": sorted({tables.commit(record) for record in stored.values()}),
+        "data": {
+            "cells": cells,
+            "records": [_details(record) for record in stored.values()],
+            "metrics": CURVES,
+            "curves": _choices(stored),
+        },
+    }
+
+
+def _shown(store: Store) -> Iterator[tuple[Table, Found]]:
+    """The paper's tables and figures, then the quick tour and other presets and tasks where records give them."""
+    for table in (*plan.TABLES.values(), *plan.FIGURES.values()):
+        yield table, tables.collect(table, store)
+    for table in (plan.QUICK, *plan.variants()):
+        found = tables.collect(table, store)
+        if all(found.values()) if isinstance(table, Figure) else any(found.values()):
+            yield table, found
+
+
+def _id(record: Record) -> str:
+    return Run(record["settings"], record["seed"]).id
+
+
+def _provenance(record: Record) -> Context:
+    return record["provenance"]
+
+
+# Tables
+
+
+def _table(table: Table, found: Found, store: Store, numbers: Mapping[str, int], cells: list[Context]) -> Context:
+    """A table as grids of cells; what a cell tells on demand is added to ``cells``."""
+    lines = tables.tidy(table, found)
+    lines = lines[lines.selection == "last"]
+    ranks = tables.ranks(lines)
+    by_key: dict[Any, Context] = {(line["method"], line["task"], line["metric"]): line for line in _rows(lines)}
+    failures = list(tables.failures(table, store))
+    tasks = _tasks(table, found)
+    parts: list[tuple[str, Columns]]
+    if len(table.metrics) == 1:
+        metric = table.metrics[0]
+        parts = [("", [(task, metric, f"{tables.title(task)} {tables.arrow(metric)}") for task in tasks])]
+    else:
+        heads = {metric: f"{tables.METRIC_TITLES[metric][0]} {tables.arrow(metric)}" for metric in table.metrics}
+        parts = [(task, [(task, metric, head) for metric, head in heads.items()]) for task in tasks]
+
+    def cell(row: Row, task: str, metric: str) -> Context:
+        line = by_key[row.key, task, metric]
+        where = table.tasks if task == table.average else (task,)
+        seeds = [
+            [numbers[_id(record)], _number(tables.value(record, row, metric))]
+            for part in where
+            for record in found[row.key, part]
+        ]
+        metric_title = tables.METRIC_TITLES[metric][0]
+        doubts = errata.of_cell(table.name, row.key, task, metric) if _number(line["paper"]) else []
+        cells.append(
+            {
+                "title": f"{table.heading}: {tables.row_title(row)}, {tables.title(task)}, {metric_title}",
+                "measured": _measured(line),
+                "paper": _number(line["paper"]),
+                "delta": _signed(line["delta"]),
+                "records": seeds,
+                "errata": [f"{each['note']} ({each['kind']})" for each in doubts],
+                "command": "" if line["n"] else _command(table, where, [row.method]),
+                "failures": [each for each in failures if any(each.startswith(f"{t}/{row.method} ") for t in where)],
+            }
+        )
+        return {
+            **cells[-1],
+            "number": len(cells) - 1,
+            "row": row.key,
+            "task": task,
+            "metric": metric,
+            "rank": ranks.get((row.key, task, metric)),
+            "mean": _number(line["mean"]),
+            "spread": "" if pd.isna(line["std"]) else f"± {line['std']:.1f}",
+            "shade": _shade(line["delta"], metric),
+        }
+
+    def part(task: str, columns: Columns) -> Context:
+        rows: list[Context] = [
+            {"title": tables.row_title(row), "cells": [cell(row, *column[:2]) for column in columns]}
+            for row in table.rows
+        ]
+        every = [each for row in rows for each in row["cells"]]
+        return {
+            "title": tables.title(task) if task else "",
+            "columns": [heading for *_, heading in columns],
+            "rows": rows,
+            "compared": any(each["paper"] for each in every),
+            "measured": sum(bool(each["mean"]) for each in every),
+            "errata": _grouped(every),
+            "command": _command(table, table.tasks if task == table.average else (task,), []) if task else "",
+        }
+
+    return {
+        "id": _anchor(table.stem),
+        "heading": table.heading,
+        "title": table.title,
+        "modified": table.modified,
+        "parts": [part(*each) for each in parts],
+        "notes": tables.footer(table, found, failures),
+    }
+
+
+def _grouped(cells: Sequence[Context]) -> list[tuple[str, str]]:
+    """Each erratum of the cells once, after the cells that it concerns; one about all of them says so."""
+    concerned: dict[str, list[str]] = {}
+    for cell in cells:
+        for note in cell["errata"]:
+            concerned.setdefault(note, []).append(cell["title"].partition(": ")[2])
+    published = sum(bool(cell["paper"]) for cell in cells)
+    return [("All" if len(names) == published else "; ".join(names), note) for note, names in concerned.items()]
+
+
+def _tasks(table: Table, found: Found) -> list[str]:
+    """The columns to show: all of the paper's, and in other presets those with records."""
+    if table.preset == recipes.PAPER:
+        return list(table.columns)
+    return [task for task in table.tasks if any(found[row.key, task] for row in table.rows)]
+
+
+def _rows(lines: pd.DataFrame) -> list[Context]:
+    return [{str(key): value for key, value in line.items()} for line in lines.to_dict("records")]
+
+
+def _number(value: float | None) -> str:
+    """Two decimals, as the paper prints; nothing for a gap."""
+    return "" if value is None or pd.isna(value) else f"{value:.2f}".replace("-", "−")
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None or pd.isna(value) else f"{value:+.2f}".replace("-", "−")
+
+
+def _measured(line: Mapping[str, Any]) -> str:
+    spread = "" if pd.isna(line["std"]) else f" ± {line['std']:.2f}"
+    return _number(line["mean"]) + spread
+
+
+def _shade(delta: float | None, metric: str) -> str:
+    """ "better" or "worse" than the paper, with how dark, or nothing where one of the numbers is missing."""
+    if delta is None or pd.isna(delta):
+        return ""
+    level = sum(abs(delta) >= each for each in SHADES)
+    better = (delta < 0) == (tables.METRIC_TITLES[metric][1] == "lower")
+    return f"{'better' if better else 'worse'}-{level}" if level else "level"
+
+
+def _anchor(stem: str) -> str:
+    return re.sub(r"[^\w-]", "-", stem)
+
+
+def _findings(shown: Sequence[Table], compared: pd.DataFrame, near: Sequence[Context]) -> Iterator[Context]:
+    """Of each table: how far the measured numbers are from the paper's, and where another method is the best."""
+    for table in shown:
+        for line in near:
+            if (line["table"], line["preset"]) == (table.name, tables.preset(table)) and line["measured"]:
+                own = compared[(compared.table == table.name) & (compared.preset == table.preset)]
+                columns, others = _best_methods(table, own[own.task != table.average])
+                yield {
+                    **line,
+                    "heading": f"{table.heading}: {table.title}",
+                    "modified": table.modified,
+                    "id": _anchor(table.stem),
+                    "distance": _number(line["difference"]),
+                    "correlation": _number(line["rank_correlation"]),
+                    "all_columns": columns,
+                    "same": columns - sum(map(len, others.values())),
+                    "others": [(*pair, names) for pair, names in others.items()],
+                }
+
+
+def _best_methods(table: Table, compared: pd.DataFrame) -> tuple[int, dict[tuple[str, str], list[str]]]:
+    """The number of columns with a best method, and those where it is another one than the paper's.
+
+    The latter by (measured, published) methods; only methods without bias labels compete.
+    """
+    titles = {row.key: row.title for row in table.rows}
+    fair = compared[~compared.method.map(tables.uses_bias_labels).astype(bool)]
+    columns, others = 0, dict[tuple[str, str], list[str]]()
+    for (task, metric), column in fair.groupby(["task", "metric"], sort=False):
+        if len(column) < 2:
+            continue
+        columns += 1
+        measured, printed = (_best(column.set_index("method")[values], str(metric)) for values in ("mean", "paper"))
+        if not set(measured) & set(printed):
+            pair = (" and ".join(titles[key] for key in measured), " and ".join(titles[key] for key in printed))
+            name = f"{tables.METRIC_TITLES[str(metric)][0]} on {tables.title(str(task))}"
+            others.setdefault(pair, []).append(name)
+    return columns, others
+
+
+def _best(values: pd.Series, metric: str) -> list[str]:
+    values = values.astype(float).round(2)
+    return list(values.index[values == (values.min() if tables.METRIC_TITLES[metric][1] == "lower" else values.max())])
+
+
+# Claims and fidelity
+
+
+def _claims(lines: pd.DataFrame) -> list[Context]:
+    """The paper's claims, each with its verdicts on measured tasks and the tasks that are not measured."""
+    return [
+        {
+            "number": number,
+            "sentence": claim.sentence,
+            "where": claim.where,
+            "verdicts": [_verdict(line) for line in _rows(own[own.verdict != findings.MISSING])],
+            "missing": [tables.title(task) for task in own.task[own.verdict == findings.MISSING]],
+        }
+        for number, claim in enumerate(CLAIMS, 1)
+        for own in [lines[lines.claim == claim.id]]
+    ]
+
+
+def _verdict(line: Context) -> Context:
+    where = "" if line["scope"] == "paper" else ", where the paper does not make the claim"
+    return {
+        **line,
+        "kind": line["verdict"].removesuffix(findings.ONE_SEED).replace(" ", "-"),
+        "hint": line["verdict"].endswith(findings.ONE_SEED),
+        "symbol": findings.SYMBOLS[line["verdict"]],
+        "task": f"{tables.title(line['task'])}{findings.preset_note(line['preset'])}",
+        "elsewhere": where,
+        "difference": _signed(line["difference"]),
+        "interval": "–" if pd.isna(line["low"]) else f"{_signed(line['low'])} to {_signed(line['high'])}",
+        "paper": _signed(line["paper"]) or "–",
+    }
+
+
+def _fidelity(near: pd.DataFrame, columns: pd.DataFrame) -> dict[str, list[list[object]]]:
+    """Lines of the two tables of fidelity: of each table of the paper, and of each of its columns."""
+    return {
+        "tables": [
+            [
+                fidelity.HEADINGS[line["table"]] + findings.preset_note(line["preset"]),
+                f"{line['measured']} of {line['published']}",
+                _number(line["difference"]) or "–",
+                _number(line["rank_correlation"]) or "–",
+            ]
+            for line in _rows(near)
+        ],
+        "columns": [
+            [
+                fidelity.HEADINGS[line["table"]] + findings.preset_note(line["preset"]),
+                f"{tables.title(line['task'])}: {METRIC_TITLES[line['metric']]}",
+                f"{line['methods']} of {line['published']}",
+                _number(line["difference"]),
+                _number(line["rank_correlation"]) or "–",
+            ]
+            for line in _rows(columns[columns.methods > 0])
+        ],
+    }
+
+
+# What is missing
+
+
+def _command(table: Table, tasks: Sequence[str], methods: Sequence[str]) -> str:
+    """The command that measures the given tasks of a table or figure; all methods if none is given."""
+    number = table.name.removeprefix("table").removeprefix("figure")
+    if table.name == plan.QUICK.name:
+        words = ["--quick"]
+    elif isinstance(table, Figure):
+        words = ["--figure", number, *(["--task", *tasks] if table.stand_in else [])]
+    else:
+        words = ["--table", number, *(["--tasks", *tasks] if set(tasks) != set(table.tasks) else [])]
+    words += ["--methods", *methods] if methods else []
+    words += ["--preset", table.preset] if table.preset != recipes.PAPER else []
+    return shlex.join(["python", "-m", "benchmark.run", *words])
+
+
+def _missing(table: Table, found: Found) -> Iterator[Context]:
+    """The gaps of a table or figure, tasks that lack the same methods together, each with its command."""
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for task in _tasks(table, found):
+        if task == table.average:
+            continue
+        rows = [row for row in table.rows if not found[row.key, task]]
+        if rows:
+            whole = {row.method for row in rows} == {row.method for row in table.rows}
+            methods = () if whole else tuple(dict.fromkeys(row.method for row in rows))
+            lacking.setdefault(methods, []).append(task)
+    for methods, tasks in lacking.items():
+        runs = {table.run(row, task, 0).id for task in tasks for row in table.rows if not found[row.key, task]}
+        yield {
+            "heading": f"{table.heading}{f' ({table.modified})' if table.modified else ''}",
+            "tasks": [tables.title(task) for task in tasks],
+            "methods": [recipes.method_title(method) for method in methods],
+            "runs": len(runs),
+            "command": _command(table, tasks, methods),
+        }
+
+
+# Figures
+
+
+def _figures(table: Table, found: Found, folder: Path) -> Iterator[Context]:
+    """The pictures of a figure, or of a table's curves; a gap with its command where there are no records."""
+    modified = f" ({table.modified})" if table.modified else ""
+    if isinstance(table, Figure):
+        panels = "; ".join(filter(None, (panel.title for panel in table.panels)))
+        yield {
+            "id": _anchor(table.stem),
+            "heading": f"{table.heading}: {table.title}{modified}",
+            "caption": figures.caption(table, found),
+            "image": _image(folder / f"{table.stem}.png", lambda: figures.write_figure(table, found, folder))
+            if any(found.values())
+            else None,
+            "alt": f"Chart of {panels or table.title}. The caption says what is drawn.",
+            "command": "" if all(found.values()) else _command(table, table.tasks, []),
+        }
+    elif "avg_acc" in table.metrics:
+        for task in table.available_tasks:
+            drawn = [row.title for row in table.rows if found[row.key, task]]
+            if not drawn:
+                continue
+            yield {
+                "id": _anchor(f"curves-{table.stem}-{task}"),
+                "heading": f"Curves of {table.heading}, {tables.title(task)}{modified}",
+                "caption": "Average group accuracy and model bias on the test images, and Bias Accuracy of the biased "
+                "model on the training images, after each epoch; bands are one standard deviation over seeds.",
+                "image": _image(
+                    folder / f"{table.stem}-{task}.png", lambda: figures.write_curves(table, found, folder)
+                ),
+                "alt": f"Three line charts over the epochs, of average accuracy, model bias and Bias Accuracy on "
+                f"{tables.title(task)}; one line each for {', '.join(drawn)}. The same curves can be read as numbers "
+                "under Curves.",
+                "command": "",
+            }
+
+
+def _image(path: Path, draw: Callable[[], object]) -> Context:
+    """A picture for the page: its content, and its width and height in CSS pixels."""
+    if not path.exists():
+        draw()
+    content = path.read_bytes()
+    width, height = struct.unpack(">II", content[16:24])  # where a PNG has them
+    return {
+        "source": "data:image/png;base64," + base64.b64encode(content).decode("ascii"),
+        "width": round(width * 96 / figures.DPI),
+        "height": round(height * 96 / figures.DPI),
+    }
+
+
+# Records
+
+
+def _details(record: Record) -> Context:
+    """What the page says of a record on demand, and its curves."""
+    return {
+        **_summary(record),
+        "path": f"runs/{_id(record)}.json",
+        "settings": dict(_flat(record["settings"])),
+        "provenance": _provenance(record),
+        "warnings": record["warnings"],
+        "curves": {
+            network: _curve(record["curves"], network)
+            for network in ("target", "biased")
+            if any(network in entry for entry in record["curves"])
+        },
+    }
+
+
+def _curve(entries: Sequence[Mapping[str, Any]], network: str) -> dict[str, list[float | None]]:
+    """The network's metrics after each of its epochs, rounded to what a picture shows."""
+    own = [entry[network] for entry in entries if network in entry]
+    return {
+        metric: [None if (value := each.get(metric)) is None else float(f"{value:.4g}") for each in own]
+        for metric in CURVES
+        if any(each.get(metric) is not None for each in own)
+    }
+
+
+def _summary(record: Record) -> Context:
+    tasks, methods = recipes.tables()
+    task, method = record["task"], record["method"]
+    return {
+        "task": tasks[task]["title"] if task in tasks else task,
+        "method": methods[method]["title"] if method in methods else method,
+        "preset": record["preset"],
+        "changes": _changes(record),
+        "seed": record["seed"],
+        "commit": tables.commit(record),
+        "finished": (_provenance(record).get("finished") or "")[:10],
+    }
+
+
+def _changes(record: Record) -> list[str]:
+    """What the record's settings have apart from the recipe of its task and preset, or nothing if there is none."""
+    try:
+        recipe = dict(_flat(recipes.resolve(record["task"], record["method"], (), record["preset"])))
+    except UserError:  # a task or method of somebody's own
+        return []
+    own = dict(_flat(record["settings"]))
+    return [f"{key}={value}" for key, value in own.items() if recipe.get(key) != value] + [
+        f"without {key}" for key in recipe if key not in own
+    ]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings with the names of nested ones joined by dots; a method's own stand without a prefix."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, "" if key == "options" else f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _choices(stored: Mapping[str, Record]) -> list[Context]:
+    """The runs whose curves can be shown together: those of one task and preset. Most runs first."""
+    found = list(stored.values())
+    groups: dict[tuple[str, str], list[int]] = {}
+    for number, record in enumerate(found):
+        groups.setdefault((record["task"], record["preset"]), []).append(number)
+    known = list(recipes.tables()[1])
+    order = {method: position for position, method in enumerate(known)}
+    return [
+        {
+            "title": f"{tables.title(task) if task in recipes.tables()[0] else task}{_preset_note(preset)}",
+            "runs": sorted(numbers, key=lambda number: _place(found[number], order)),
+        }
+        for (task, preset), numbers in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+
+
+def _place(record: Record, order: Mapping[str, int]) -> tuple[Any, ...]:
+    changes = _changes(record)
+    return order.get(record["method"], len(order)), record["method"], len(changes), changes, record["seed"]
+
+
+def _preset_note(preset: str) -> str:
+    return "" if preset == recipes.PAPER else f" ({preset} preset)"

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Debian's Chromium and its driver for tests/page_test.py; where they cannot be installed, the tests are skipped.
+set -euo pipefail
+
+installed() { command -v chromium >/dev/null && command -v chromedriver >/dev/null; }
+
+if ! installed && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  export DEBIAN_FRONTEND=noninteractive
+  log=$(mktemp)
+  apt() { apt-get install --yes --no-install-recommends chromium chromium-driver >>"$log" 2>&1; }
+  apt || { apt-get update >>"$log" 2>&1 && apt; } || tail -n 5 "$log" >&2
+  rm -f "$log"
+fi
+installed || echo "chromium: not installed here, and it takes root and apt-get to install it" >&2
