@@ -154,7 +154,10 @@ def neutral(owner: str = "") -> Settings:
 
 def loop_settings(task: str, preset: str = PAPER) -> Settings:
     """The task's settings of the common loop."""
-    table = _task_table(task, preset)
+    return _of_loop(_task_table(task, preset))
+
+
+def _of_loop(table: Settings) -> Settings:
     return {key: value for key, value in table.items() if key not in ("title", "data", "method")}
 
 
@@ -224,9 +227,9 @@ def resolve(task: str, method: str, overrides: Iterable[Override] = (), preset: 
         "task": task,
         "method": method,
         **({} if preset == PAPER else {"preset": preset}),
-        **loop_settings(task, preset),
+        **_of_loop(table),
         **neutral(),
-        "data": data_settings(task, preset),
+        "data": table["data"],
         "options": options(method),
     }
     special = (Override(method, key, value) for key, value in table.get("method", {}).get(method, {}).items())

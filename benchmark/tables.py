@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -61,19 +62,19 @@ def tidy(table: Table, found: Found) -> pd.DataFrame:
         for row in table.rows:
             for metric in table.metrics:
                 for selection in ("last",) if metric == "bias_acc" else tuple(SELECTIONS):
-                    parts = table.tasks if task == table.average else (task,)
+                    tasks = table.tasks if task == table.average else (task,)
+                    parts = [_by_seed(found[row.key, each], row, metric, selection) for each in tasks]
                     # Seeds that some task lacks have no average over tasks.
-                    values = pd.concat(
-                        [_values(found[row.key, part], row, metric, selection) for part in parts], axis=1
-                    )
-                    lines.append(_line(table, row, task, metric, selection, values.dropna().mean(axis=1)))
+                    seeds = sorted(set.intersection(*map(set, parts)))
+                    values = [statistics.fmean(part[seed] for part in parts) for seed in seeds]
+                    lines.append(_line(table, row, task, metric, selection, values))
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def _values(found: Sequence[Record], row: Row, metric: str, selection: str) -> pd.Series:
-    """The metric of each seed, indexed by seed."""
+def _by_seed(found: Sequence[Record], row: Row, metric: str, selection: str) -> dict[int, float]:
+    """The metric of each seed that has it."""
     values = {record["seed"]: value(record, row, metric, selection) for record in found}
-    return pd.Series(values, dtype=float, index=list(values))
+    return {seed: each for seed, each in values.items() if each is not None}
 
 
 def value(record: Record, row: Row, metric: str, selection: str = "last") -> float | None:
@@ -83,11 +84,11 @@ def value(record: Record, row: Row, metric: str, selection: str = "last") -> flo
     return records.fairness(record, selection).get(metric)
 
 
-def _line(table: Table, row: Row, task: str, metric: str, selection: str, values: pd.Series) -> list[object]:
+def _line(table: Table, row: Row, task: str, metric: str, selection: str, values: Sequence[float]) -> list[object]:
     paper = published().get((table.name, row.key, task, metric))
-    mean = values.mean() if len(values) else None
+    mean = statistics.fmean(values) if values else None
     delta = mean - paper if mean is not None and paper is not None else None
-    spread = values.std(ddof=1) if len(values) > 1 else None
+    spread = statistics.stdev(values) if len(values) > 1 else None
     return [
         table.name,
         row.key,
