@@ -70,7 +70,10 @@ def test_everything_committed_follows_from_the_committed_records(tmp_path: Path)
         {path.relative_to(folder): path for path in folder.glob("**/*.*") if path.suffix in GENERATED}
         for folder in (ROOT / "results", tmp_path)
     )
-    committed = {name: path for name, path in committed.items() if name.parts[0] not in ("paper", "runs")}
+    for name in (*committed, *rendered):
+        if name.parts[0] in ("paper", "runs", "speed") or name.name.startswith(("quick", "curves-")):
+            committed.pop(name, None)  # neither made from the records of the paper's tasks
+            rendered.pop(name, None)
     assert set(committed) == set(rendered)
     for name, path in committed.items():
         if path.suffix not in PICTURES:
