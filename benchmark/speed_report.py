@@ -119,13 +119,13 @@ def _notes(measurement: Measurement) -> list[str]:
     versions = ", ".join(f"{name} {each}" for name, each in measurement["versions"].items())
     before, after = measurement["load"]
     return [
-        f"Median of n = {measurement['repetitions']} interleaved repetitions of {measurement['updates']} updates of "
+        f"Median of n = {measurement['repetitions']} interleaved repetitions of {measurement['updates']} × "
         f"{measurement['batch_size']} images; multiples are medians of paired ratios.",
         f"Floor: {plain['flops'] / plain['images'] / 1e6:,.1f} MFLOP and {plain['bytes'] / plain['images'] / 1e3:,.0f} "
         f"kB an image for Vanilla, at the machine's {rate(measurement, PRODUCT, 'flops') / 1e9:,.0f} GFLOP/s "
         f"({measurement['precision']} matrix product) and {rate(measurement, COPY, 'bytes') / 1e9:,.1f} GB/s (copy).",
-        f"{measurement['device']}, {measurement['cores']} cores, {measurement['threads']} threads, "
-        f"{measurement['workers']} workers for the files; load average {before} before, {after} after.",
+        f"{measurement['device']}, {measurement['cores']} cores; threads: {measurement['threads']}, "
+        f"workers that read files: {measurement['workers']}; load average {before} before, {after} after.",
         f"{versions}; commit {commit}.",
     ]
 
@@ -143,7 +143,14 @@ def draw(found: Sequence[Measurement]) -> Drawing:
             axes.text(1.28 * max(values), index, number(value), ha="right", va="center", fontsize="small")
         methods = [index for index, name in enumerate(names) if name not in (BARE, FILES, VANILLA)]
         expected = [rate(measurement, VANILLA) / implied(measurement, names[index]) for index in methods]
-        axes.plot(expected, methods, "D", color="#D55E00", markersize=4, label="Vanilla ÷ FLOPs as a multiple of its")
+        axes.plot(
+            expected,
+            methods,
+            "D",
+            color="#D55E00",
+            markersize=4,
+            label="where the counted operations alone would put it, from Vanilla",
+        )
         axes.invert_yaxis()
         axes.set(title=title(measurement), xlabel="images/s", xlim=(0, 1.3 * max(values)))
         tidy_axes(axes)
