@@ -1,55 +1,103 @@
-"""Measure the common loop against a bare one: ``python -m benchmark.speed``.
+"""Measure how fast every method trains, against other loops and its floor: ``python -m benchmark.speed``.
 
-The bare loop slices a resident uint8 array, runs forward, backward and fused Adam, and nothing else. Both are
-timed in turn in one process, so that a drifting machine touches both alike; medians over repetitions.
+Everything is timed in turn in one process, so that a drifting machine touches all alike; multiples are medians of
+paired ratios. Beside the methods' phases there are
+
+* the bare loop: slices of a resident uint8 array, forward, backward and fused Adam, and nothing else;
+* image files: the loop of ``benchmark.file_loop``;
+* a large matrix product and a large copy: the rates at which this machine computes and moves. Counted operations and
+  bytes (``benchmark.floor``) at these rates are the floor.
+
+docs/speed.md says what came out.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
+import os
 import platform
-import statistics
+import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from tabulate import tabulate
 from torch.nn import functional as F
 
-from benchmark import recipes
-from benchmark.networks import build
+from benchmark import floor, recipes, speed_report
+from benchmark.errors import UserError, exit_code
+from benchmark.file_loop import file_epoch, write_images
+from benchmark.loader import autocast, memory_format
+from benchmark.networks import OPTIONS, Network, build
+from benchmark.plan import COMPARED
+from benchmark.recipes import Settings
+from benchmark.records import write_atomically
 from benchmark.training import Training
-from benchmark.worker import device_name, pick_device
+from benchmark.worker import commit, device_name, pick_device
 from datasets import BiasedDataset, Split
 from methods import METHODS
 
+# The task and preset whose settings a network is measured with at an image size.
+TASKS = {
+    ("mlp", 28): ("cmnist_99", "paper"),
+    ("resnet18", 64): ("dogs_cats", "reduced"),
+    ("resnet18", 224): ("dogs_cats", "paper"),
+}
+CLASSES = {"mlp": 10, "resnet18": 2}
+FILES = 5120  # at most so many images as files
 
-def digits_like(n: int) -> BiasedDataset:
-    """Noise of Colored MNIST's shape: speed does not depend on what the pixels show."""
+
+@dataclass(frozen=True)
+class Subject:
+    """Something to time: ``run`` trains on so many images, with so many operations and bytes at least."""
+
+    run: Callable[[], object]
+    images: int = 0
+    flops: int = 0
+    bytes: int = 0
+
+
+def noise(n: int, size: int, num_classes: int) -> BiasedDataset:
+    """Noise with every class equally often: speed does not depend on what the pixels show."""
     rng = np.random.default_rng(0)
 
-    def split(size: int) -> Split:
-        targets = rng.integers(0, 10, size)
-        images = rng.integers(0, 256, (size, 3, 28, 28), dtype=np.uint8)
-        return Split(images, targets, np.where(rng.random(size) < 0.99, targets, rng.integers(0, 10, size)))
+    def split(n: int) -> Split:
+        targets = np.arange(n) % num_classes
+        bias = np.where(rng.random(n) < 0.95, targets, rng.integers(0, num_classes, n))
+        return Split(rng.integers(0, 256, (n, 3, size, size), dtype=np.uint8), targets, bias)
 
-    digits = tuple("0123456789")
-    return BiasedDataset("noise", digits, digits, np.arange(10), split(n), split(10), split(100))
+    names = tuple(str(number) for number in range(num_classes))
+    return BiasedDataset("noise", names, names, np.arange(num_classes), split(n), split(0), split(num_classes))
 
 
-def bare_epoch(dataset: BiasedDataset, batch_size: int, device: torch.device) -> Callable[[], None]:
+def new_network(dataset: BiasedDataset, settings: Settings, device: torch.device) -> Network:
+    options = {key: settings[key] for key in OPTIONS if key in settings}
+    return build(settings["network"], dataset.image_shape, len(dataset.class_names), **options).to(device)
+
+
+def bare_epoch(dataset: BiasedDataset, settings: Settings, batch_size: int, device: torch.device) -> Callable[[], None]:
     """One epoch of the least that training needs: slice, normalise, forward, backward, step."""
     images = torch.from_numpy(dataset.train.images).to(device)
     targets = torch.from_numpy(dataset.train.targets).to(device)
-    network = build("mlp", dataset.image_shape, 10).to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    network = new_network(dataset, settings, device)
+    layout = memory_format(network)
+    network.to(memory_format=layout)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings["learning_rate"], fused=True)
 
     def epoch() -> None:
         for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size].float().sub_(127.5).mul_(1 / 127.5)
-            loss = F.cross_entropy(network(batch), targets[start : start + batch_size])
+            batch = images[start : start + batch_size].contiguous(memory_format=layout)
+            batch = batch.float().sub_(127.5).mul_(1 / 127.5)
+            with autocast(layout, device):
+                loss = F.cross_entropy(network(batch), targets[start : start + batch_size])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -57,78 +105,215 @@ def bare_epoch(dataset: BiasedDataset, batch_size: int, device: torch.device) ->
     return epoch
 
 
-def method_epochs(dataset: BiasedDataset, method: str, device: torch.device) -> dict[str, Callable[[], None]]:
+def phases(dataset: BiasedDataset, settings: Settings, device: torch.device) -> dict[str, Subject]:
     """One epoch of each kind of phase of a method; BE's like auxiliary phases count as one."""
-    training = Training(dataset, recipes.resolve("cmnist_99", method), seed=0, device=device)
+    training = Training(dataset, settings, seed=0, device=device)
+    updates, title = training.updates_per_epoch, recipes.method_title(settings["method"])
 
-    def epoch(index: int) -> Callable[[], None]:
+    def subject(index: int) -> Subject:
         def run() -> None:
             training.phase_index, training.epoch = index, 0
             training.optimizers = training._new_optimizers()
             training._train_epoch(training.phases[index])
 
-        return run
+        flops, moved = floor.of_update(training, index)
+        return Subject(run, updates * training.batch_size, updates * flops, updates * moved)
 
     kinds: dict[str, int] = {}
     for index, phase in enumerate(training.phases):
         kinds.setdefault(phase.name.split()[0], index)
-    return {f"{method}: {name}": epoch(index) for name, index in kinds.items()}
+    return {title if len(kinds) == 1 else f"{title}: {kind}": subject(index) for kind, index in kinds.items()}
 
 
-def measure(methods: Sequence[str], images: int, repetitions: int, device: torch.device) -> list[list[str]]:
-    """Rows (what, images/s, time as a multiple of the bare loop's, of Vanilla's), from interleaved repetitions."""
-    dataset = digits_like(images)
-    batch_size = recipes.resolve("cmnist_99", "vanilla")["batch_size"]
-    subjects = {"bare loop": bare_epoch(dataset, batch_size, device)}
+def machine(device: torch.device, precision: torch.dtype) -> dict[str, Subject]:
+    """A product of square matrices in the given precision, and a copy, both too large for the caches."""
+    side, times, size = (8192, 20, 1 << 30) if device.type == "cuda" else (1024, 2, 1 << 26)
+    one, other, product = (torch.rand(side, side, device=device, dtype=precision) for _ in range(3))
+    source, copy = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
+    return {
+        speed_report.PRODUCT: Subject(
+            lambda: [torch.mm(one, other, out=product) for _ in range(times)], flops=times * 2 * side**3
+        ),
+        speed_report.COPY: Subject(lambda: [copy.copy_(source) for _ in range(times)], bytes=times * 2 * size),
+    }
+
+
+def measure(
+    network: str,
+    size: int,
+    methods: Sequence[str],
+    images: int,
+    repetitions: int,
+    workers: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Time everything ``repetitions`` times in turn, after one warm-up; returns the measurement as plain JSON."""
+    load = os.getloadavg()
+    task, preset = TASKS[network, size]
+    dataset = noise(images, size, CLASSES[network])
+    settings = {method: recipes.resolve(task, method, (), preset) for method in methods}
+    plain = settings["vanilla"]
+    subjects: dict[str, Subject] = {}
     for method in methods:
-        subjects |= method_epochs(dataset, method, device)
+        subjects |= phases(dataset, settings[method], device)
+    vanilla = subjects[recipes.method_title("vanilla")]
+    batch_size = min(plain["batch_size"], images)
+    bare = bare_epoch(dataset, plain, batch_size, device)
+    file_network = new_network(dataset, plain, device)
+    precision = torch.bfloat16 if device.type == "cuda" and network != "mlp" else torch.float32
+    files = min(images, FILES)
+    with tempfile.TemporaryDirectory() as folder:
+        paths, targets = write_images(Path(folder), files, size), dataset.train.targets[:files].tolist()
+        from_files = file_epoch(file_network, paths, targets, size, plain, batch_size, workers, device)
+        updates = math.ceil(images / batch_size)
+        of_files = vanilla.flops * files // images, vanilla.bytes * files // images
+        subjects = {
+            **machine(device, precision),
+            speed_report.BARE: Subject(bare, images, vanilla.flops, vanilla.bytes),
+            speed_report.FILES: Subject(from_files, files, *of_files),
+            **subjects,
+        }
+        times, memory = _interleaved(subjects, repetitions, device)
+        del from_files  # its workers read the files
+    return {
+        "network": network,
+        "size": size,
+        "device": device_name(device),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "workers": workers,
+        "load": [round(load[0], 2), round(os.getloadavg()[0], 2)],
+        "batch_size": batch_size,
+        "updates": updates,
+        "repetitions": repetitions,
+        "precision": str(precision).removeprefix("torch."),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in ("torch", "torchvision", "pillow", "numpy")},
+        },
+        **commit(),
+        "subjects": {
+            name: {
+                "images": subject.images,
+                "flops": subject.flops,
+                "bytes": subject.bytes,
+                "seconds": [round(each, 6) for each in times[name]],
+                **({"peak_device_memory": memory[name]} if name in memory else {}),
+            }
+            for name, subject in subjects.items()
+        },
+    }
+
+
+def _interleaved(
+    subjects: dict[str, Subject], repetitions: int, device: torch.device
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """Seconds of each subject's repetitions and, on a GPU, the bytes it takes there beyond what is resident."""
     seconds: dict[str, list[float]] = {name: [] for name in subjects}
+    memory: dict[str, int] = {}
     for repetition in range(repetitions + 1):
-        for name, epoch in subjects.items():
-            _synchronise(device)
-            started = time.perf_counter()
-            epoch()
-            _synchronise(device)
+        for name, subject in subjects.items():
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+                resident = torch.cuda.memory_allocated(device)
+                taken = _event_seconds(subject.run, device)
+                memory[name] = torch.cuda.max_memory_allocated(device) - resident
+            else:
+                started = time.perf_counter()
+                subject.run()
+                taken = time.perf_counter() - started
             if repetition:  # the first is the warm-up
-                seconds[name].append(time.perf_counter() - started)
-
-    def multiple(name: str, base: str) -> str:
-        pairs = zip(seconds[name], seconds[base], strict=True)
-        return f"{statistics.median(one / other for one, other in pairs):.2f}"
-
-    return [
-        [
-            name,
-            f"{images / statistics.median(times):,.0f}",
-            multiple(name, "bare loop"),
-            multiple(name, "vanilla: train"),
-        ]
-        for name, times in seconds.items()
-    ]
+                seconds[name].append(taken)
+    return seconds, memory
 
 
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _event_seconds(run: Callable[[], object], device: torch.device) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize(device)
+    start.record()
+    run()
+    end.record()
+    torch.cuda.synchronize(device)
+    return start.elapsed_time(end) / 1000
+
+
+def _cpu() -> str:
+    """The processor's name, where the system tells."""
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    except OSError:
+        found = None
+    return found[1] if found else platform.machine()
+
+
+def stem(measurement: dict[str, Any]) -> str:
+    """The file name of a measurement, ``<device>-<network>-<size>``."""
+    device = "cpu" if measurement["device"].startswith("CPU") else measurement["device"]
+    slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+    return f"{slug}-{measurement['network']}-{measurement['size']}"
+
+
+def parser() -> argparse.ArgumentParser:
+    known = [row.method for row in COMPARED]
+    known += sorted(METHODS.keys() - known)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark.speed", description="Measure how fast every method trains."
+    )
+    parser.add_argument("--network", choices=tuple(CLASSES), default="mlp")
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="28 for the MLP; 64 (default) or 224 for ResNet-18")
+    parser.add_argument("--methods", nargs="+", default=known, metavar="METHOD")
+    parser.add_argument(
+        "--images", type=int,
+        help="images in a repetition (default: 12,800 for the MLP; for ResNet-18 2,560 on a GPU, 64 on a CPU)",
+    )  # fmt: skip
+    parser.add_argument("--repetitions", type=int, default=5, help="counted repetitions (default 5)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="processes that read the files (default: one a core)"
+    )
+    parser.add_argument("--threads", type=int, help="threads (default: 1 for the MLP, as in training, else all cores)")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records and tables")
+    parser.add_argument("--render-only", action="store_true", help="write table and plot from stored measurements")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmark.speed", description=__doc__)
-    parser.add_argument("--methods", nargs="+", default=sorted(METHODS), metavar="METHOD")
-    parser.add_argument("--images", type=int, default=25_600, help="images in an epoch (default 25,600)")
-    parser.add_argument("--repetitions", type=int, default=5, help="counted repetitions (default 5)")
-    parser.add_argument("--device", default="auto")
-    options = parser.parse_args(arguments)
-    device = pick_device(options.device)
-    methods = ["vanilla", *(method for method in options.methods if method != "vanilla")]
-    rows = measure(methods, options.images, options.repetitions, device)
-    print(tabulate(rows, ["phase", "images/s", "× bare loop", "× Vanilla"], tablefmt="github", disable_numparse=True))
-    print(
-        f"\nTime of one training epoch; median of n = {options.repetitions} interleaved repetitions; "
-        f"{device_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"Python {platform.python_version()}."
-    )
+    """Run the command line. Returns the exit code: 0, or 2 for bad input."""
+    options = parser().parse_args(arguments)
+    return exit_code(lambda: _main(options))
+
+
+def _main(options: argparse.Namespace) -> int:
+    if not options.render_only:
+        measurement = _measure(options)
+        path = options.results / "speed" / f"{stem(measurement)}.json"
+        write_atomically(path, json.dumps(measurement, indent=1) + "\n")
+        print(f"{speed_report.section(measurement)}\nwrote {path}")
+    for path in speed_report.write(options.results):
+        print(f"wrote {path}")
     return 0
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure what was asked for. Raises UserError for what cannot be."""
+    network = options.network
+    size = options.size or (28 if network == "mlp" else 64)
+    if (network, size) not in TASKS:
+        sizes = [str(each) for name, each in TASKS if name == network]
+        raise UserError(f"--size is {size}, but {network} is measured at {' or '.join(sizes)} pixels: choose one.")
+    device = pick_device(options.device)
+    images = options.images or (12_800 if network == "mlp" else 2560 if device.type == "cuda" else 64)
+    if images < CLASSES[network] or options.repetitions < 1 or options.workers < 0:
+        raise UserError(
+            f"--images must be at least {CLASSES[network]}, --repetitions 1 and --workers 0, "
+            f"not {images}, {options.repetitions} and {options.workers}."
+        )
+    if network == "mlp" or options.threads:
+        torch.set_num_threads(options.threads or 1)
+    torch.backends.cudnn.benchmark = True
+    methods = dict.fromkeys(["vanilla", *(recipes.check_method(each) for each in options.methods)])
+    return measure(network, size, list(methods), images, options.repetitions, options.workers, device)
 
 
 if __name__ == "__main__":

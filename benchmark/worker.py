@@ -166,6 +166,8 @@ class Worker:
         # would make its sums, hence its numbers, depend on the machine.
         torch.set_num_threads(1 if run.settings["network"] == "mlp" else self.threads)
         checkpoint = self.store.checkpoint_path(run)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         training = Training(dataset, run.settings, run.seed, self.device, checkpoint, self.checkpoint_seconds)
         self._training = training
         claim.total = training.total_epochs
@@ -229,10 +231,16 @@ def make_record(run: Run, dataset: BiasedDataset, training: Training, fingerprin
             "threads": torch.get_num_threads(),
             "seconds": round(training.seconds, 2),
             "images_per_second": round(training.samples_trained / max(training.seconds_training, 1e-9)),
+            **peak_memory(training.device),
             "data": fingerprint,
             **({"data_notes": list(dataset.notes)} if dataset.notes else {}),
         },
     }
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """The most bytes that tensors took on a GPU since the run's start; nothing on a CPU, which does not tell."""
+    return {"peak_device_memory": torch.cuda.max_memory_allocated(device)} if device.type == "cuda" else {}
 
 
 def device_name(device: torch.device) -> str:

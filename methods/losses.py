@@ -36,9 +36,8 @@ def contrastive_dissimilarity(representations: Tensor, labels: Tensor) -> Tensor
     z = representations.float()
     z = z / (z.norm(dim=1, keepdim=True) + 1e-12)
     similarity = z @ z.T
-    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    same_label = (labels[:, None] == labels[None, :]) & ~itself
+    same_label = (labels[:, None] == labels[None, :]).fill_diagonal_(False)
     peers = same_label.sum(1)
     attraction = (similarity * same_label).sum(1) / peers.clamp_min(1)
-    spread = similarity.masked_fill(itself, -torch.inf).logsumexp(1)
+    spread = similarity.fill_diagonal_(-torch.inf).logsumexp(1)
     return torch.where(peers > 0, spread - attraction, -torch.inf)

@@ -1,0 +1,160 @@
+"""Table and plot of speed measurements, as pure functions of the JSON files that ``benchmark.speed`` stores."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure as Drawing
+from tabulate import tabulate
+
+from benchmark import recipes
+from benchmark.figures import save, tidy_axes
+from benchmark.records import write_atomically
+
+PRODUCT, COPY = "matrix product", "copy"
+BARE, FILES = "bare loop", "image files"
+VANILLA = recipes.method_title("vanilla")
+NETWORKS = {"mlp": "MLP", "resnet18": "ResNet-18"}
+HEADINGS = ("", "images/s", "× files", "time / bare", "time / Vanilla", "FLOPs / Vanilla", "GFLOP/s", "of floor")
+Measurement = dict[str, Any]
+
+
+def load(folder: Path) -> list[Measurement]:
+    """The measurements stored in a folder, in order of their names."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def write(results: Path) -> list[Path]:
+    """Write ``results``/tables/speed.md and figures/speed.png, .pdf from ``results``/speed/*.json."""
+    found = load(results / "speed")
+    if not found:
+        return []
+    path = results / "tables" / "speed.md"
+    write_atomically(path, markdown(found))
+    return [path, *save(draw(found), results / "figures" / "speed")]
+
+
+def rate(measurement: Measurement, name: str, what: str = "images") -> float:
+    """Median images, "flops" or "bytes" a second."""
+    subject = measurement["subjects"][name]
+    return subject[what] / statistics.median(subject["seconds"])
+
+
+def times(measurement: Measurement, name: str, base: str) -> float:
+    """Time for an image as a multiple of that of ``base``: the median over repetitions of the paired ratio."""
+    one, other = (measurement["subjects"][each] for each in (name, base))
+    pairs = zip(one["seconds"], other["seconds"], strict=True)
+    return statistics.median(a / b for a, b in pairs) * other["images"] / one["images"]
+
+
+def implied(measurement: Measurement, name: str) -> float:
+    """Counted operations for an image as a multiple of Vanilla's."""
+    one, other = (measurement["subjects"][each] for each in (name, VANILLA))
+    return one["flops"] / one["images"] / (other["flops"] / other["images"])
+
+
+def floor_seconds(measurement: Measurement, name: str) -> float:
+    """Seconds that the counted operations or bytes take, whichever are more, at the machine's measured rates."""
+    subject = measurement["subjects"][name]
+    computing = subject["flops"] / rate(measurement, PRODUCT, "flops")
+    return max(computing, subject["bytes"] / rate(measurement, COPY, "bytes"))
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def loops(measurement: Measurement) -> list[str]:
+    """What trains: the two loops to compare with and the methods' phases."""
+    return [name for name, subject in measurement["subjects"].items() if subject["images"]]
+
+
+def markdown(found: Sequence[Measurement]) -> str:
+    return "\n".join(("# Speed of training\n", *(section(each) for each in found)))
+
+
+def title(measurement: Measurement) -> str:
+    device = measurement["cpu"] if measurement["device"].startswith("CPU") else measurement["device"]
+    return f"{NETWORKS[measurement['network']]}, {measurement['size']} px, {device}"
+
+
+def section(measurement: Measurement) -> str:
+    """Heading, table and notes of one measurement."""
+    names = loops(measurement)
+    memory = any("peak_device_memory" in measurement["subjects"][name] for name in names)
+    rows = [[*_row(measurement, name), *([_mebibytes(measurement, name)] if memory else [])] for name in names]
+    headings = [*HEADINGS, *(["peak MiB"] if memory else [])]
+    notes = "\n".join(f"- {note}" for note in _notes(measurement))
+    return (
+        f"## {title(measurement)}\n\n{tabulate(rows, headings, tablefmt='github', disable_numparse=True)}\n\n{notes}\n"
+    )
+
+
+def _row(measurement: Measurement, name: str) -> list[str]:
+    seconds = statistics.median(measurement["subjects"][name]["seconds"])
+    return [
+        name,
+        number(rate(measurement, name)),
+        f"{1 / times(measurement, name, FILES):.1f}",
+        f"{times(measurement, name, BARE):.2f}",
+        f"{times(measurement, name, VANILLA):.2f}",
+        f"{implied(measurement, name):.2f}",
+        f"{rate(measurement, name, 'flops') / 1e9:,.1f}",
+        f"{100 * floor_seconds(measurement, name) / seconds:.0f} %",
+    ]
+
+
+def _mebibytes(measurement: Measurement, name: str) -> str:
+    return f"{measurement['subjects'][name]['peak_device_memory'] / 2**20:,.0f}"
+
+
+def _notes(measurement: Measurement) -> list[str]:
+    plain = measurement["subjects"][VANILLA]
+    commit = (measurement["commit"] or "unknown")[:10] + ("+" if measurement["modified"] else "")
+    versions = ", ".join(f"{name} {each}" for name, each in measurement["versions"].items())
+    before, after = measurement["load"]
+    return [
+        f"Median of n = {measurement['repetitions']} interleaved repetitions of {measurement['updates']} × "
+        f"{measurement['batch_size']} images; multiples are medians of paired ratios.",
+        f"Floor: {plain['flops'] / plain['images'] / 1e6:,.1f} MFLOP and {plain['bytes'] / plain['images'] / 1e3:,.0f} "
+        f"kB an image for Vanilla, at the machine's {rate(measurement, PRODUCT, 'flops') / 1e9:,.0f} GFLOP/s "
+        f"({measurement['precision']} matrix product) and {rate(measurement, COPY, 'bytes') / 1e9:,.1f} GB/s (copy).",
+        f"{measurement['device']}, {measurement['cores']} cores; threads: {measurement['threads']}, "
+        f"workers that read files: {measurement['workers']}; load average {before} before, {after} after.",
+        f"{versions}; commit {commit}.",
+    ]
+
+
+def draw(found: Sequence[Measurement]) -> Drawing:
+    """Bars of images/s, a panel for each measurement; diamonds where counted operations alone would put a method."""
+    height = 1.9 + 0.27 * max(len(loops(each)) for each in found)
+    drawing, grid = plt.subplots(1, len(found), figsize=(6.5 * len(found), height), layout="constrained", squeeze=False)
+    for axes, measurement in zip(grid.flat, found, strict=True):
+        names = loops(measurement)
+        values = [rate(measurement, name) for name in names]
+        colors = ["#777777" if name in (BARE, FILES) else "#0072B2" for name in names]
+        axes.barh(names, values, color=colors, height=0.7)
+        for index, value in enumerate(values):
+            axes.text(1.28 * max(values), index, number(value), ha="right", va="center", fontsize="small")
+        methods = [index for index, name in enumerate(names) if name not in (BARE, FILES, VANILLA)]
+        expected = [rate(measurement, VANILLA) / implied(measurement, names[index]) for index in methods]
+        axes.plot(
+            expected,
+            methods,
+            "D",
+            color="#D55E00",
+            markersize=4,
+            label="where the counted operations alone would put it, from Vanilla",
+        )
+        axes.invert_yaxis()
+        axes.set(title=title(measurement), xlabel="images/s", xlim=(0, 1.3 * max(values)))
+        tidy_axes(axes)
+        axes.grid(visible=False, axis="y")
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower center", frameon=False)
+    return drawing
