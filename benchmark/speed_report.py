@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Drawing
 from tabulate import tabulate
 
 from benchmark import recipes
-from benchmark.figures import save, tidy_axes
+from benchmark.figures import plain, save
 from benchmark.records import write_atomically
 
 PRODUCT, COPY = "matrix product", "copy"
@@ -114,14 +114,14 @@ def _mebibytes(measurement: Measurement, name: str) -> str:
 
 
 def _notes(measurement: Measurement) -> list[str]:
-    plain = measurement["subjects"][VANILLA]
+    vanilla = measurement["subjects"][VANILLA]
     commit = (measurement["commit"] or "unknown")[:10] + ("+" if measurement["modified"] else "")
     versions = ", ".join(f"{name} {each}" for name, each in measurement["versions"].items())
     before, after = measurement["load"]
     return [
         f"Median of n = {measurement['repetitions']} interleaved repetitions of {measurement['updates']} × "
         f"{measurement['batch_size']} images; multiples are medians of paired ratios.",
-        f"Floor: {plain['flops'] / plain['images'] / 1e6:,.1f} MFLOP and {plain['bytes'] / plain['images'] / 1e3:,.0f} "
+        f"Floor: {vanilla['flops'] / vanilla['images'] / 1e6:,.1f} MFLOP and {vanilla['bytes'] / vanilla['images'] / 1e3:,.0f} "
         f"kB an image for Vanilla, at the machine's {rate(measurement, PRODUCT, 'flops') / 1e9:,.0f} GFLOP/s "
         f"({measurement['precision']} matrix product) and {rate(measurement, COPY, 'bytes') / 1e9:,.1f} GB/s (copy).",
         f"{measurement['device']}, {measurement['cores']} cores; threads: {measurement['threads']}, "
@@ -153,7 +153,7 @@ def draw(found: Sequence[Measurement]) -> Drawing:
         )
         axes.invert_yaxis()
         axes.set(title=title(measurement), xlabel="images/s", xlim=(0, 1.3 * max(values)))
-        tidy_axes(axes)
+        plain(axes)
         axes.grid(visible=False, axis="y")
     handles, labels = grid.flat[0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", frameon=False)
