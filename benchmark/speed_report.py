@@ -122,7 +122,8 @@ def _notes(measurement: Measurement) -> list[str]:
         f"Median of n = {measurement['repetitions']} interleaved repetitions of {measurement['updates']} × "
         f"{measurement['batch_size']} images; multiples are medians of paired ratios.",
         f"Floor: {vanilla['flops'] / vanilla['images'] / 1e6:,.1f} MFLOP and "
-        f"{vanilla['bytes'] / vanilla['images'] / 1e3:,.0f} kB an image for Vanilla, at the machine's {rate(measurement, PRODUCT, 'flops') / 1e9:,.0f} GFLOP/s "
+        f"{vanilla['bytes'] / vanilla['images'] / 1e3:,.0f} "
+        f"kB an image for Vanilla, at the machine's {rate(measurement, PRODUCT, 'flops') / 1e9:,.0f} GFLOP/s "
         f"({measurement['precision']} matrix product) and {rate(measurement, COPY, 'bytes') / 1e9:,.1f} GB/s (copy).",
         f"{measurement['device']}, {measurement['cores']} cores; threads: {measurement['threads']}, "
         f"workers that read files: {measurement['workers']}; load average {before} before, {after} after.",
