@@ -1,4 +1,4 @@
-"""The page from the small fixed records of the tables' tests; tests/page_test.py reads it in a browser."""
+"""The page from the small fixed records of the tables' tests; tests/page_browser.py reads it in a browser."""
 
 from __future__ import annotations
 
