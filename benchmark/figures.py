@@ -229,7 +229,7 @@ def _draw_sweep(axes: Axes, panel: Panel, found: dict[str, list[Record]], task: 
     if panel.x in LOGARITHMIC:
         axes.set_xscale("log")
         ticks = sorted({_position(panel.x, each[0]) for each in found.values() if each})
-        axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks], rotation=45)
         axes.minorticks_off()
     axes.set_ylim(0, 100 if any(metric != "model_bias" for metric in panel.metrics) else None)
     axes.set_ylabel(METRIC_STYLES[panel.metrics[0]][0] if len(panel.metrics) == 1 else "%")

@@ -235,7 +235,7 @@ def _sweep(
 _ERRORS = ("conflicting_error", "aligned_error")
 _ERM, _GCE = Row("erm", "ERM", "vanilla"), Row("gce", "GCE", "gce")
 _POISONER = Row("poisoner", "Poisoner", "poisoner")
-_BALANCES = (0.05, 0.1, 0.2, 0.0, 0.75, 1.0)  # 0 is the natural balance, 0.43 on CelebA's big noses
+BALANCES = (0.05, 0.1, 0.2, 0.0, 0.75, 1.0)  # 0 is the natural balance, 0.43 on CelebA's big noses
 
 
 def _balance_rows(*methods: str) -> tuple[Row, ...]:
@@ -246,7 +246,7 @@ def _balance_rows(*methods: str) -> tuple[Row, ...]:
         for row in _sweep(
             method,
             "balance",
-            _BALANCES,
+            BALANCES,
             {0.0: tuple((f"table{n}", name) for n in "123" for name in names.get(method, (method,)))},
         )
     )

@@ -32,7 +32,7 @@ KNOWN_POISONING = next(row for row in plan.FIGURES["2"].rows if row.method == "k
 UNINFORMED = tuple(row for row in plan.COMPARED if row != POISONER and not recipes.uses_bias_labels(row.method))
 
 # The values that stand for the sweeps of Figs. 5 to 7, whose grids the paper does not give.
-BALANCES = (0.05, 0.1, 0.2, 0.75, 1.0)  # α, beside the data as they are
+BALANCES = tuple(value for value in plan.BALANCES if value)  # α, beside the data as they are
 GAMMAS = (0.5,)  # γ, beside the 0 and 1 of Table 4
 PERCENTILES, LARGE_PERCENTILE = (5.0, 10.0, 20.0), 40.0
 CONFLICT_FACTORS = (1.0, 1.25, 1.5)

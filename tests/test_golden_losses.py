@@ -26,9 +26,9 @@ GOLDEN = Path(__file__).parent / "golden" / "losses.json"
 UPDATES = 50
 # Other CPUs and BLAS add up in another order. Each update builds on the one before, and Adam's first ones turn the
 # sign of a gradient into a full step, so that losses which start 1e-7 apart grow apart; a small learning rate slows
-# that. With the instruction sets of other CPUs (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, MKL_CBWR) and two threads
-# they came to differ by 4e-5 (MLP) and 6e-4 (ResNet), and by 1.4e-2 for DebiAN, whose discoverer descends the
-# logarithm of a difference that is nearly zero.
+# that. With the instruction sets of other CPUs (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, MKL_CBWR) they came to differ
+# by 4e-5 (MLP) and 6e-4 (ResNet), and by 1.4e-2 for DebiAN, whose discoverer descends the logarithm of a difference
+# that is nearly zero.
 TOLERANCES = {"mlp": 1e-4, "resnet18": 2e-3, "mlp/debian": 5e-2}
 LEARNING_RATES = {"mlp": 1e-4, "resnet18": 1e-5}
 Losses = dict[str, list[float]]
