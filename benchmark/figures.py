@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
 
 from benchmark import metrics, recipes, records
 from benchmark.plan import COMPARED, FIGURES, Figure, Panel, Row, Table
@@ -104,6 +105,7 @@ def plot(axis: Axes, lines: list[list[dict[str, Any]]], metric: str, label: str,
     epochs = np.arange(1, length + 1)
     values = np.array([[entry[metric] for entry in line[:length]] for line in lines])
     mean = values.mean(0)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     dot = "o" if length == 1 else None  # one epoch makes no line
     axis.plot(epochs, mean, color=color, linestyle=dash, linewidth=1.6, marker=dot, markersize=5, label=label)
     if len(values) > 1:
