@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,16 @@ def curves(table: Table, found: Found, task: str) -> Drawing:
         plain(axis)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    seeds = max(len(each) for each in found.values())
     modified = f", {table.modified}" if table.modified else ""
+    seeds = _seeds(found[row.key, task] for row in table.rows)
     figure.suptitle(f"{recipes.task_title(task)}: test metrics and bias after each epoch (n = {seeds}{modified})")
     return figure
+
+
+def _seeds(found: Iterable[Sequence[Record]]) -> str:
+    """How many seeds there are, such as "1 to 3", of what was measured."""
+    counts = {len(each) for each in found} - {0} or {0}
+    return " to ".join(map(str, sorted({min(counts), max(counts)})))
 
 
 def _has_biased_model(method: str, found: Sequence[Record]) -> bool:
@@ -152,8 +158,7 @@ def caption(figure: Figure, found: Found) -> str:
     originals = " and ".join(recipes.task_title(task) for task in FIGURES[figure.name.removeprefix("figure")].tasks)
     instead = f", in place of the paper's {originals}" if figure.stand_in else ""
     modified = f"; {figure.modified}" if figure.modified else ""
-    counts = sorted({len(each) for each in found.values()})
-    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    seeds = _seeds(found.values())
     return f"{figure.title}. {tasks}{instead} (n = {seeds}{modified}). The paper's claim: {figure.claim}"
 
 

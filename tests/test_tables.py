@@ -211,4 +211,4 @@ def test_curves_show_every_method_with_its_seeds(store: Store) -> None:
     assert [line.get_label() for line in biased.lines] == ["Vanilla", "Poisoner"]
     assert average.lines[0].get_ydata()[-1] == pytest.approx(41), "the mean over seeds"
     assert len(average.collections) == 3, "a band where there is more than one seed"
-    assert "n = 2" in figure.get_suptitle()
+    assert "n = 1 to 2" in figure.get_suptitle()
