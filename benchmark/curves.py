@@ -16,7 +16,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 from tabulate import tabulate
 
 from benchmark import figures, plan, recipes, records, tables
@@ -150,8 +149,7 @@ class Group:
     @property
     def title(self) -> str:
         """The task's title, its preset where that is not the paper's, and the number of seeds."""
-        counts = [len(series.found) for series in self.series]
-        seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
+        seeds = tables.seeds(series.found for series in self.series)
         preset = "" if self.preset == recipes.PAPER else f", {self.preset} preset"
         return f"{recipes.task_title(self.task)}{preset} (n = {seeds})"
 
@@ -214,7 +212,6 @@ def curves(group: Group) -> Figure:
             figures.plot(axis, lines, metric, series.label, series.color, series.dash)
         axis.set_title(title, fontsize=11)
         axis.set_xlabel("epoch")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if metric.endswith("_loss"):
             axis.set_yscale("log")
         elif metric == "aligned_error":  # a few percent that would lie on the axis

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmark import metrics, recipes, records
 from benchmark.plan import COMPARED, FIGURES, Figure, Panel, Row, Table
 from benchmark.records import Record
-from benchmark.tables import Found, published
+from benchmark.tables import Found, published, seeds
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, and dashes for what is printed in grey.
 STYLES = [
@@ -88,15 +88,9 @@ def curves(table: Table, found: Found, task: str) -> Drawing:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     modified = f", {table.modified}" if table.modified else ""
-    seeds = _seeds(found[row.key, task] for row in table.rows)
-    figure.suptitle(f"{recipes.task_title(task)}: test metrics and bias after each epoch (n = {seeds}{modified})")
+    measured = seeds(found[row.key, task] for row in table.rows)
+    figure.suptitle(f"{recipes.task_title(task)}: test metrics and bias after each epoch (n = {measured}{modified})")
     return figure
-
-
-def _seeds(found: Iterable[Sequence[Record]]) -> str:
-    """How many seeds there are, such as "1 to 3", of what was measured."""
-    counts = {len(each) for each in found} - {0} or {0}
-    return " to ".join(map(str, sorted({min(counts), max(counts)})))
 
 
 def _has_biased_model(method: str, found: Sequence[Record]) -> bool:
@@ -158,8 +152,9 @@ def caption(figure: Figure, found: Found) -> str:
     originals = " and ".join(recipes.task_title(task) for task in FIGURES[figure.name.removeprefix("figure")].tasks)
     instead = f", in place of the paper's {originals}" if figure.stand_in else ""
     modified = f"; {figure.modified}" if figure.modified else ""
-    seeds = _seeds(found.values())
-    return f"{figure.title}. {tasks}{instead} (n = {seeds}{modified}). The paper's claim: {figure.claim}"
+    return (
+        f"{figure.title}. {tasks}{instead} (n = {seeds(found.values())}{modified}). The paper's claim: {figure.claim}"
+    )
 
 
 def draw(figure: Figure, found: Found) -> Drawing:
@@ -215,11 +210,12 @@ def _draw_sweep(axes: Axes, panel: Panel, found: dict[str, list[Record]], task: 
             dash = "-"
             if len(titles) > 1:
                 name, (color, dash) = title, METHOD_STYLES[title]
-            points = sorted(
+            points = [
                 (_position(panel.x, found[row.key][0]), row)
                 for row in panel.rows
                 if row.title == title and found[row.key]
-            )
+            ]
+            points.sort(key=lambda point: point[0])
             if not points:
                 continue
             x = np.array([position for position, _ in points])

@@ -18,14 +18,12 @@ import pandas as pd
 
 from benchmark import errata, fidelity, figures, findings, plan, recipes, tables
 from benchmark.errors import UserError
-from benchmark.plan import Figure, Row, Run, Table
-from benchmark.records import Record, Store, write_atomically
+from benchmark.plan import Figure, Row, Table
+from benchmark.records import Record, Store, run_of, write_atomically
 from benchmark.statements import CLAIMS, METRIC_TITLES
-from benchmark.tables import Found
+from benchmark.tables import Columns, Found
 
 Context = dict[str, Any]
-Columns = Sequence[tuple[str, str, str]]
-"""(task, metric, heading) of each column of a grid."""
 
 # Points from the paper's number at which the shade of a difference becomes darker.
 SHADES = (2, 5, 10, 20)
@@ -61,7 +59,7 @@ def write(store: Store) -> Path:
 
 def page(store: Store) -> Context:
     """Everything that the template shows."""
-    stored = {_id(record): record for record in store.everything()}
+    stored = {run_of(record).id: record for record in store.everything()}
     numbers = {run: number for number, run in enumerate(stored)}
     shown = list(_shown(store))
     cells: list[Context] = []
@@ -95,14 +93,10 @@ def _shown(store: Store) -> Iterator[tuple[Table, Found]]:
     """The paper's tables and figures, then the quick tour and other presets and tasks where records give them."""
     for table in (*plan.TABLES.values(), *plan.FIGURES.values()):
         yield table, tables.collect(table, store)
-    for table in (plan.QUICK, *plan.variants()):
-        found = tables.collect(table, store)
-        if all(found.values()) if isinstance(table, Figure) else any(found.values()):
-            yield table, found
-
-
-def _id(record: Record) -> str:
-    return Run(record["settings"], record["seed"]).id
+    quick = tables.collect(plan.QUICK, store)
+    if any(quick.values()):
+        yield plan.QUICK, quick
+    yield from tables.stored_variants(store)
 
 
 def _provenance(record: Record) -> Context:
@@ -132,7 +126,7 @@ def _table(table: Table, found: Found, store: Store, numbers: Mapping[str, int],
         line = by_key[row.key, task, metric]
         where = table.tasks if task == table.average else (task,)
         seeds = [
-            [numbers[_id(record)], _number(tables.value(record, row, metric))]
+            [numbers[run_of(record).id], _number(tables.value(record, row, metric))]
             for part in where
             for record in found[row.key, part]
         ]
@@ -436,7 +430,7 @@ def _details(record: Record) -> Context:
     """What the page says of a record on demand, and its curves."""
     return {
         **_summary(record),
-        "path": f"runs/{_id(record)}.json",
+        "path": f"runs/{run_of(record).id}.json",
         "settings": dict(_flat(record["settings"])),
         "provenance": _provenance(record),
         "warnings": record["warnings"],

@@ -217,10 +217,8 @@ def render(chosen: Sequence[Table], store: Store, options: argparse.Namespace) -
     for table in chosen:
         write(table, tables.collect(table, store), store, options)
     if options.all:
-        for table in plan.variants():
-            found = tables.collect(table, store)
-            if all(found.values()) if isinstance(table, Figure) else any(found.values()):
-                write(table, found, store, options)
+        for table, found in tables.stored_variants(store):
+            write(table, found, store, options)
         findings.write(store)
         fidelity.write(store)
         print(f"wrote {store.folder / 'tables' / 'claims.md'}\nwrote {store.folder / 'fidelity.md'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from benchmark import recipes, records
-from benchmark.plan import Row, Table
+from benchmark.plan import Figure, Row, Table, variants
 from benchmark.records import Record, Store, write_atomically
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "paper" / "published.csv"
@@ -52,6 +52,14 @@ def collect(table: Table, store: Store) -> Found:
     }
 
 
+def stored_variants(store: Store) -> Iterator[tuple[Table, Found]]:
+    """The variants of the paper's tables that have any record, and of its figures that have them all."""
+    for table in variants():
+        found = collect(table, store)
+        if all(found.values()) if isinstance(table, Figure) else any(found.values()):
+            yield table, found
+
+
 def tidy(table: Table, found: Found) -> pd.DataFrame:
     """One line per row, task, metric and selection rule: mean and sample sd over seeds, beside the paper's number.
 
@@ -65,8 +73,8 @@ def tidy(table: Table, found: Found) -> pd.DataFrame:
                     tasks = table.tasks if task == table.average else (task,)
                     parts = [_by_seed(found[row.key, each], row, metric, selection) for each in tasks]
                     # Seeds that some task lacks have no average over tasks.
-                    seeds = sorted(set.intersection(*map(set, parts)))
-                    values = [statistics.fmean(part[seed] for part in parts) for seed in seeds]
+                    shared = sorted(set.intersection(*map(set, parts)))
+                    values = [statistics.fmean(part[seed] for part in parts) for seed in shared]
                     lines.append(_line(table, row, task, metric, selection, values))
     return pd.DataFrame(lines, columns=COLUMNS)
 
@@ -124,16 +132,21 @@ def write(table: Table, found: Found, store: Store, compare: str = COMPARISONS[0
     return text
 
 
+def seeds(found: Iterable[Sequence[Record]]) -> str:
+    """How many seeds there are, such as "1 to 3", of what was measured."""
+    counts = {len(each) for each in found} - {0} or {0}
+    return " to ".join(map(str, sorted({min(counts), max(counts)})))
+
+
 def footer(table: Table, found: Found, failures: Sequence[str]) -> list[str]:
     """What a reader must know of the numbers: seeds, spread, selection, commits, and why cells are empty."""
-    counts = {len(each) for each in found.values()} - {0}
-    seeds = " to ".join(map(str, sorted({min(counts, default=0), max(counts, default=0)})))
     commits = sorted({commit(record) for each in found.values() for record in each})
     unfair = any(uses_bias_labels(row.key) for row in table.rows)
     fairness = ", among methods without bias labels (* uses them)" if unfair else ""
     empty = [task for task in table.tasks if not any(found[row.key, task] for row in table.rows)]
     return [
-        f"Percent; n = {seeds}, mean ± sample standard deviation (ddof 1) over seeds; selection: {SELECTIONS['last']}.",
+        f"Percent; n = {seeds(found.values())}, mean ± sample standard deviation (ddof 1) over seeds; "
+        f"selection: {SELECTIONS['last']}.",
         f"Best in bold, second underlined{fairness}.",
         *_preset_note(table),
         *_data_notes(table, found),
