@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.training import Training
+from benchmark.updates import Updates
 
 # How often a byte of each kind is read or written in an update.
 TRAFFIC = {
@@ -30,10 +31,11 @@ TRAFFIC = {
 def of_update(training: Training, index: int) -> tuple[int, int]:
     """Floating-point operations and bytes of one update of a phase, all of its steps; trains that update."""
     phase = training.phases[index]
-    training.phase_index, training.epoch = index, 0
-    training.optimizers = training._new_optimizers()
+    phases, training.phases = training.phases, (replace(phase, updates=1),)
+    training.go_to(0)
     with FlopCounterMode(display=False) as counter, _traffic(training.method) as layers:
-        training._train_epoch(replace(phase, updates=1))
+        Updates([training]).epoch()
+    training.phases = phases
     trained = [each for step in phase.steps for network in step.trains for each in network.parameters()]
     batch = training.batch_size * training.dataset.train.images[0].nbytes
     return counter.get_total_flops(), (

@@ -148,9 +148,14 @@ class Augmentation:
         self.flip = settings.get("flip", False)
         self.padding = settings.get("crop_padding", 0)
 
+    @property
+    def varies(self) -> bool:
+        """Whether an image can look different from one epoch to the next."""
+        return bool(self.flip or self.padding)
+
     def draw(self, batches: int, m: int, generator: torch.Generator) -> Tensor:
         """Flip, top and left of every image of an epoch, int64 [batches, m, 3]; [batches, 0] if nothing varies."""
-        if not (self.flip or self.padding):
+        if not self.varies:
             return torch.empty(batches, 0)
         flip = torch.randint(1 + self.flip, (batches, m, 1), generator=generator)
         corner = torch.randint(2 * self.padding + 1, (batches, m, 2), generator=generator)
@@ -158,7 +163,7 @@ class Augmentation:
 
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
         """uint8 images [m, 3, H, W] flipped and cropped by their draws [m, 3]."""
-        if not (self.flip or self.padding):
+        if not self.varies:
             return images
         height, width = images.shape[2:]
         flip, top, left = draws.unbind(1)

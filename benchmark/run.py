@@ -71,6 +71,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="at least so long between checkpoints",
     )
+    where.add_argument(
+        "--seeds-at-once", type=int, metavar="N",
+        help="train up to N seeds of a small network as one (default: 16 on a GPU, 1 on a CPU)",
+    )  # fmt: skip
     cluster = parser.add_argument_group("jobs", "docs/cluster.md explains them")
     cluster.add_argument(
         "--launcher", choices=("inline", "local", "slurm"), default="inline",
@@ -150,6 +154,8 @@ def choose_tables(options: argparse.Namespace) -> list[Table]:
     """The tables and figures asked for, with the user's tasks, extra methods and overrides. Raises UserError."""
     if options.seeds < 1:
         raise UserError(f"--seeds is {options.seeds}: it is the number of seeds and must be at least 1.")
+    if options.seeds_at_once is not None and options.seeds_at_once < 1:
+        raise UserError(f"--seeds-at-once is {options.seeds_at_once}: it must be at least 1.")
     if options.dataset:
         take_folder(options)
     tasks = [recipes.check_task(task) for task in options.tasks or ()]
@@ -203,7 +209,13 @@ def train(missing: Sequence[Run], store: Store, options: argparse.Namespace) -> 
     """Train the missing runs in this process; returns how many failed."""
     from benchmark.worker import Worker, pick_device  # PyTorch is loaded only where something is trained
 
-    worker = Worker(store, options.data_root, pick_device(options.device), options.checkpoint_seconds)
+    worker = Worker(
+        store,
+        options.data_root,
+        pick_device(options.device),
+        options.checkpoint_seconds,
+        seeds_at_once=options.seeds_at_once,
+    )
     worker.prepare(missing)
     return worker.work(missing).count("failed")
 

@@ -41,6 +41,7 @@ from benchmark.plan import COMPARED
 from benchmark.recipes import Settings
 from benchmark.records import write_atomically
 from benchmark.training import Training
+from benchmark.updates import Updates
 from benchmark.worker import commit, device_name, pick_device
 from datasets import BiasedDataset, Split
 from methods import METHODS
@@ -112,9 +113,8 @@ def phases(dataset: BiasedDataset, settings: Settings, device: torch.device) -> 
 
     def subject(index: int) -> Subject:
         def run() -> None:
-            training.phase_index, training.epoch = index, 0
-            training.optimizers = training._new_optimizers()
-            training._train_epoch(training.phases[index])
+            training.go_to(index)
+            Updates([training]).epoch()
 
         flops, moved = floor.of_update(training, index)
         return Subject(run, updates * training.batch_size, updates * flops, updates * moved)

@@ -8,14 +8,13 @@ a resumed run ends with the same numbers, bit for bit on the CPU.
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import os
 import pickle
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,10 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import metrics, samplers
-from benchmark.errors import TrainingError, unknown
-from benchmark.loader import Augmentation, DeviceSplit, autocast, memory_format
+from benchmark.errors import unknown
+from benchmark.loader import Augmentation, DeviceSplit, memory_format
 from benchmark.networks import OPTIONS, build
 from benchmark.recipes import Settings, neutral
+from benchmark.updates import Updates
 from datasets import BiasedDataset
 from methods import get
 from methods.base import Batch, Method, Phase, Predict, Sampler, TrainingSet
@@ -115,34 +115,60 @@ class Training:
     def _epochs(self, phase: Phase) -> int:
         return phase.epochs if phase.updates is None else math.ceil(phase.updates / self.updates_per_epoch)
 
+    @property
+    def phase(self) -> Phase:
+        return self.phases[self.phase_index]
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Phases and epochs behind it; equal for trainings that can go on together."""
+        return self.phase_index, self.epoch
+
+    @property
+    def finished(self) -> bool:
+        return self.phase_index == len(self.phases)
+
     def run(self) -> None:
         """Train to the end, from the checkpoint if there is one. Raises TrainingError when the loss diverges."""
+        train([self])
+
+    def start(self) -> None:
+        """Go to where the checkpoint stands, or to the beginning."""
         self.optimizers = self._new_optimizers()
         self._load()
-        started = time.perf_counter() - self.seconds
-        saved = time.monotonic()
-        while self.phase_index < len(self.phases):
-            phase = self.phases[self.phase_index]
-            if self.epoch == self._epochs(phase):
-                self._call(phase.end)
-                self.phase_index, self.epoch = self.phase_index + 1, 0
-                self.optimizers = self._new_optimizers()
-                continue
-            loss = self._train_epoch(phase)
-            self.epoch += 1
-            self._call(phase.end_epoch)
-            self.history.append({"phase": phase.name, "epoch": self.epoch, "loss": loss, **self._measure(phase)})
-            self.seconds = time.perf_counter() - started
-            if self.checkpoint:
-                self._finished_epoch = self._state()
-                if time.monotonic() - saved >= self.checkpoint_seconds:
-                    self.save_checkpoint()
-                    saved = time.monotonic()
-            self.report(self.history[-1])
+        self._started = time.perf_counter() - self.seconds
+        self._saved = time.monotonic()
+        self._end_phases()
+
+    def end_epoch(self, loss: float) -> None:
+        """Call the method's hooks, measure, checkpoint and report, after an epoch of that mean loss."""
+        phase = self.phase
+        self.epoch += 1
+        self._call(phase.end_epoch)
+        self.history.append({"phase": phase.name, "epoch": self.epoch, "loss": loss, **self._measure(phase)})
+        self.seconds = time.perf_counter() - self._started
+        if self.checkpoint:
+            self._finished_epoch = self._state()
+            if time.monotonic() - self._saved >= self.checkpoint_seconds:
+                self.save_checkpoint()
+                self._saved = time.monotonic()
+        self.report(self.history[-1])
+        self._end_phases()
+
+    def _end_phases(self) -> None:
+        """Go on to the next phase that has an epoch to train."""
+        while not self.finished and self.epoch == self._epochs(self.phase):
+            self._call(self.phase.end)
+            self.go_to(self.phase_index + 1)
+
+    def go_to(self, phase_index: int) -> None:
+        """Stand at the beginning of a phase, with new optimisers."""
+        self.phase_index, self.epoch = phase_index, 0
+        self.optimizers = self._new_optimizers()
 
     def _new_optimizers(self) -> list[torch.optim.Optimizer]:
         """One fresh Adam for each step of the current phase."""
-        if self.phase_index == len(self.phases):
+        if self.finished:
             return []
         return [
             torch.optim.Adam(
@@ -151,37 +177,20 @@ class Training:
                 weight_decay=self.settings["weight_decay"],
                 fused=True,
             )
-            for step in self.phases[self.phase_index].steps
+            for step in self.phase.steps
         ]
 
-    def _train_epoch(self, phase: Phase) -> float:
-        """One pass of the phase's steps; returns the mean loss of an update."""
-        started = time.perf_counter()
+    def draw_epoch(self) -> tuple[Tensor, Tensor]:
+        """What the next epoch draws: sample indices [updates × steps, m], and the augmentation of each sample.
+
+        One row a batch, in the order in which the phase's steps take turns.
+        """
         self._predictions.clear()
-        updates = self.updates_per_epoch
+        phase, updates = self.phase, self.updates_per_epoch
         if phase.updates is not None:
             updates = min(updates, phase.updates - self.epoch * updates)
-        # One row a batch, in the order in which the steps take turns: [updates × steps, m].
         order = torch.stack([self._order(phase)[:updates] for _ in phase.steps], 1).flatten(0, 1)
-        draws = self.augmentation.draw(len(order), self.batch_size, self.generator).to(self.device, non_blocking=True)
-        turns = itertools.cycle(zip(phase.steps, self.optimizers, strict=True))
-        total = torch.zeros((), device=self.device)
-        self._set_modes(phase.steps[0].trains)
-        for (indices, images), drawn, (step, optimizer) in zip(self.train.batches(order), draws, turns, strict=False):
-            if len(phase.steps) > 1:
-                self._set_modes(step.trains)
-            with autocast(self.layout, self.device):
-                loss = step.loss(self._batch(indices, images, drawn))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-        mean = float(total) / updates
-        if not math.isfinite(mean):
-            raise TrainingError(f"The loss became {mean} in epoch {self.epoch + 1} of phase '{phase.name}'.")
-        self.samples_trained += updates * self.batch_size
-        self.seconds_training += time.perf_counter() - started
-        return mean
+        return order, self.augmentation.draw(len(order), self.batch_size, self.generator)
 
     def _order(self, phase: Phase) -> Tensor:
         targets = torch.from_numpy(self.dataset.train.targets)
@@ -198,7 +207,8 @@ class Training:
         groups = self.train.groups.cpu()
         return samplers.weighted(1 / torch.bincount(groups)[groups], self.batch_size, self.generator)
 
-    def _batch(self, indices: Tensor, images: Tensor, draws: Tensor) -> Batch:
+    def batch(self, indices: Tensor, images: Tensor, draws: Tensor) -> Batch:
+        """What a method sees of the samples ``indices`` [m], or [S, m] for S seeds."""
         images = self.augmentation.apply(images, draws).contiguous(memory_format=self.layout)
         return Batch(
             images=self.train.normalise(images),
@@ -207,7 +217,7 @@ class Training:
             bias=self.train.bias[indices] if self.method.uses_bias_labels else None,
         )
 
-    def _set_modes(self, trained: tuple[nn.Module, ...]) -> None:
+    def set_modes(self, trained: tuple[nn.Module, ...]) -> None:
         self.method.eval()
         for network in trained:
             network.train()
@@ -348,6 +358,24 @@ class Training:
         self.optimizers = self._new_optimizers()
         for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(optimizer_state)
+
+
+def train(trainings: Sequence[Training]) -> None:
+    """Train a run, or runs that differ in nothing but their seed, to the end, each from its checkpoint.
+
+    Several must be small (``updates.is_small``) and advance in lockstep; those whose checkpoint is behind catch up
+    first. Raises TrainingError when a loss diverges.
+    """
+    for training in trainings:
+        training.start()
+    updates: Updates | None = None
+    while unfinished := [training for training in trainings if not training.finished]:
+        behind = min(training.position for training in unfinished)
+        group = [training for training in unfinished if training.position == behind]
+        if updates is None or updates.trainings != group or updates.phase is not group[0].phase:
+            updates = Updates(group)
+        for training, loss in zip(group, updates.epoch(), strict=True):
+            training.end_epoch(loss)
 
 
 def _copy_to_cpu(value: Any) -> Any:

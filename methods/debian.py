@@ -73,4 +73,4 @@ class DebiAN(Method):
         return torch.sigmoid(logits.gather(1, batch.targets[:, None]).squeeze(1))
 
     def membership(self, batch: Batch) -> Tensor:
-        return torch.nn.functional.one_hot(batch.targets, self.num_classes).float()
+        return (batch.targets[:, None] == torch.arange(self.num_classes, device=batch.targets.device)).float()

@@ -36,8 +36,17 @@ def contrastive_dissimilarity(representations: Tensor, labels: Tensor) -> Tensor
     z = representations.float()
     z = z / (z.norm(dim=1, keepdim=True) + 1e-12)
     similarity = z @ z.T
-    same_label = (labels[:, None] == labels[None, :]).fill_diagonal_(False)
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    same_label = (labels[:, None] == labels[None, :]) & ~itself
     peers = same_label.sum(1)
     attraction = (similarity * same_label).sum(1) / peers.clamp_min(1)
-    spread = similarity.fill_diagonal_(-torch.inf).logsumexp(1)
+    spread = similarity.masked_fill(itself, -torch.inf).logsumexp(1)
     return torch.where(peers > 0, spread - attraction, -torch.inf)
+
+
+def quantile(values: Tensor, q: float) -> Tensor:
+    """The q-quantile of ``values`` [m], linear between order statistics; unlike torch's, it can be vectorised."""
+    ordered = values.sort().values
+    below, between = divmod(q * (len(values) - 1), 1)
+    above = min(int(below) + 1, len(values) - 1)
+    return torch.lerp(ordered[int(below)], ordered[above], between)

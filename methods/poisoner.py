@@ -120,7 +120,7 @@ class Poisoner(Method):
         score = losses.contrastive_dissimilarity(representations, labels)
         # Samples without peers (−∞) stay below any threshold; a finite stand-in keeps the quantile a number.
         score = score.clamp_min(torch.finfo(score.dtype).min / 4)
-        threshold = torch.quantile(score, 1 - self.percentile / 100)
+        threshold = losses.quantile(score, 1 - self.percentile / 100)
         labels = torch.where(score > threshold, logits.argmax(1), labels)
         self.labels[indices] = labels
         return labels

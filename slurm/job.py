@@ -31,6 +31,7 @@ class TrainRuns:
     device: str
     checkpoint_seconds: float
     submitted: Mapping[str, object]
+    seeds_at_once: int | None = None
     worker: Worker | None = field(default=None, init=False)
 
     def __call__(self) -> None:
@@ -46,7 +47,13 @@ class TrainRuns:
         log = environment.paths.stdout
         store = Store(self.results)
         self.worker = Worker(
-            store, self.data_root, pick_device(self.device), self.checkpoint_seconds, log, self.submitted
+            store,
+            self.data_root,
+            pick_device(self.device),
+            self.checkpoint_seconds,
+            log,
+            self.submitted,
+            self.seeds_at_once,
         )
         outcomes = self.worker.work([run for run in self.runs if not store.has(run)])
         if failed := outcomes.count("failed"):

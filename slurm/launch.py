@@ -79,6 +79,7 @@ def _task(runs: Sequence[Run], store: Store, options: argparse.Namespace, device
         device=device,
         checkpoint_seconds=options.checkpoint_seconds,
         submitted=commit(),
+        seeds_at_once=options.seeds_at_once,
     )
 
 
@@ -107,11 +108,14 @@ def _submit_slurm(
 
 
 def _packs(runs: Sequence[Run], size: int | None) -> Iterator[Sequence[Run]]:
-    """The runs of each job."""
+    """The runs of each job; where a job has several, seeds of one run come together, as they train as one."""
     by_size: dict[int, list[Run]] = defaultdict(list)
     for run in runs:
         by_size[size or PACKED.get(run.settings["network"], 1)].append(run)
     for each, members in by_size.items():
+        if each > 1:
+            first = {run.digest: place for place, run in reversed(list(enumerate(members)))}
+            members.sort(key=lambda run: first[run.digest])
         for start in range(0, len(members), each):
             yield members[start : start + each]
 

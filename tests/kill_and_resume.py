@@ -30,7 +30,7 @@ from methods import METHODS
 def execute(run: Run, folder: Path) -> None:
     worker = Worker(Store(folder), Path("unused"), torch.device("cpu"), checkpoint_seconds=0)
     with (folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
-        worker.execute(run)
+        worker.execute([run])
 
 
 def numbers(folder: Path, run: Run) -> dict[str, Any]:

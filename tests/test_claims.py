@@ -157,7 +157,7 @@ def test_a_run_finished_elsewhere_meanwhile_is_not_trained(
     worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert worker.work([run]) == ["done"]
-    monkeypatch.setattr(Training, "run", lambda self: pytest.fail("it trained"))
+    monkeypatch.setattr("benchmark.worker.train", lambda trainings: pytest.fail("it trained"))
     assert worker.work([run]) == ["done"]
 
 
@@ -173,7 +173,7 @@ def test_whoever_lost_the_run_stops_and_stores_nothing(
         return original(self, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Training, "_measure", overslept)
-    assert worker.execute(run) == "elsewhere"
+    assert worker.execute([run]) == {run.id: "elsewhere"}
     assert not worker.store.has(run)
     assert not worker.store.failure(run)
 
@@ -188,14 +188,14 @@ def test_a_folder_that_cannot_be_written_for_a_while_costs_nothing(
     original = os.replace
 
     def replace(source: Path, target: Path) -> None:
-        if len(slept) < 2 and worker._training and len(worker._training.history) >= 2:
+        if len(slept) < 2 and worker._trainings and len(worker._trainings[0].history) >= 2:
             refused.append(target)
             raise OSError(30, "Read-only file system")
         original(source, target)
 
     monkeypatch.setattr(os, "replace", replace)
     monkeypatch.setattr("benchmark.records.time", SimpleNamespace(monotonic=time.monotonic, sleep=slept.append))
-    assert worker.execute(run) == "done"
+    assert worker.execute([run]) == {run.id: "done"}
     assert len(refused) >= 3
     printed = capsys.readouterr().out
     assert "No checkpoint was written" in printed

@@ -14,6 +14,7 @@ from conftest import tiny_settings
 
 from benchmark import recipes
 from benchmark.training import Training
+from benchmark.updates import Updates
 from datasets import BiasedDataset
 from methods import METHODS
 from methods.base import Batch, Method
@@ -56,13 +57,12 @@ def numbers(training: Training) -> dict[str, Any]:
 def test_every_phase_trains_its_networks_and_only_those(tiny: BiasedDataset, method: str) -> None:
     training = Training(tiny, tiny_settings(method), seed=0)
     for index, phase in enumerate(training.phases):
-        training.phase_index = index
-        training.optimizers = training._new_optimizers()
+        training.go_to(index)
         trained = {id(parameter) for step in phase.steps for net in step.trains for parameter in net.parameters()}
         before = [(id(each), each.detach().clone()) for each in training.method.parameters()]
         # Twice, as Echoes' target network rightly stands still in the first epoch.
         for _ in range(2):
-            training._train_epoch(phase)
+            Updates([training]).epoch()
             training._call(phase.end_epoch)
         training._call(phase.end)
         for (key, old), new in zip(before, training.method.parameters(), strict=True):
@@ -97,14 +97,14 @@ def test_bias_labels_are_withheld_unless_declared(
     tiny: BiasedDataset, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
-    original = Training._batch
+    original = Training.batch
 
     def spy(self: Training, *drawn: torch.Tensor) -> Batch:
         batch = original(self, *drawn)
         given.append(batch.bias)
         return batch
 
-    monkeypatch.setattr(Training, "_batch", spy)
+    monkeypatch.setattr(Training, "batch", spy)
     train(tiny, method)
     assert given
     assert all((bias is not None) == METHODS[method].uses_bias_labels for bias in given)

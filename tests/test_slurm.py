@@ -293,7 +293,7 @@ def test_the_signal_saves_a_checkpoint_and_the_next_attempt_ends_the_same(
         kept.append(pickle.dumps(task.checkpoint()))
         sys.exit(-1)
 
-    original = Training._batch
+    original = Training.batch
 
     def signalled(self: Training, *more: object) -> object:
         if len(self.history) == 3:
@@ -304,7 +304,7 @@ def test_the_signal_saves_a_checkpoint_and_the_next_attempt_ends_the_same(
     signal.signal(signal.SIGUSR2, handler)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(Training, "_batch", signalled)
+            patch.setattr(Training, "batch", signalled)
             with pytest.raises(SystemExit):
                 run_task(task, patch, tmp_path / "parts")
     finally:
@@ -316,7 +316,7 @@ def test_the_signal_saves_a_checkpoint_and_the_next_attempt_ends_the_same(
     again = pickle.loads(kept[0]).function
     assert again == replace(task)
     epochs: list[int] = []
-    monkeypatch.setattr(Training, "_train_epoch", counted(Training._train_epoch, epochs))
+    monkeypatch.setattr(Training, "draw_epoch", counted(Training.draw_epoch, epochs))
     run_task(again, monkeypatch, tmp_path / "parts")
     assert len(epochs) == 2
     whole, parts = (json.loads(Store(tmp_path / name).record_path(run).read_text()) for name in ("whole", "parts"))

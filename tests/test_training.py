@@ -21,7 +21,7 @@ def test_images_are_normalised_as_the_recipe_says(tiny: BiasedDataset) -> None:
         [0.4, 0.5, 0.6]
     )[:, None, None]
     ((row, images),) = training.train.batches(indices[None])
-    batch = training._batch(row, images, torch.empty(0))
+    batch = training.batch(row, images, torch.empty(0))
     assert np.allclose(batch.images.numpy(), expected, atol=1e-5)
     assert batch.targets.tolist() == tiny.train.targets[indices].tolist()
 
