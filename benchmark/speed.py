@@ -106,23 +106,32 @@ def bare_epoch(dataset: BiasedDataset, settings: Settings, batch_size: int, devi
     return epoch
 
 
-def phases(dataset: BiasedDataset, settings: Settings, device: torch.device) -> dict[str, Subject]:
-    """One epoch of each kind of phase of a method; BE's like auxiliary phases count as one."""
-    training = Training(dataset, settings, seed=0, device=device)
-    updates, title = training.updates_per_epoch, recipes.method_title(settings["method"])
+def phases(
+    dataset: BiasedDataset, settings: Settings, device: torch.device, seeds: int = 1, captured: bool = True
+) -> dict[str, Subject]:
+    """One epoch of each kind of phase of a method; BE's like auxiliary phases count as one.
+
+    With several ``seeds``, of all of them at once. On a GPU the small network's updates are a CUDA graph, unless
+    ``captured`` is false.
+    """
+    first = Training(dataset, settings, seed=0, device=device)
+    updates, title = seeds * first.updates_per_epoch, recipes.method_title(settings["method"])
+    suffix = (f", {seeds} seeds" if seeds > 1 else "") + ("" if captured else ", no graph")
 
     def subject(index: int) -> Subject:
-        def run() -> None:
+        trainings = [Training(dataset, settings, seed, device) for seed in range(seeds)]
+        for training in trainings:
             training.go_to(index)
-            Updates([training]).epoch()
-
-        flops, moved = floor.of_update(training, index)
-        return Subject(run, updates * training.batch_size, updates * flops, updates * moved)
+        phase = Updates(trainings, captured)
+        flops, moved = floor.of_update(first, index)
+        return Subject(phase.epoch, updates * first.batch_size, updates * flops, updates * moved)
 
     kinds: dict[str, int] = {}
-    for index, phase in enumerate(training.phases):
+    for index, phase in enumerate(first.phases):
         kinds.setdefault(phase.name.split()[0], index)
-    return {title if len(kinds) == 1 else f"{title}: {kind}": subject(index) for kind, index in kinds.items()}
+    return {
+        (title if len(kinds) == 1 else f"{title}: {kind}") + suffix: subject(index) for kind, index in kinds.items()
+    }
 
 
 def machine(device: torch.device, precision: torch.dtype) -> dict[str, Subject]:
@@ -146,6 +155,7 @@ def measure(
     repetitions: int,
     workers: int,
     device: torch.device,
+    seeds_at_once: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Time everything ``repetitions`` times in turn, after one warm-up; returns the measurement as plain JSON."""
     load = os.getloadavg()
@@ -156,6 +166,10 @@ def measure(
     subjects: dict[str, Subject] = {}
     for method in methods:
         subjects |= phases(dataset, settings[method], device)
+        for seeds in seeds_at_once:
+            subjects |= phases(dataset, settings[method], device, seeds)
+        if network == "mlp" and device.type == "cuda":
+            subjects |= phases(dataset, settings[method], device, captured=False)
     vanilla = subjects[recipes.method_title("vanilla")]
     batch_size = min(plain["batch_size"], images)
     bare = bare_epoch(dataset, plain, batch_size, device)
@@ -272,6 +286,10 @@ def parser() -> argparse.ArgumentParser:
         "--workers", type=int, default=os.cpu_count(), help="processes that read the files (default: one a core)"
     )
     parser.add_argument("--threads", type=int, help="threads (default: 1 for the MLP, as in training, else all cores)")
+    parser.add_argument(
+        "--seeds-at-once", nargs="+", type=int, metavar="N",
+        help="time N seeds of the MLP as one network, too (default: 8 and 16 on a GPU)",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records and tables")
     parser.add_argument("--render-only", action="store_true", help="write table and plot from stored measurements")
@@ -313,7 +331,10 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(options.threads or 1)
     torch.backends.cudnn.benchmark = True
     methods = dict.fromkeys(["vanilla", *(recipes.check_method(each) for each in options.methods)])
-    return measure(network, size, list(methods), images, options.repetitions, options.workers, device)
+    seeds = options.seeds_at_once or ((8, 16) if network == "mlp" and device.type == "cuda" else ())
+    if seeds and (network != "mlp" or min(seeds) < 2):
+        raise UserError("--seeds-at-once is for the MLP, and numbers of at least 2: larger networks fill a device.")
+    return measure(network, size, list(methods), images, options.repetitions, options.workers, device, seeds)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,17 @@ PRODUCT, COPY = "matrix product", "copy"
 BARE, FILES = "bare loop", "image files"
 VANILLA = recipes.method_title("vanilla")
 NETWORKS = {"mlp": "MLP", "resnet18": "ResNet-18"}
-HEADINGS = ("", "images/s", "× files", "time / bare", "time / Vanilla", "FLOPs / Vanilla", "GFLOP/s", "of floor")
+HEADINGS = (
+    "",
+    "images/s",
+    "ms/update",
+    "× files",
+    "time / bare",
+    "time / Vanilla",
+    "FLOPs / Vanilla",
+    "GFLOP/s",
+    "of floor",
+)
 Measurement = dict[str, Any]
 
 
@@ -100,6 +110,7 @@ def _row(measurement: Measurement, name: str) -> list[str]:
     return [
         name,
         number(rate(measurement, name)),
+        f"{1000 * measurement['batch_size'] / rate(measurement, name):.3g}",
         f"{1 / times(measurement, name, FILES):.1f}",
         f"{times(measurement, name, BARE):.2f}",
         f"{times(measurement, name, VANILLA):.2f}",

@@ -15,7 +15,8 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,14 +39,17 @@ def is_small(training: Training) -> bool:
 
 
 class Updates:
-    """The updates of the phase at which the trainings stand; more than one must be small, at the same epoch."""
+    """The updates of the phase at which the trainings stand; more than one must be small, at the same epoch.
 
-    def __init__(self, trainings: Sequence[Training]) -> None:
+    ``captured`` says whether they may be a CUDA graph.
+    """
+
+    def __init__(self, trainings: Sequence[Training], captured: bool = True) -> None:
         first = trainings[0]
         self.trainings = list(trainings)
         self.phase = first.phase
         self._batched = _Batched(trainings) if len(trainings) > 1 else None
-        self._capturable = can_capture(first.device) and is_small(first)
+        self._capturable = captured and can_capture(first.device) and is_small(first)
         self._static = self._batched is not None or self._capturable
         self._total = torch.zeros(len(trainings), device=first.device)
         shape = len(self.phase.steps), len(trainings), first.batch_size
@@ -90,15 +94,16 @@ class Updates:
     def _run_static(self, order: Tensor) -> None:
         """Updates that differ in nothing but ``order`` [updates × steps, S, m], which is copied into one place."""
         rows = order.to(self.trainings[0].device, non_blocking=True).unflatten(0, (-1, len(self.phase.steps)))
-        for row in rows:
-            self._rows.copy_(row)
-            if self._capturable and self._done >= WARM_UP:
-                self._capture()
-            if self._replay:
-                self._replay()
-            else:
-                self._update()
-            self._done += 1
+        with _side_stream(rows.device):
+            for row in rows:
+                self._rows.copy_(row)
+                if self._capturable and self._done >= WARM_UP:
+                    self._capture()
+                if self._replay:
+                    self._replay()
+                else:
+                    self._update()
+                self._done += 1
 
     def _update(self) -> None:
         """One update of all trainings on the batches in ``self._rows`` [steps, S, m]."""
@@ -196,6 +201,19 @@ def _names(method: nn.Module, step: Step) -> list[str]:
     return [name for name, parameter in method.named_parameters() if id(parameter) in trained]
 
 
+@contextmanager
+def _side_stream(device: torch.device) -> Iterator[None]:
+    """Another stream than the default one on a GPU, which may not be captured, nor what warms a capture up."""
+    if device.type != "cuda":
+        yield
+        return
+    before, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    aside.wait_stream(before)
+    with torch.cuda.stream(aside):
+        yield
+    before.wait_stream(aside)
+
+
 def can_capture(device: torch.device) -> bool:
     return device.type == "cuda"
 
@@ -211,7 +229,7 @@ def capture(update: Callable[[], None], optimizers: Sequence[torch.optim.Optimiz
         for group in optimizer.param_groups:
             group["capturable"] = True
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
             update()
     finally:
         for optimizer in optimizers:
