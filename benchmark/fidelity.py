@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 from scipy.stats import spearmanr
@@ -95,12 +96,14 @@ def _rank_correlation(both: pd.DataFrame) -> float:
     return float(spearmanr(values.paper, values["mean"]).statistic)
 
 
-def write(store: Store) -> str:
-    """Write fidelity.csv, the cells, and fidelity.md beside the store's records; returns the Markdown."""
-    found = cells(store)
-    text = markdown(found, findings.evaluate(store))
-    write_atomically(store.folder / "fidelity.csv", found.to_csv(index=False, float_format="%.4f"))
-    write_atomically(store.folder / "fidelity.md", text)
+def write(found: pd.DataFrame, claims: pd.DataFrame, results: Path) -> str:
+    """Write fidelity.csv, the ``cells``, and fidelity.md to the folder of results; returns the Markdown.
+
+    ``claims`` are the lines of ``findings.evaluate``.
+    """
+    text = markdown(found, claims)
+    write_atomically(results / "fidelity.csv", found.to_csv(index=False, float_format="%.4f"))
+    write_atomically(results / "fidelity.md", text)
     return text
 
 

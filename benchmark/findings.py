@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,11 +155,10 @@ def count(lines: pd.DataFrame) -> Counter[str]:
     return Counter(each.removesuffix(ONE_SEED) for each in lines.verdict)
 
 
-def write(store: Store) -> str:
-    """Write tables/claims.csv and .md beside the store's records; returns the Markdown."""
-    lines = evaluate(store)
+def write(lines: pd.DataFrame, results: Path) -> str:
+    """Write what ``evaluate`` found to tables/claims.csv and .md in the folder of results; returns the Markdown."""
     text = markdown(lines)
-    folder = store.folder / "tables"
+    folder = results / "tables"
     write_atomically(folder / "claims.csv", lines.to_csv(index=False, float_format="%.4f"))
     write_atomically(folder / "claims.md", text)
     return text

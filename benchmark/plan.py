@@ -281,7 +281,15 @@ FIGURES = {
         (
             Panel("Debiasing: bias", _balance_rows("vanilla", "lff", "poisoner"), ("model_bias",), x="balance"),
             Panel("Debiasing: accuracy", _balance_rows("vanilla", "lff", "poisoner"), ("avg_acc",), x="balance"),
-            Panel("Biased models", _balance_rows("vanilla", "gce", "poisoner"), ("bias_acc",), x="balance"),
+            Panel(
+                "Biased models",
+                tuple(
+                    replace(row, title=_ERM.title) if row.method == _ERM.method else row
+                    for row in _balance_rows("vanilla", "gce", "poisoner")
+                ),
+                ("bias_acc",),
+                x="balance",
+            ),
         ),
         "Poisoner lowers the bias at every balance, LfF fails above 0.5 and loses accuracy; the Bias Accuracy of "
         "Poisoner's biased model is the highest throughout.",

@@ -39,10 +39,11 @@ CURVES = {
 }
 
 
-def write(store: Store) -> Path:
+def write(store: Store, compared: pd.DataFrame, claims: pd.DataFrame) -> Path:
     """Write report.html into the store's folder, from all of its records; the same folder gives the same bytes.
 
-    Its pictures are those in figures/, drawn where there are none yet.
+    ``compared`` are the cells of ``fidelity.cells``, ``claims`` the lines of ``findings.evaluate``. Pictures are those
+    in figures/, drawn where there are none yet.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("benchmark", "."),
@@ -53,19 +54,17 @@ def write(store: Store) -> Path:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
     path = store.folder / "report.html"
-    write_atomically(path, environment.get_template("report.html").render(page(store)))
+    write_atomically(path, environment.get_template("report.html").render(page(store, compared, claims)))
     return path
 
 
-def page(store: Store) -> Context:
+def page(store: Store, compared: pd.DataFrame, claims: pd.DataFrame) -> Context:
     """Everything that the template shows."""
     stored = {run_of(record).id: record for record in store.everything()}
     numbers = {run: number for number, run in enumerate(stored)}
     shown = list(_shown(store))
     cells: list[Context] = []
-    compared = fidelity.cells(store)
     near = fidelity.overall(compared)
-    claims = findings.evaluate(store)
     grids = [_table(table, found, store, numbers, cells) for table, found in shown if not isinstance(table, Figure)]
     return {
         "tables": grids,
@@ -469,13 +468,9 @@ def _summary(record: Record) -> Context:
 def _changes(record: Record) -> list[str]:
     """What the record's settings have apart from the recipe of its task and preset, or nothing if there is none."""
     try:
-        recipe = dict(_flat(recipes.resolve(record["task"], record["method"], (), record["preset"])))
+        return [str(change) for change in recipes.changes(record["settings"])]
     except UserError:  # a task or method of somebody's own
         return []
-    own = dict(_flat(record["settings"]))
-    return [f"{key}={value}" for key, value in own.items() if recipe.get(key) != value] + [
-        f"without {key}" for key in recipe if key not in own
-    ]
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -231,10 +231,11 @@ def render(chosen: Sequence[Table], store: Store, options: argparse.Namespace) -
     if options.all:
         for table, found in tables.stored_variants(store):
             write(table, found, store, options)
-        findings.write(store)
-        fidelity.write(store)
+        claims, cells = findings.evaluate(store), fidelity.cells(store)
+        findings.write(claims, store.folder)
+        fidelity.write(cells, claims, store.folder)
         print(f"wrote {store.folder / 'tables' / 'claims.md'}\nwrote {store.folder / 'fidelity.md'}")
-        print(f"wrote {report.write(store)}")
+        print(f"wrote {report.write(store, cells, claims)}")
 
 
 def write(table: Table, found: tables.Found, store: Store, options: argparse.Namespace) -> None:

@@ -218,8 +218,10 @@ def test_other_presets_have_lines_of_their_own(store: Store) -> None:
     found = fidelity.cells(store)
     cell = found[(found.method == "poisoner_with_gifl") & (found.task == "waterbirds") & (found.metric == "avg_acc")]
     assert cell.set_index("preset").n.to_dict() == {"paper": 0, "reduced": 1}
-    assert "reduced preset, for orientation" in findings.write(store)
-    assert "reduced preset, for orientation" in fidelity.write(store)
+    assert "reduced preset, for orientation" in findings.write(findings.evaluate(store), store.folder)
+    assert "reduced preset, for orientation" in fidelity.write(
+        fidelity.cells(store), findings.evaluate(store), store.folder
+    )
 
 
 def test_the_interval_is_the_one_that_enumeration_gives() -> None:
@@ -238,8 +240,14 @@ def test_the_same_records_make_the_same_files(store: Store) -> None:
     names = ("tables/claims.csv", "tables/claims.md", "fidelity.csv", "fidelity.md")
     contents = []
     for _ in range(2):
-        assert findings.write(store) == (store.folder / "tables" / "claims.md").read_text()
-        assert fidelity.write(store) == (store.folder / "fidelity.md").read_text()
+        assert (
+            findings.write(findings.evaluate(store), store.folder)
+            == (store.folder / "tables" / "claims.md").read_text()
+        )
+        assert (
+            fidelity.write(fidelity.cells(store), findings.evaluate(store), store.folder)
+            == (store.folder / "fidelity.md").read_text()
+        )
         contents.append([(store.folder / name).read_bytes() for name in names])
     assert contents[0] == contents[1]
 
@@ -320,7 +328,10 @@ def test_rank_correlation_and_difference_by_hand(store: Store) -> None:
 
 def test_fidelity_says_how_many_claims_hold_and_which_numbers_are_in_doubt(store: Store) -> None:
     shutil.copytree(RESULTS / "runs" / "cmnist_99", store.folder / "runs" / "cmnist_99")
-    rows = [[each.strip() for each in row.split("|")[1:-1]] for row in fidelity.write(store).splitlines()]
+    rows = [
+        [each.strip() for each in row.split("|")[1:-1]]
+        for row in fidelity.write(fidelity.cells(store), findings.evaluate(store), store.folder).splitlines()
+    ]
     claims = findings.evaluate(store)
     made = findings.count(claims[claims.scope == "paper"])
     verdicts = ("holds", "does not hold", "undecided", "not measured")
@@ -335,7 +346,10 @@ def test_the_overview_marks_seeds_and_tasks(store: Store) -> None:
     save(store, "poisoner", {0: 0.50, 1: 0.50}, overrides=NO_GIFL)
     save(store, "poisoner", {0: 0.55}, task="cmnist_98")
     save(store, "poisoner", {0: 0.50}, task="cmnist_98", overrides=NO_GIFL)
-    rows = [[each.strip() for each in row.split("|")[1:-1]] for row in findings.write(store).splitlines()]
+    rows = [
+        [each.strip() for each in row.split("|")[1:-1]]
+        for row in findings.write(findings.evaluate(store), store.folder).splitlines()
+    ]
     assert ["Claim", "C-MNIST¹ (ρ = 0.99)", "C-MNIST² (ρ = 0.98)"] in rows
     number = 1 + list(CLAIM).index("gifl.raises_accuracy")
     assert [f"{number}. GIFL raises Poisoner's average accuracy.", "✓", "(✓)†"] in rows

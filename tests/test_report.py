@@ -25,13 +25,17 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of the fixed store, pictures and all."""
-    return report.write(fixed_store(tmp_path_factory.mktemp("results"))).read_text(encoding="utf-8")
+    return rendered(fixed_store(tmp_path_factory.mktemp("results")))
+
+
+def rendered(store: Store) -> str:
+    return report.write(store, fidelity.cells(store), findings.evaluate(store)).read_text(encoding="utf-8")
 
 
 def written(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
     """The store's page without pictures: drawing them takes most of the time."""
     monkeypatch.setattr(report, "_figures", lambda *arguments: iter(()))
-    return report.write(store).read_text(encoding="utf-8")
+    return rendered(store)
 
 
 def embedded(text: str) -> dict[str, Any]:
@@ -194,7 +198,7 @@ def test_curves_are_those_of_the_record_and_rounded(text: str) -> None:
 
 
 def test_the_same_records_give_the_same_page(store: Store, text: str) -> None:
-    assert report.write(store).read_text(encoding="utf-8") == text
+    assert rendered(store) == text
 
 
 def test_pictures_are_inlined_and_figures_without_records_are_gaps(text: str) -> None:
