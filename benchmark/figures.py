@@ -46,9 +46,12 @@ def write_curves(table: Table, found: Found, folder: Path) -> list[Path]:
     """Per-epoch curves of all methods, one figure for each task with records: ``folder``/<stem>-<task>.png, .pdf.
 
     The third panel shows methods with a biased model of their own, and plain training as ERM. A table without
-    accuracies, such as Table 3, has no figure of its own: those of the others show its biased models.
+    accuracies, such as Table 3, has no figure of its own: those of the others show its biased models. Nor has one of
+    more rows than can be told apart.
     """
-    written = []
+    written: list[Path] = []
+    if len(table.rows) > 2 * len(STYLES):
+        return written
     for task in table.tasks:
         if "avg_acc" not in table.metrics or not any(found[row.key, task] for row in table.rows):
             continue

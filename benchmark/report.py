@@ -89,12 +89,13 @@ def page(store: Store, compared: pd.DataFrame, claims: pd.DataFrame) -> Context:
 
 
 def _shown(store: Store) -> Iterator[tuple[Table, Found]]:
-    """The paper's tables and figures, then the quick tour and other presets and tasks where records give them."""
+    """The paper's tables and figures, then our own and other presets and tasks where records give them."""
     for table in (*plan.TABLES.values(), *plan.FIGURES.values()):
         yield table, tables.collect(table, store)
-    quick = tables.collect(plan.QUICK, store)
-    if any(quick.values()):
-        yield plan.QUICK, quick
+    for table in (plan.ABLATIONS, plan.QUICK):
+        found = tables.collect(table, store)
+        if any(found.values()):
+            yield table, found
     yield from tables.stored_variants(store)
 
 

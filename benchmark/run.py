@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group("what to run")
-    what.add_argument("--table", nargs="+", metavar="N", help="the paper's tables, 1 to 4")
+    what.add_argument("--table", nargs="+", metavar="N", help="the paper's tables, 1 to 4, or ablations")
     what.add_argument("--figure", nargs="+", metavar="N", help="the paper's figures: 2, 4, 5, 6, 7")
     what.add_argument("--task", metavar="TASK", help="draw the figures on this task in place of the paper's")
     what.add_argument("--all", action="store_true", help="all tables and figures")
@@ -163,6 +163,8 @@ def choose_tables(options: argparse.Namespace) -> list[Table]:
     overrides = tuple(recipes.parse_override(text) for text in options.overrides)
     numbers = plan.TABLES if options.all else options.table or ()
     chosen = [plan.with_methods(plan.check_table(number), methods) for number in numbers]
+    if options.all and options.render_only:
+        chosen.append(plan.ABLATIONS)
     if options.quick or (options.all and options.render_only):
         chosen.append(plan.with_methods(plan.QUICK, methods))
     drawn = [plan.check_figure(number) for number in (plan.FIGURES if options.all else options.figure or ())]

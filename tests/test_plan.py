@@ -158,3 +158,24 @@ def test_changes_lead_from_the_recipes_to_the_settings() -> None:
     assert {str(each) for each in changes} == {str(each) for each in given}
     assert recipes.resolve("dogs_cats", "poisoner", changes, "reduced") == settings
     assert recipes.changes(recipes.resolve("cmnist_99", "groupdro")) == [], "a task's own exception is no change"
+
+
+def test_ablations_change_one_reading_at_a_time_and_share_runs_with_tables_and_figures() -> None:
+    shared = {run.id for each in (plan.TABLES["4"], plan.FIGURES["7"].on("cmnist_99")) for run in runs_of(each)}
+    table = plan.ABLATIONS
+    own = table.run(table.rows[0], "cmnist_99", 0)
+    for row in table.rows[1:]:
+        run = table.run(row, "cmnist_99", 0)
+        changed = {override.name for override in recipes.changes(run.settings)}
+        assert changed <= {override.name for override in row.overrides}
+        # What changes nothing says what the recipe has already.
+        assert changed or run.id == own.id
+    ids = {row.title: table.run(row, "cmnist_99", 0).id for row in table.rows}
+    assert {ids["as in the recipe"], ids["γ = 0"], ids["λ = 1.5"], ids["p = 10"]} <= shared
+    celeba = {row.title: table.run(row, "celeba_bignose", 0).id for row in table.rows}
+    assert ids["second stage: plain batches"] == own.id
+    assert celeba["second stage: class-balanced batches"] == celeba["as in the recipe"]
+
+
+def runs_of(table: plan.Table) -> list[plan.Run]:
+    return table.runs([0], table.tasks, ["poisoner"])
