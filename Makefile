@@ -9,7 +9,7 @@ demo: $(READY)
 	$(VENV)/bin/python -m benchmark.run --quick
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 # The report in Debian's Chromium; root can install it here, and without it the tests are skipped.
 test-page: $(READY)

@@ -125,9 +125,10 @@ class Updates:
             self._replay = capture(self._update, [each for t in self.trainings for each in t.optimizers])
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            self.trainings[0].warnings.append(
-                f"Phase '{self.phase.name}' runs without a CUDA graph, which makes it slower: {reason}"
-            )
+            for training in self.trainings:
+                training.warnings.append(
+                    f"Phase '{self.phase.name}' runs without a CUDA graph, which makes it slower: {reason}"
+                )
 
 
 def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
@@ -215,6 +216,7 @@ def _side_stream(device: torch.device) -> Iterator[None]:
 
 
 def can_capture(device: torch.device) -> bool:
+    """Whether ``capture`` works on the device."""
     return device.type == "cuda"
 
 

@@ -3,6 +3,10 @@
 A method holds everything it must remember (networks, per-sample averages, poisoned labels, group weights)
 as parameters and buffers, so that its ``state_dict()`` is a complete checkpoint. It knows nothing of devices,
 optimisers, files or progress; the common loop (``benchmark.training``) owns those.
+
+A loss does the same operations on every batch, changes buffers in place, and looks at no value, with ``if`` or
+``item()``: then a GPU never waits for the host, its updates can be captured as a CUDA graph, and seeds can be trained
+as one batched network (``benchmark.updates``). tests/test_updates.py holds every registered method to it.
 """
 
 from __future__ import annotations
