@@ -119,7 +119,7 @@ def phases(
     suffix = (f", {seeds} seeds" if seeds > 1 else "") + ("" if captured else ", no graph")
 
     def subject(index: int) -> Subject:
-        trainings = [Training(dataset, settings, seed, device) for seed in range(seeds)]
+        trainings = [Training(dataset, settings, seed, device, same_data_as=first) for seed in range(seeds)]
         for training in trainings:
             training.go_to(index)
         phase = Updates(trainings, captured)

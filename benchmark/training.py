@@ -39,8 +39,13 @@ class Training:
     """One run in progress: the method, the data on the device, and how far it has come.
 
     ``report`` is called with each finished epoch's entry of the curves. ``history`` holds these entries, and
-    ``best`` the test counts of the epoch with the best plain validation accuracy, which needs no bias labels.
+    ``best`` the test counts of the epoch with the best plain validation accuracy, which needs no bias labels. Another
+    seed, ``same_data_as``, shares its images on the device.
     """
+
+    train: DeviceSplit
+    validation: DeviceSplit
+    test: DeviceSplit
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class Training:
         checkpoint: Path | None = None,
         checkpoint_seconds: float = 30,
         report: Callable[[Entry], None] = lambda entry: None,
+        same_data_as: Training | None = None,
     ) -> None:
         self.dataset = dataset
         self.settings = settings
@@ -60,10 +66,13 @@ class Training:
         self.report = report
         self.generator = torch.Generator().manual_seed(seed)
         self.num_classes, self.num_biases = len(dataset.class_names), len(dataset.bias_names)
-        self.train, self.validation, self.test = (
-            DeviceSplit(split, self.num_biases, settings, self.device)
-            for split in (dataset.train, dataset.validation, dataset.test)
-        )
+        if same_data_as:
+            self.train, self.validation, self.test = same_data_as.train, same_data_as.validation, same_data_as.test
+        else:
+            self.train, self.validation, self.test = (
+                DeviceSplit(split, self.num_biases, settings, self.device)
+                for split in (dataset.train, dataset.validation, dataset.test)
+            )
         self.batch_size = min(settings["batch_size"], len(self.train))
         self.augmentation = Augmentation(settings)
         self.method = self._build_method(seed)

@@ -130,12 +130,10 @@ class Worker:
         """The runs, those together that are seeds of one and may be trained as one batched network."""
         groups: dict[str, list[Run]] = {}
         for run in runs:
-            groups.setdefault(run.digest, []).append(run)
-        parts = []
-        for group in groups.values():
-            size = self.seeds_at_once if group[0].settings["network"] == "mlp" else 1
-            parts += [group[start : start + size] for start in range(0, len(group), size)]
-        return parts
+            alone = self.seeds_at_once == 1 or run.settings["network"] != "mlp"
+            groups.setdefault(run.id if alone else run.digest, []).append(run)
+        size = self.seeds_at_once
+        return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
 
     def execute(self, runs: Sequence[Run], abandoned: Holder | None = None) -> dict[str, Outcome]:
         """Train seeds of one run and store their records, or store why one failed; returns outcomes by run id.
@@ -146,13 +144,14 @@ class Worker:
         """
         outcomes: dict[str, Outcome] = {}
         mine: list[tuple[Run, Claim]] = []
+        self._claims = []
         for run in runs:
             claim = patiently(partial(claims.acquire, self.store.record_path(run), self.log, abandoned))
             if claim is None:
                 outcomes[run.id] = "elsewhere"
             else:
                 mine.append((run, claim))
-        self._claims = [claim for _, claim in mine]
+                self._claims.append(claim)
         try:
             for run, _ in mine:
                 if self.store.has(run):  # another worker has just finished it
@@ -205,12 +204,14 @@ class Worker:
         torch.set_num_threads(1 if first.settings["network"] == "mlp" else self.threads)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        self._trainings = [
-            Training(
-                dataset, run.settings, run.seed, self.device, self.store.checkpoint_path(run), self.checkpoint_seconds
+        self._trainings = []
+        for run, _ in mine:
+            path, other = self.store.checkpoint_path(run), self._trainings[0] if self._trainings else None
+            self._trainings.append(
+                Training(
+                    dataset, run.settings, run.seed, self.device, path, self.checkpoint_seconds, same_data_as=other
+                )
             )
-            for run, _ in mine
-        ]
         epochs = sum(training.total_epochs for training in self._trainings)
         name = title([run for run, _ in mine])
         with tqdm(total=epochs, desc=name, unit="epoch", disable=not sys.stderr.isatty()) as bar:

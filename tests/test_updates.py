@@ -148,7 +148,8 @@ def test_a_worker_trains_seeds_together_and_records_each(
     alone, together = worker(tmp_path / "alone", 1), worker(tmp_path / "together", 3)
     other = Run(recipes.resolve("colored_digits", "gce", (recipes.parse_override("epochs=2"),)), 0)
     mixed = [runs[0], other, *runs[1:]]
-    assert [len(each) for each in together.together(mixed)] == [3, 2, 1]
+    assert [[run.seed for run in each] for each in together.together(mixed)] == [[0, 1, 2], [3, 4], [0]]
+    assert alone.together(mixed) == [[run] for run in mixed], "seed by seed, so that a table fills evenly"
     assert alone.work(runs) == together.work(runs) == ["done"] * 5
     assert "seeds 0, 1, 2" in capsys.readouterr().out
     for run in runs:
