@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import platform
 import subprocess
@@ -171,6 +172,7 @@ class Worker:
             print(f"{title(runs)} go on one by one: {type(error).__name__}: {error}".strip(), flush=True)
         finally:
             self._trainings = []
+            gc.collect()  # a training hangs in cycles of references, and its tensors with it
             for claim in self._claims:
                 claim.release()
         for run, _ in mine:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -159,6 +160,20 @@ def test_a_run_finished_elsewhere_meanwhile_is_not_trained(
     assert worker.work([run]) == ["done"]
     monkeypatch.setattr("benchmark.worker.train", lambda trainings: pytest.fail("it trained"))
     assert worker.work([run]) == ["done"]
+
+
+def test_a_finished_run_leaves_nothing_in_memory(worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the next run would not find its place."""
+    alive: list[weakref.ref[Training]] = []
+    original = Training.start
+
+    def start(self: Training) -> None:
+        alive.append(weakref.ref(self))
+        original(self)
+
+    monkeypatch.setattr(Training, "start", start)
+    assert worker.work([run]) == ["done"]
+    assert [each() for each in alive] == [None]
 
 
 def test_whoever_lost_the_run_stops_and_stores_nothing(
