@@ -18,6 +18,7 @@ import json
 import math
 import os
 import platform
+import random
 import re
 import sys
 import tempfile
@@ -223,11 +224,14 @@ def measure(
 def _interleaved(
     subjects: dict[str, Subject], repetitions: int, device: torch.device
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """Seconds of each subject's repetitions and, on a GPU, the bytes it takes there beyond what is resident."""
+    """Seconds of each subject's repetitions and, on a GPU, the bytes it takes there beyond what is resident.
+
+    In another order each time, lest a subject always suffer from the same one before it.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in subjects}
     memory: dict[str, int] = {}
     for repetition in range(repetitions + 1):
-        for name, subject in subjects.items():
+        for name, subject in random.Random(repetition).sample(list(subjects.items()), len(subjects)):
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
                 resident = torch.cuda.memory_allocated(device)
