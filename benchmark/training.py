@@ -85,6 +85,7 @@ class Training:
         self.train_counts: dict[str, Entry] = {}
         self.samples_trained, self.seconds_training, self.seconds = 0, 0.0, 0.0
         self.phase_index, self.epoch = 0, 0
+        self._images = torch.empty(0)
         self._predictions: dict[nn.Module, Tensor] = {}
         self._finished_epoch: dict[str, Any] = {}
 
@@ -217,10 +218,12 @@ class Training:
         return samplers.weighted(1 / torch.bincount(groups)[groups], self.batch_size, self.generator)
 
     def batch(self, indices: Tensor, images: Tensor, draws: Tensor) -> Batch:
-        """What a method sees of the samples ``indices`` [m], or [S, m] for S seeds."""
+        """What a method sees of the samples ``indices`` [m], or [S, m] for S seeds, until the next batch."""
         images = self.augmentation.apply(images, draws).contiguous(memory_format=self.layout)
+        if self._images.shape != images.shape:
+            self._images = torch.empty_like(images, dtype=torch.float32)
         return Batch(
-            images=self.train.normalise(images),
+            images=self.train.normalise(images, self._images),
             targets=self.train.targets[indices],
             indices=indices,
             bias=self.train.bias[indices] if self.method.uses_bias_labels else None,

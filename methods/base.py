@@ -25,7 +25,7 @@ Predict = Callable[[nn.Module], Tensor]
 
 
 class Batch(NamedTuple):
-    """One mini-batch, on the device."""
+    """One mini-batch, on the device; its images hold until the next."""
 
     images: Tensor  # [m, 3, H, W], float, normalised
     targets: Tensor  # [m], int64
