@@ -50,13 +50,18 @@ def write_curves(table: Table, found: Found, folder: Path) -> list[Path]:
     more rows than can be told apart.
     """
     written: list[Path] = []
-    if len(table.rows) > 2 * len(STYLES):
+    if not has_curves(table):
         return written
     for task in table.tasks:
-        if "avg_acc" not in table.metrics or not any(found[row.key, task] for row in table.rows):
+        if not any(found[row.key, task] for row in table.rows):
             continue
         written += save(curves(table, found, task), folder / f"{table.stem}-{task}")
     return written
+
+
+def has_curves(table: Table) -> bool:
+    """Whether the curves of the table's methods are drawn."""
+    return "avg_acc" in table.metrics and len(table.rows) <= 2 * len(STYLES)
 
 
 def save(drawing: Drawing, stem: Path) -> list[Path]:

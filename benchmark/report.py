@@ -390,7 +390,7 @@ def _figures(table: Table, found: Found, folder: Path) -> Iterator[Context]:
             "alt": f"Chart of {panels or table.title}. The caption says what is drawn.",
             "command": "" if all(found.values()) else _command(table, table.tasks, []),
         }
-    elif "avg_acc" in table.metrics:
+    elif figures.has_curves(table):
         for task in table.available_tasks:
             drawn = [row.title for row in table.rows if found[row.key, task]]
             if not drawn:
