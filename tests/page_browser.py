@@ -128,6 +128,9 @@ def test_where_a_number_comes_from_by_keyboard_alone(browser: webdriver.Chrome, 
 
 
 def test_curves_of_a_chosen_run_by_keyboard_alone(browser: webdriver.Chrome) -> None:
+    browser.refresh()
+    tab_to(browser, "nav a[href='#curves']")  # past the cells, which are hundreds of stops
+    press(browser, Keys.ENTER)
     tab_to(browser, "#curve-task")
     first = browser.find_element("css selector", "#curve-charts svg").get_attribute("aria-label")
     press(browser, Keys.ARROW_DOWN)
