@@ -302,7 +302,7 @@ def _markdown_cell(cells: _Cells, key: tuple[str, str, str]) -> str:
 def latex(table: Table, lines: pd.DataFrame, notes: Sequence[str], compare: str = COMPARISONS[0]) -> str:
     """A booktabs table in the paper's arrangement: tasks as column groups, bold for the best, * for bias labels.
 
-    The paper's numbers stand under each row, or in a second table below.
+    The paper's numbers stand under each row, or in a second table below, where it has any.
     """
     cells = _Cells(lines)
     columns = [(task, metric) for task in table.columns for metric in table.metrics]
@@ -320,7 +320,9 @@ def latex(table: Table, lines: pd.DataFrame, notes: Sequence[str], compare: str 
 
     caption = f"{table.title}" + (f" ({table.modified})." if table.modified else ".")
     caption = " ".join((caption, *notes))
-    if compare == "beside":
+    if lines.paper.isna().all():
+        tables = [_latex_table(table, caption, lambda row: [measured(row)])]
+    elif compare == "beside":
         tables = [_latex_table(table, caption, lambda row: [measured(row), printed_below(row)])]
     else:
         tables = [
@@ -385,6 +387,10 @@ def _escape(text: str) -> str:
         ("^", r"\^{}"),
         ("~", r"\~{}"),
         ("ρ", r"$\rho$"),
+        ("γ", r"$\gamma$"),
+        ("λ", r"$\lambda$"),
+        ("κ", r"$\kappa$"),
+        ("≤", r"$\leq$"),
         ("¹", r"\textsuperscript{1}"),
         ("²", r"\textsuperscript{2}"),
         ("*", r"$^*$"),
