@@ -27,7 +27,7 @@ from benchmark.errors import unknown
 from benchmark.loader import Augmentation, DeviceSplit, memory_format
 from benchmark.networks import OPTIONS, build
 from benchmark.recipes import Settings, neutral
-from benchmark.updates import Updates
+from benchmark.updates import Updates, is_small
 from datasets import BiasedDataset
 from methods import get
 from methods.base import Batch, Method, Phase, Predict, Sampler, TrainingSet
@@ -375,8 +375,8 @@ class Training:
 def train(trainings: Sequence[Training]) -> None:
     """Train a run, or runs that differ in nothing but their seed, to the end, each from its checkpoint.
 
-    Several must be small (``updates.is_small``) and advance in lockstep; those whose checkpoint is behind catch up
-    first. Raises TrainingError when a loss diverges.
+    Several advance in lockstep where they are small (``updates.is_small``), and else take turns; those whose checkpoint
+    is behind catch up first. Raises TrainingError when a loss diverges.
     """
     for training in trainings:
         training.start()
@@ -384,6 +384,7 @@ def train(trainings: Sequence[Training]) -> None:
     while unfinished := [training for training in trainings if not training.finished]:
         behind = min(training.position for training in unfinished)
         group = [training for training in unfinished if training.position == behind]
+        group = group if is_small(group[0]) else group[:1]
         if updates is None or updates.trainings != group or updates.phase is not group[0].phase:
             updates = Updates(group)
         for training, loss in zip(group, updates.epoch(), strict=True):

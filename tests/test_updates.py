@@ -132,6 +132,16 @@ def test_images_that_vary_or_are_convolved_are_no_small_update(tiny: BiasedDatas
     assert not updates.is_small(trainings(tiny, "vanilla", 1, flip=True)[0])
 
 
+def test_seeds_whose_images_vary_take_turns(tiny: BiasedDataset) -> None:
+    """In lockstep their images would stay as they are."""
+    alone, together = (trainings(tiny, "vanilla", flip=True) for _ in range(2))
+    for training in alone:
+        training.run()
+    train(together)
+    for one, other in zip(alone, together, strict=True):
+        assert one.history == other.history
+
+
 @pytest.fixture
 def runs() -> list[Run]:
     settings = recipes.resolve("colored_digits", "vanilla", (plan.recipes.parse_override("epochs=2"),))
