@@ -21,7 +21,7 @@ else:
 RECIPES = Path(__file__).with_name("recipes.toml")
 PAPER = "paper"  # the preset that a task's own table is; others are its "preset" tables
 # Keys of a method's table that describe it rather than set anything.
-DESCRIPTIVE = ("title", "uses_bias_labels")
+DESCRIPTIVE = ("title", "uses_bias_labels", "like")
 # Other names under which a method may be asked for: Table 3 calls plain training ERM.
 ALIASES = {"erm": "vanilla"}
 Settings = dict[str, Any]
@@ -56,7 +56,16 @@ def tables() -> tuple[dict[str, Settings], dict[str, Settings]]:
     for name, table in content["task"].items():
         tasks[name] = _merge(tasks[table["like"]], table) if "like" in table else table
         tasks[name].pop("like", None)
-    return tasks, content["method"]
+    methods: dict[str, Settings] = {}
+    for name, table in content["method"].items():
+        methods[name] = _merge(methods[table["like"]], table) if "like" in table else table
+    return tasks, methods
+
+
+def _of_method(place: Mapping[str, Settings], method: str) -> Settings:
+    """What a table of methods sets for one, with what it sets for the method that this one is like."""
+    like = tables()[1][method].get("like")
+    return (_of_method(place, like) if like else {}) | place.get(method, {})
 
 
 def _merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> Settings:
@@ -149,7 +158,9 @@ def options(method: str) -> Settings:
 def neutral(owner: str = "") -> Settings:
     """The settings of the loop, or of a method, that a run only names where they differ from these values."""
     table = _content()["neutral"]
-    return table.get(owner, {}) if owner else {key: each for key, each in table.items() if not isinstance(each, dict)}
+    if owner:
+        return _of_method(table, owner)
+    return {key: value for key, value in table.items() if not isinstance(value, dict)}
 
 
 def loop_settings(task: str, preset: str = PAPER) -> Settings:
@@ -227,12 +238,12 @@ def resolve(task: str, method: str, overrides: Iterable[Override] = (), preset: 
         "task": task,
         "method": method,
         **({} if preset == PAPER else {"preset": preset}),
-        **_of_loop(table),
         **neutral(),
+        **_of_loop(table),
         "data": table["data"],
         "options": options(method),
     }
-    special = (Override(method, key, value) for key, value in table.get("method", {}).get(method, {}).items())
+    special = (Override(method, key, value) for key, value in _of_method(table.get("method", {}), method).items())
     for override in (*special, *overrides):
         if override.owner == "data":
             if override.key in settings["data"]:

@@ -59,7 +59,7 @@ class Training:
         same_data_as: Training | None = None,
     ) -> None:
         self.dataset = dataset
-        self.settings = settings
+        self.settings = neutral() | settings
         self.device = torch.device(device)
         self.checkpoint = checkpoint
         self.checkpoint_seconds = checkpoint_seconds
@@ -183,19 +183,35 @@ class Training:
         return [
             torch.optim.Adam(
                 [parameter for network in step.trains for parameter in network.parameters()],
-                lr=self.settings["learning_rate"],
+                lr=self._learning_rate_tensor(),
                 weight_decay=self.settings["weight_decay"],
                 fused=True,
             )
             for step in self.phase.steps
         ]
 
-    def draw_epoch(self) -> tuple[Tensor, Tensor]:
-        """What the next epoch draws: sample indices [updates × steps, m], and the augmentation of each sample.
+    @property
+    def learning_rate(self) -> float:
+        """That of the current epoch: what each tenth of ``epochs`` leaves of the first, anew in every phase."""
+        tenths = min(10 * self.epoch // self.settings["epochs"], 9)
+        rate: float = self.settings["learning_rate"] * self.settings["learning_rate_decay"] ** tenths
+        return rate
+
+    def _learning_rate_tensor(self) -> Tensor:
+        """A tensor, since a CUDA graph goes on reading it where a number would stay what it was at the capture."""
+        # The CPU's Adam computes with a double, the GPU's reads a float.
+        precision = torch.float64 if self.device.type == "cpu" else torch.float32
+        return torch.tensor(self.learning_rate, dtype=precision, device=self.device)
+
+    def begin_epoch(self) -> tuple[Tensor, Tensor]:
+        """Set the learning rate and draw sample indices [updates × steps, m] and the augmentation of each sample.
 
         One row a batch, in the order in which the phase's steps take turns.
         """
         self._predictions.clear()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"].fill_(self.learning_rate)
         phase, updates = self.phase, self.updates_per_epoch
         if phase.updates is not None:
             updates = min(updates, phase.updates - self.epoch * updates)
@@ -370,6 +386,8 @@ class Training:
         self.optimizers = self._new_optimizers()
         for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(optimizer_state)
+            for group in optimizer.param_groups:
+                group["lr"] = self._learning_rate_tensor()  # a checkpoint of an older version has a number
 
 
 def train(trainings: Sequence[Training]) -> None:

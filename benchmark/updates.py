@@ -60,7 +60,7 @@ class Updates:
     def epoch(self) -> list[float]:
         """One pass; returns the mean loss of an update for each training. Raises TrainingError when one diverges."""
         started = time.perf_counter()
-        orders, draws = zip(*(training.draw_epoch() for training in self.trainings), strict=True)
+        orders, draws = zip(*(training.begin_epoch() for training in self.trainings), strict=True)
         self._total.zero_()
         if self._static:
             self._run_static(torch.stack(orders, 1))

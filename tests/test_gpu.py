@@ -66,7 +66,7 @@ def test_no_update_waits_for_the_device(tiny: BiasedDataset, network: str, metho
         training.go_to(index)
         updates = Updates([training], captured=False)
         updates.epoch()  # libraries may wait when they are first used
-        order, draws = training.draw_epoch()
+        order, draws = training.begin_epoch()
         torch.cuda.set_sync_debug_mode("error")
         try:
             updates._run(order, draws)

@@ -316,7 +316,7 @@ def test_the_signal_saves_a_checkpoint_and_the_next_attempt_ends_the_same(
     again = pickle.loads(kept[0]).function
     assert again == replace(task)
     epochs: list[int] = []
-    monkeypatch.setattr(Training, "draw_epoch", counted(Training.draw_epoch, epochs))
+    monkeypatch.setattr(Training, "begin_epoch", counted(Training.begin_epoch, epochs))
     run_task(again, monkeypatch, tmp_path / "parts")
     assert len(epochs) == 2
     whole, parts = (json.loads(Store(tmp_path / name).record_path(run).read_text()) for name in ("whole", "parts"))

@@ -70,6 +70,27 @@ def test_epochs_and_updates_are_counted_as_declared(tiny: BiasedDataset, monkeyp
     assert len(training.history) == training.total_epochs == 5 * 2 + 3
 
 
+def test_the_learning_rate_falls_after_every_tenth_of_the_epochs(tiny: BiasedDataset) -> None:
+    """In each phase anew; a phase that is shorter than the others falls as slowly as they do."""
+    rates: dict[str, list[float]] = {}
+
+    def watch(method: str) -> None:
+        changes = {"epochs": 20, "learning_rate_decay": 0.5, "learning_rate": 0.8}
+        training = Training(tiny, tiny_settings(method, **changes), 0, report=lambda entry: seen(entry["phase"]))
+        rates.clear()
+
+        def seen(phase: str) -> None:
+            (group,) = training.optimizers[0].param_groups
+            rates.setdefault(phase, []).append(float(group["lr"]))
+
+        training.run()
+
+    watch("vanilla")
+    assert rates == {"train": [0.8 * 0.5 ** (epoch // 2) for epoch in range(20)]}
+    watch("jtt")
+    assert rates == {"identify": [0.8, 0.8], "train": [0.8 * 0.5 ** (epoch // 2) for epoch in range(20)]}
+
+
 def test_a_loss_that_is_no_number_ends_the_run(tiny: BiasedDataset) -> None:
     training = Training(tiny, tiny_settings("vanilla", learning_rate=1e30), seed=0)
     with pytest.raises(TrainingError, match=r"nan|inf"):
