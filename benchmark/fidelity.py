@@ -40,11 +40,14 @@ def cells(store: Store) -> pd.DataFrame:
                 parts.append(_published_lines(table, measured))
             elif any(measured.values()):
                 parts.append(_published_lines(table, measured).query("n > 0"))
-    found = pd.concat(parts, ignore_index=True)
+    return with_errata(pd.concat(parts, ignore_index=True))[CELLS]
+
+
+def with_errata(found: pd.DataFrame) -> pd.DataFrame:
+    """Lines that have the columns ``errata.CELL``, with ``kind`` and ``note`` of the errata of each added."""
     known = [errata.of_cell(*cell) for cell in zip(*(found[name] for name in errata.CELL), strict=True)]
-    found["kind"] = [" ".join(each["kind"] for each in cell) for cell in known]
-    found["note"] = [" ".join(each["note"] for each in cell) for cell in known]
-    return found[CELLS]
+    kinds, notes = ([" ".join(each[name] for each in cell) for cell in known] for name in ("kind", "note"))
+    return found.assign(kind=kinds, note=notes)
 
 
 def _published_lines(table: Table, measured: tables.Found) -> pd.DataFrame:
@@ -64,7 +67,7 @@ def columns(found: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for key, column in found.groupby(["preset", "table", "task", "metric"], sort=False):
         both = compared(column)
-        lines.append((*key, len(both), len(column), both.delta.abs().mean(), _rank_correlation(both)))
+        lines.append((*key, len(both), len(column), both.delta.abs().mean(), rank_correlation(both)))
     head = ["preset", "table", "task", "metric", "methods", "published", "difference", "rank_correlation"]
     return pd.DataFrame(lines, columns=head)
 
@@ -86,10 +89,11 @@ def overall(found: pd.DataFrame) -> pd.DataFrame:
 def compared(found: pd.DataFrame) -> pd.DataFrame:
     """Those of ``cells`` that were measured and whose published number may be right."""
     wrong = [any(kind in errata.WRONG for kind in kinds.split()) for kinds in found.kind]
-    return found[(found.n > 0) & ~pd.Series(wrong, found.index, dtype=bool)]
+    return found[found["mean"].notna() & ~pd.Series(wrong, found.index, dtype=bool)]
 
 
-def _rank_correlation(both: pd.DataFrame) -> float:
+def rank_correlation(both: pd.DataFrame) -> float:
+    """Spearman's of ``paper`` and ``mean``, NaN for less than three lines or where all are level."""
     values = both[["paper", "mean"]].round(2)  # the precision of the printed numbers decides what is level
     if len(values) < 3 or (values.nunique() == 1).any():
         return float("nan")
@@ -124,7 +128,7 @@ def _grid(body: Sequence[Sequence[object]], head: Sequence[str]) -> str:
     return tabulate(body, head, tablefmt="github", disable_numparse=True)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     return "–" if pd.isna(value) else f"{value:.2f}"
 
 
@@ -133,8 +137,8 @@ def _overall(found: pd.DataFrame) -> str:
         [
             HEADINGS[line["table"]] + findings.preset_note(line["preset"]),
             f"{line['measured']} of {line['published']}",
-            _number(line["difference"]),
-            _number(line["rank_correlation"]),
+            number(line["difference"]),
+            number(line["rank_correlation"]),
             line["columns"],
         ]
         for line in overall(found).to_dict("records")
@@ -158,8 +162,8 @@ def _columns(shown: pd.DataFrame) -> str:
             tables.title(line["task"]) + findings.preset_note(line["preset"]),
             METRIC_TITLES[line["metric"]],
             f"{line['methods']} of {line['published']}",
-            _number(line["difference"]),
-            _number(line["rank_correlation"]),
+            number(line["difference"]),
+            number(line["rank_correlation"]),
         ]
         for line in shown.to_dict("records")
     ]
@@ -177,7 +181,7 @@ def _doubts(found: pd.DataFrame) -> str:
                 tables.title(str(task)),
                 ", ".join(methods) if len(methods) < 3 else "all",
                 ", ".join(METRIC_TITLES[metric] for metric in lines.metric.unique()),
-                *(_number(lines[column].iloc[0]) if len(lines) == 1 else "–" for column in ("paper", "mean")),
+                *(number(lines[column].iloc[0]) if len(lines) == 1 else "–" for column in ("paper", "mean")),
                 kind,
                 note,
             ]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark import fidelity, figures, findings, plan, recipes, report, status, tables
+from benchmark import fidelity, figures, findings, plan, readings, recipes, report, status, tables
 from benchmark.errors import UserError, exit_code, unknown
 from benchmark.plan import Figure, Run, Table
 from benchmark.records import Store
@@ -236,7 +236,9 @@ def render(chosen: Sequence[Table], store: Store, options: argparse.Namespace) -
         claims, cells = findings.evaluate(store), fidelity.cells(store)
         findings.write(claims, store.folder)
         fidelity.write(cells, claims, store.folder)
-        print(f"wrote {store.folder / 'tables' / 'claims.md'}\nwrote {store.folder / 'fidelity.md'}")
+        readings.write(readings.evaluate(store), store.folder)
+        for name in ("tables/claims.md", "fidelity.md", "readings.md"):
+            print(f"wrote {store.folder / name}")
         print(f"wrote {report.write(store, cells, claims)}")
 
 

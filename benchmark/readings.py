@@ -1,0 +1,127 @@
+"""Which reading of what the paper leaves open to all methods comes nearest to its numbers, whole columns at a time.
+
+A reading is a setting that all methods share, or a rule that chooses the epoch. It is judged by every method's numbers
+together, never by a single row. Readings of Poisoner alone are ``plan.ABLATIONS``.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from benchmark import errata, fidelity, recipes, records, tables
+from benchmark.plan import TABLES, Table
+from benchmark.records import Record, Store, write_atomically
+
+Entries = list[dict[str, Any]]
+READINGS = {
+    title: tuple(recipes.parse_override(setting) for setting in settings)
+    for title, settings in {
+        "as in the recipes": (),
+        "constant learning rate": ("learning_rate_decay=1.0",),
+        "inputs in [0, 1]": ("mean=[0.0, 0.0, 0.0]", "std=[1.0, 1.0, 1.0]"),
+    }.items()
+}
+# The epochs of a run's curve that are averaged. The last rule looks at the test set: no table may follow it, but
+# published numbers that did would lie nearest to it.
+RULES: dict[str, Callable[[Entries], Entries]] = {
+    "the last": lambda curve: curve[-1:],
+    "mean of the last five": lambda curve: curve[-5:],
+    "of the best plain validation accuracy": lambda curve: _best(curve, "validation_acc"),
+    "of the best average on the test set": lambda curve: _best(curve, "avg_acc"),
+}
+COLUMNS = ["task", "reading", "epoch", "methods", "runs", "metric", "difference", "rank_correlation"]
+EXPLANATION = """\
+For each task the mean absolute difference, in points, between the published numbers and those measured under a
+reading, over all methods that have runs, and Spearman's rank correlation of their average accuracies. Everything
+else on these pages follows the recipes and the last epoch. The epoch of the best average on the test set is shown
+because published numbers that were chosen so would lie nearest to it; no table here is."""
+
+
+def _best(curve: Entries, metric: str) -> Entries:
+    measured = [entry for entry in curve if entry.get(metric) is not None]
+    return [max(measured, key=lambda entry: entry[metric])] if measured else []
+
+
+def evaluate(store: Store) -> pd.DataFrame:
+    """One line per task, reading, rule and metric of Tables 1 and 2 that has records in the paper's preset."""
+    lines = [
+        (task, reading, rule, *line)
+        for table in (TABLES["1"], TABLES["2"])
+        for task in table.available_tasks
+        for reading, overrides in READINGS.items()
+        for found in [tables.collect(replace(table, tasks=(task,), overrides=overrides), store)]
+        if any(found.values())
+        for rule, chosen in RULES.items()
+        for line in _lines(table, task, found, chosen)
+    ]
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _lines(
+    table: Table, task: str, found: tables.Found, chosen: Callable[[Entries], Entries]
+) -> Iterator[tuple[int, int, str, float, float]]:
+    """(methods, runs, metric, difference, rank correlation) of each metric."""
+    runs = sum(map(len, found.values()))
+    for metric in table.metrics:
+        cells = [
+            (*cell, tables.published().get(cell), _mean(found[row.key, task], metric, chosen))
+            for row in table.rows
+            for cell in [(table.name, row.key, task, metric)]
+        ]
+        lines = pd.DataFrame(cells, columns=[*errata.CELL, "paper", "mean"]).dropna()
+        sound = fidelity.compared(fidelity.with_errata(lines))
+        if len(sound):
+            difference = (sound["mean"] - sound.paper).abs().mean()
+            yield len(sound), runs, metric, difference, fidelity.rank_correlation(sound)
+
+
+def _mean(found: list[Record], metric: str, chosen: Callable[[Entries], Entries]) -> float | None:
+    """The metric's mean over seeds, each the mean of the chosen epochs."""
+    by_seed = [
+        [entry[metric] for entry in chosen(records.target_curve(record)) if entry.get(metric) is not None]
+        for record in found
+    ]
+    values = [statistics.fmean(each) for each in by_seed if each]
+    return statistics.fmean(values) if values else None
+
+
+def write(found: pd.DataFrame, results: Path) -> str:
+    """Write readings.csv and readings.md to the folder of results; returns the Markdown."""
+    text = markdown(found)
+    write_atomically(results / "readings.csv", found.to_csv(index=False, float_format="%.4f"))
+    write_atomically(results / "readings.md", text)
+    return text
+
+
+def markdown(found: pd.DataFrame) -> str:
+    """A grid for each task, the nearest numbers of each column in bold."""
+    parts = ["# Readings of what the paper leaves open to all methods", EXPLANATION]
+    for task, lines in found.groupby("task", sort=False):
+        wide = lines.pivot_table("difference", ["reading", "epoch", "runs"], "metric", sort=False)
+        metrics = list(wide.columns)
+        wide["all"] = wide.mean(axis=1)
+        correlations = lines[lines.metric == "avg_acc"].rank_correlation
+        nearest = wide.round(2).min()
+        body = [
+            [
+                *(str(each) for each in key),
+                *(
+                    f"**{value:.2f}**" if round(value, 2) == nearest[str(name)] else f"{value:.2f}"
+                    for name, value in line.items()
+                ),
+                fidelity.number(correlation),
+            ]
+            for key, line, correlation in zip(wide.index, wide.to_dict("records"), correlations, strict=True)
+        ]
+        titles = [tables.METRIC_TITLES[metric][0] for metric in metrics]
+        head = ["Reading", "Epoch", "Runs", *titles, "All", "Rank correlation"]
+        grid = tabulate(body, head, tablefmt="github", disable_numparse=True)
+        parts += [f"## {tables.title(str(task))}", grid]
+    return "\n\n".join(parts) + "\n"

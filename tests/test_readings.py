@@ -1,0 +1,72 @@
+"""Readings are judged by whole columns: from records made up for the purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from test_tables import made_up_record
+
+from benchmark import readings, recipes, tables
+from benchmark.plan import Run
+from benchmark.records import Store
+
+CONSTANT = "constant learning rate"
+
+
+def save(store: Store, method: str, averages: Sequence[float], validation: Sequence[float], reading: str) -> None:
+    """A record whose target network had these test averages, and validation accuracies, epoch after epoch."""
+    run = Run(recipes.resolve("cmnist_99", method, readings.READINGS[reading]), 0)
+    record = made_up_record(run, 0.5)
+    record["curves"] = [
+        {
+            "phase": "train",
+            "epoch": epoch,
+            "loss": 1.0,
+            "target": {"avg_acc": average, "worst_acc": 0.0, "model_bias": 10.0, "validation_acc": accuracy},
+        }
+        for epoch, (average, accuracy) in enumerate(zip(averages, validation, strict=True), 1)
+    ]
+    store.save(run, record)
+
+
+def difference(store: Store, reading: str, rule: str) -> float:
+    found = readings.evaluate(store).set_index(["reading", "epoch", "metric"])
+    return float(found.loc[(reading, rule, "avg_acc"), "difference"])
+
+
+def test_every_rule_takes_its_epochs_of_every_method(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    save(store, "vanilla", [10, 20, 30, 40, 50, 60], [1, 9, 9, 3, 2, 2], CONSTANT)
+    save(store, "lff", [60, 90, 80, 70, 60, 50], [5, 1, 1, 1, 1, 1], CONSTANT)
+    paper = [tables.published()["table2", method, "cmnist_99", "avg_acc"] for method in ("vanilla", "lff")]
+    expected = {
+        "the last": (60, 50),
+        "mean of the last five": (40, 70),
+        "of the best plain validation accuracy": (20, 60),
+        "of the best average on the test set": (60, 90),
+    }
+    assert set(expected) == set(readings.RULES)
+    for rule, values in expected.items():
+        distances = [abs(value - number) for value, number in zip(values, paper, strict=True)]
+        assert difference(store, CONSTANT, rule) == pytest.approx(sum(distances) / 2)
+
+
+def test_readings_stand_apart_and_the_nearest_is_marked(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    paper = tables.published()["table2", "vanilla", "cmnist_99", "avg_acc"]
+    save(store, "vanilla", [paper + 3], [1], CONSTANT)
+    save(store, "vanilla", [paper - 1], [1], "as in the recipes")
+    assert difference(store, CONSTANT, "the last") == pytest.approx(3)
+    assert difference(store, "as in the recipes", "the last") == pytest.approx(1)
+    text = readings.write(readings.evaluate(store), tmp_path)
+    lines = [line for line in text.splitlines() if "| the last " in line]
+    assert ["**1.00**" in line for line in lines] == ["as in the recipes" in line for line in lines] == [True, False]
+    assert "inputs in [0, 1]" not in text, "which has no runs"
+
+
+def test_without_records_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    found = readings.evaluate(Store(tmp_path))
+    assert found.empty
+    assert "|" not in readings.write(found, tmp_path)
