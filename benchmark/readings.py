@@ -16,6 +16,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from benchmark import errata, fidelity, recipes, records, tables
+from benchmark.metrics import METRICS
 from benchmark.plan import TABLES, Table
 from benchmark.records import Record, Store, write_atomically
 
@@ -100,28 +101,34 @@ def write(found: pd.DataFrame, results: Path) -> str:
     return text
 
 
+def summary(found: pd.DataFrame) -> pd.DataFrame:
+    """One line per task, reading and rule: the difference of each metric and of ``all``, and the rank correlation."""
+    key = ["task", "reading", "epoch", "runs"]
+    wide = found.pivot_table("difference", key, "metric", sort=False).reindex(columns=list(METRICS))
+    wide["all"] = wide.mean(axis=1)
+    wide["rank_correlation"] = found[found.metric == "avg_acc"].set_index(key).rank_correlation
+    return wide.reset_index()
+
+
 def markdown(found: pd.DataFrame) -> str:
     """A grid for each task, the nearest numbers of each column in bold."""
     parts = ["# Readings of what the paper leaves open to all methods", EXPLANATION]
-    for task, lines in found.groupby("task", sort=False):
-        wide = lines.pivot_table("difference", ["reading", "epoch", "runs"], "metric", sort=False)
-        metrics = list(wide.columns)
-        wide["all"] = wide.mean(axis=1)
-        correlations = lines[lines.metric == "avg_acc"].rank_correlation
-        nearest = wide.round(2).min()
+    titles = [tables.METRIC_TITLES[metric][0] for metric in METRICS]
+    head = ["Reading", "Epoch", "Runs", *titles, "All", "Rank correlation"]
+    for task, lines in summary(found).groupby("task", sort=False):
+        nearest = {name: lines[name].round(2).min() for name in (*METRICS, "all")}
         body = [
             [
-                *(str(each) for each in key),
-                *(
-                    f"**{value:.2f}**" if round(value, 2) == nearest[str(name)] else f"{value:.2f}"
-                    for name, value in line.items()
-                ),
-                fidelity.number(correlation),
+                *(line[name] for name in ("reading", "epoch", "runs")),
+                *(_marked(line[name], least) for name, least in nearest.items()),
+                fidelity.number(line["rank_correlation"]),
             ]
-            for key, line, correlation in zip(wide.index, wide.to_dict("records"), correlations, strict=True)
+            for line in lines.to_dict("records")
         ]
-        titles = [tables.METRIC_TITLES[metric][0] for metric in metrics]
-        head = ["Reading", "Epoch", "Runs", *titles, "All", "Rank correlation"]
-        grid = tabulate(body, head, tablefmt="github", disable_numparse=True)
-        parts += [f"## {tables.title(str(task))}", grid]
+        parts += [f"## {tables.title(str(task))}", tabulate(body, head, tablefmt="github", disable_numparse=True)]
     return "\n\n".join(parts) + "\n"
+
+
+def _marked(value: float, least: float) -> str:
+    text = fidelity.number(value)
+    return f"**{text}**" if round(value, 2) == least else text

@@ -16,8 +16,9 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from benchmark import errata, fidelity, figures, findings, plan, recipes, tables
+from benchmark import errata, fidelity, figures, findings, plan, readings, recipes, tables
 from benchmark.errors import UserError
+from benchmark.metrics import METRICS
 from benchmark.plan import Figure, Row, Table
 from benchmark.records import Record, Store, run_of, write_atomically
 from benchmark.statements import CLAIMS, METRIC_TITLES
@@ -39,11 +40,11 @@ CURVES = {
 }
 
 
-def write(store: Store, compared: pd.DataFrame, claims: pd.DataFrame) -> Path:
+def write(store: Store, compared: pd.DataFrame, claims: pd.DataFrame, left_open: pd.DataFrame) -> Path:
     """Write report.html into the store's folder, from all of its records; the same folder gives the same bytes.
 
-    ``compared`` are the cells of ``fidelity.cells``, ``claims`` the lines of ``findings.evaluate``. Pictures are those
-    in figures/, drawn where there are none yet.
+    ``compared`` are the cells of ``fidelity.cells``, ``claims`` the lines of ``findings.evaluate``, ``left_open`` those
+    of ``readings.evaluate``. Pictures are those in figures/, drawn where there are none yet.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("benchmark", "."),
@@ -54,11 +55,11 @@ def write(store: Store, compared: pd.DataFrame, claims: pd.DataFrame) -> Path:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
     path = store.folder / "report.html"
-    write_atomically(path, environment.get_template("report.html").render(page(store, compared, claims)))
+    write_atomically(path, environment.get_template("report.html").render(page(store, compared, claims, left_open)))
     return path
 
 
-def page(store: Store, compared: pd.DataFrame, claims: pd.DataFrame) -> Context:
+def page(store: Store, compared: pd.DataFrame, claims: pd.DataFrame, left_open: pd.DataFrame) -> Context:
     """Everything that the template shows."""
     stored = {run_of(record).id: record for record in store.everything()}
     numbers = {run: number for number, run in enumerate(stored)}
@@ -73,7 +74,7 @@ def page(store: Store, compared: pd.DataFrame, claims: pd.DataFrame) -> Context:
         "missing": [each for table, found in shown for each in _missing(table, found)],
         "claims": _claims(claims),
         "verdicts": findings.count(claims[(claims.preset == recipes.PAPER) & (claims.scope == "paper")]),
-        "fidelity": _fidelity(near, fidelity.columns(compared)),
+        "fidelity": _fidelity(near, fidelity.columns(compared), readings.summary(left_open)),
         "records": [_summary(record) for record in stored.values()],
         "published": near.published[near.preset == recipes.PAPER].sum(),
         "measured": near.measured[near.preset == recipes.PAPER].sum(),
@@ -308,8 +309,8 @@ def _verdict(line: Context) -> Context:
     }
 
 
-def _fidelity(near: pd.DataFrame, columns: pd.DataFrame) -> dict[str, list[list[object]]]:
-    """Lines of the two tables of fidelity: of each table of the paper, and of each of its columns."""
+def _fidelity(near: pd.DataFrame, columns: pd.DataFrame, left_open: pd.DataFrame) -> dict[str, list[list[object]]]:
+    """Lines of the tables of fidelity: of each table of the paper, each of its columns, and each reading."""
     return {
         "tables": [
             [
@@ -329,6 +330,15 @@ def _fidelity(near: pd.DataFrame, columns: pd.DataFrame) -> dict[str, list[list[
                 _number(line["rank_correlation"]) or "–",
             ]
             for line in _rows(columns[columns.methods > 0])
+        ],
+        "readings": [
+            [
+                tables.title(line["task"]),
+                line["reading"],
+                line["epoch"],
+                *(_number(line[name]) or "–" for name in (*METRICS, "all", "rank_correlation")),
+            ]
+            for line in _rows(left_open)
         ],
     }
 

@@ -233,13 +233,13 @@ def render(chosen: Sequence[Table], store: Store, options: argparse.Namespace) -
     if options.all:
         for table, found in tables.stored_variants(store):
             write(table, found, store, options)
-        claims, cells = findings.evaluate(store), fidelity.cells(store)
+        claims, cells, left_open = findings.evaluate(store), fidelity.cells(store), readings.evaluate(store)
         findings.write(claims, store.folder)
         fidelity.write(cells, claims, store.folder)
-        readings.write(readings.evaluate(store), store.folder)
+        readings.write(left_open, store.folder)
         for name in ("tables/claims.md", "fidelity.md", "readings.md"):
             print(f"wrote {store.folder / name}")
-        print(f"wrote {report.write(store, cells, claims)}")
+        print(f"wrote {report.write(store, cells, claims, left_open)}")
 
 
 def write(table: Table, found: tables.Found, store: Store, options: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
-from benchmark import fidelity, findings, plan, report, tables
+from benchmark import fidelity, findings, plan, readings, report, tables
 from benchmark.plan import Run
 from benchmark.records import Store
 
@@ -48,7 +48,7 @@ def browser(store: Store) -> Iterator[webdriver.Chrome]:
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         pytest.skip("no Chromium here: Debian's packages are chromium and chromium-driver")
-    address = report.write(store, fidelity.cells(store), findings.evaluate(store)).as_uri()
+    address = report.write(store, fidelity.cells(store), findings.evaluate(store), readings.evaluate(store)).as_uri()
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from test_tables import fixed_store, made_up_record
 
-from benchmark import fidelity, findings, plan, recipes, report, tables
+from benchmark import fidelity, findings, plan, readings, recipes, report, tables
 from benchmark.plan import Run
 from benchmark.records import Store
 
@@ -29,7 +29,9 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def rendered(store: Store) -> str:
-    return report.write(store, fidelity.cells(store), findings.evaluate(store)).read_text(encoding="utf-8")
+    return report.write(store, fidelity.cells(store), findings.evaluate(store), readings.evaluate(store)).read_text(
+        encoding="utf-8"
+    )
 
 
 def written(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
