@@ -56,6 +56,18 @@ def test_settings_that_came_later_are_named_only_where_they_change_something() -
     assert set(recipes.changes(settings)) == set(changed)
 
 
+def test_a_method_that_is_like_another_takes_over_what_tasks_set_for_it() -> None:
+    for task in ("cmnist_99", "celeba_blond"):
+        own, ours = (recipes.resolve(task, method)["options"] for method in ("poisoner", "poisoner_plus"))
+        assert ours == own | {"fit_momentum": 0.99, "multiplier_cap": 1.0}
+    assert own["percentile"] == 10.0, "which is set for poisoner on CelebA alone"
+    changed = [recipes.parse_override("poisoner.gamma=0.5")]
+    assert recipes.resolve("cmnist_99", "poisoner_plus", changed) == recipes.resolve("cmnist_99", "poisoner_plus")
+    warm = recipes.resolve("cmnist_99", "poisoner_plus", [recipes.parse_override("poisoner_plus.warmup_epochs=1")])
+    assert warm["options"]["warmup_epochs"] == 1
+    assert "like" not in warm["options"]
+
+
 @pytest.mark.parametrize(
     ("text", "place", "value"),
     [

@@ -153,6 +153,11 @@ def worker(tmp_path: Path, seeds_at_once: int) -> Worker:
     return Worker(Store(tmp_path), Path("unused"), torch.device("cpu"), seeds_at_once=seeds_at_once)
 
 
+def test_a_worker_computes_with_no_number_that_slows_a_cpu_down(tmp_path: Path) -> None:
+    worker(tmp_path, 1)
+    assert torch.tensor(1e-39).mul(0.5).item() == 0
+
+
 def test_a_worker_trains_seeds_together_and_records_each(
     runs: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
