@@ -16,11 +16,10 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from benchmark import errata, fidelity, figures, findings, plan, readings, recipes, tables
-from benchmark.errors import UserError
+from benchmark import errata, fidelity, figures, findings, plan, readings, recipes, report_records, tables
 from benchmark.metrics import METRICS
 from benchmark.plan import Figure, Row, Table
-from benchmark.records import Record, Store, run_of, write_atomically
+from benchmark.records import Store, run_of, write_atomically
 from benchmark.statements import CLAIMS, METRIC_TITLES
 from benchmark.tables import Columns, Found
 
@@ -28,16 +27,6 @@ Context = dict[str, Any]
 
 # Points from the paper's number at which the shade of a difference becomes darker.
 SHADES = (2, 5, 10, 20)
-CURVES = {
-    "bias_acc": "Bias Accuracy (%)",
-    "aligned_error": "Error on aligned training samples (%)",
-    "conflicting_error": "Error on conflicting training samples (%)",
-    "aligned_loss": "Loss of aligned training samples",
-    "conflicting_loss": "Loss of conflicting training samples",
-    "avg_acc": "Average group accuracy (%) ↑",
-    "worst_acc": "Worst group accuracy (%) ↑",
-    "model_bias": "Model bias (%) ↓",
-}
 
 
 def write(store: Store, compared: pd.DataFrame, claims: pd.DataFrame, left_open: pd.DataFrame) -> Path:
@@ -66,6 +55,7 @@ def page(store: Store, compared: pd.DataFrame, claims: pd.DataFrame, left_open: 
     shown = list(_shown(store))
     cells: list[Context] = []
     near = fidelity.overall(compared)
+    records = [report_records.summary(record) for record in stored.values()]
     grids = [_table(table, found, store, numbers, cells) for table, found in shown if not isinstance(table, Figure)]
     return {
         "tables": grids,
@@ -75,16 +65,16 @@ def page(store: Store, compared: pd.DataFrame, claims: pd.DataFrame, left_open: 
         "claims": _claims(claims),
         "verdicts": findings.count(claims[(claims.preset == recipes.PAPER) & (claims.scope == "paper")]),
         "fidelity": _fidelity(near, fidelity.columns(compared), readings.summary(left_open)),
-        "records": [_summary(record) for record in stored.values()],
+        "records": records,
         "published": near.published[near.preset == recipes.PAPER].sum(),
         "measured": near.measured[near.preset == recipes.PAPER].sum(),
-        "newest": max((_provenance(record).get("finished") or "" for record in stored.values()), default="")[:10],
+        "newest": max((record["finished"] for record in records), default=""),
         "commits": sorted({tables.commit(record) for record in stored.values()}),
         "data": {
             "cells": cells,
-            "records": [_details(record) for record in stored.values()],
-            "metrics": CURVES,
-            "curves": _choices(stored),
+            "records": [report_records.details(record) for record in stored.values()],
+            "metrics": report_records.CURVES,
+            "curves": report_records.choices(stored),
         },
     }
 
@@ -98,10 +88,6 @@ def _shown(store: Store) -> Iterator[tuple[Table, Found]]:
         if any(found.values()):
             yield table, found
     yield from tables.stored_variants(store)
-
-
-def _provenance(record: Record) -> Context:
-    return record["provenance"]
 
 
 # Tables
@@ -431,89 +417,3 @@ def _image(path: Path, draw: Callable[[], object]) -> Context:
         "width": round(width * 96 / figures.DPI),
         "height": round(height * 96 / figures.DPI),
     }
-
-
-# Records
-
-
-def _details(record: Record) -> Context:
-    """What the page says of a record on demand, and its curves."""
-    return {
-        **_summary(record),
-        "path": f"runs/{run_of(record).id}.json",
-        "settings": dict(_flat(record["settings"])),
-        "provenance": _provenance(record),
-        "warnings": record["warnings"],
-        "curves": {
-            network: _curve(record["curves"], network)
-            for network in ("target", "biased")
-            if any(network in entry for entry in record["curves"])
-        },
-    }
-
-
-def _curve(entries: Sequence[Mapping[str, Any]], network: str) -> dict[str, list[float | None]]:
-    """The network's metrics after each of its epochs, rounded to what a picture shows."""
-    own = [entry[network] for entry in entries if network in entry]
-    return {
-        metric: [None if (value := each.get(metric)) is None else float(f"{value:.4g}") for each in own]
-        for metric in CURVES
-        if any(each.get(metric) is not None for each in own)
-    }
-
-
-def _summary(record: Record) -> Context:
-    tasks, methods = recipes.tables()
-    task, method = record["task"], record["method"]
-    return {
-        "task": tasks[task]["title"] if task in tasks else task,
-        "method": methods[method]["title"] if method in methods else method,
-        "preset": record["preset"],
-        "changes": _changes(record),
-        "seed": record["seed"],
-        "commit": tables.commit(record),
-        "finished": (_provenance(record).get("finished") or "")[:10],
-    }
-
-
-def _changes(record: Record) -> list[str]:
-    """What the record's settings have apart from the recipe of its task and preset, or nothing if there is none."""
-    try:
-        return [str(change) for change in recipes.changes(record["settings"])]
-    except UserError:  # a task or method of somebody's own
-        return []
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings with the names of nested ones joined by dots; a method's own stand without a prefix."""
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, "" if key == "options" else f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _choices(stored: Mapping[str, Record]) -> list[Context]:
-    """The runs whose curves can be shown together: those of one task and preset. Most runs first."""
-    found = list(stored.values())
-    groups: dict[tuple[str, str], list[int]] = {}
-    for number, record in enumerate(found):
-        groups.setdefault((record["task"], record["preset"]), []).append(number)
-    known = list(recipes.tables()[1])
-    order = {method: position for position, method in enumerate(known)}
-    return [
-        {
-            "title": f"{tables.title(task) if task in recipes.tables()[0] else task}{_preset_note(preset)}",
-            "runs": sorted(numbers, key=lambda number: _place(found[number], order)),
-        }
-        for (task, preset), numbers in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    ]
-
-
-def _place(record: Record, order: Mapping[str, int]) -> tuple[Any, ...]:
-    changes = _changes(record)
-    return order.get(record["method"], len(order)), record["method"], len(changes), changes, record["seed"]
-
-
-def _preset_note(preset: str) -> str:
-    return "" if preset == recipes.PAPER else f" ({preset} preset)"
