@@ -344,9 +344,9 @@ FIGURES = {
 }
 
 
-def _reading(title: str, *settings: str) -> Row:
+def _reading(title: str, *settings: str, method: str = "poisoner") -> Row:
     overrides = tuple(recipes.parse_override(setting) for setting in settings)
-    return Row(f"poisoner-{','.join(settings)}", title, "poisoner", overrides)
+    return Row(f"{method}-{','.join(settings)}", title, method, overrides)
 
 
 def _values(name: str, setting: str, values: Sequence[float]) -> tuple[Row, ...]:
@@ -367,8 +367,8 @@ ABLATIONS = Table(
         _reading("second stage: class-balanced batches", "poisoner.target_sampler=class_balanced"),
         _reading("GIFL: running means, 0.9", "poisoner.fit_momentum=0.9"),
         _reading("GIFL: running means, 0.99", "poisoner.fit_momentum=0.99"),
-        _reading("GIFL: κ ≤ 1", "poisoner.multiplier_cap=1.0"),
-        Row("poisoner_plus", "Poisoner+ (ours): running means, 0.99, and κ ≤ 1", "poisoner_plus"),
+        Row("poisoner_plus", "Poisoner+ (ours): GIFL with κ ≤ 1", "poisoner_plus"),
+        _reading("Poisoner+: running means, 0.99", "poisoner_plus.fit_momentum=0.99", method="poisoner_plus"),
         _reading("inputs in [0, 1]", "mean=[0.0, 0.0, 0.0]", "std=[1.0, 1.0, 1.0]"),
         *_values("γ", "poisoner.gamma", (0.0, 0.5)),
         *_values("λ", "poisoner.conflict_factor", (1.0, 1.5)),

@@ -167,8 +167,8 @@ class Poisoner(Method):
 
 @register("poisoner_plus")
 class PoisonerPlus(Poisoner):
-    """Ours, not the paper's: Poisoner whose GIFL goes by running means, and takes weight off aligned samples only.
+    """Ours, not the paper's: Poisoner with κ ≤ 1, which its recipe sets as ``multiplier_cap``.
 
-    With κ ≤ 1 they lose weight while conflicting samples are over-fitted, which is what the paper's text says the loss
-    is for, and never gain. docs/results.md has its numbers beside the paper's formula.
+    Aligned samples lose weight while conflicting ones are over-fitted, which is what the paper's text says GIFL is for,
+    and never gain. docs/results.md has its numbers beside those of the paper's formula.
     """
