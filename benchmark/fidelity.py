@@ -40,14 +40,7 @@ def cells(store: Store) -> pd.DataFrame:
                 parts.append(_published_lines(table, measured))
             elif any(measured.values()):
                 parts.append(_published_lines(table, measured).query("n > 0"))
-    return with_errata(pd.concat(parts, ignore_index=True))[CELLS]
-
-
-def with_errata(found: pd.DataFrame) -> pd.DataFrame:
-    """Lines that have the columns ``errata.CELL``, with ``kind`` and ``note`` of the errata of each added."""
-    known = [errata.of_cell(*cell) for cell in zip(*(found[name] for name in errata.CELL), strict=True)]
-    kinds, notes = ([" ".join(each[name] for each in cell) for cell in known] for name in ("kind", "note"))
-    return found.assign(kind=kinds, note=notes)
+    return errata.annotate(pd.concat(parts, ignore_index=True))[CELLS]
 
 
 def _published_lines(table: Table, measured: tables.Found) -> pd.DataFrame:

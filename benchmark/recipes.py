@@ -63,9 +63,11 @@ def tables() -> tuple[dict[str, Settings], dict[str, Settings]]:
 
 
 def _of_method(place: Mapping[str, Settings], method: str) -> Settings:
-    """What a table of methods sets for one, with what it sets for the method that this one is like."""
-    like = tables()[1][method].get("like")
-    return (_of_method(place, like) if like else {}) | place.get(method, {})
+    """What a table of methods sets for one, and, where it has no value of its own, for the method that it is like."""
+    like = tables()[1].get(method, {}).get("like")
+    own = _content()["method"].get(method, {})
+    inherited = _of_method(place, like) if like else {}
+    return {key: value for key, value in inherited.items() if key not in own} | place.get(method, {})
 
 
 def _merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> Settings:
@@ -151,8 +153,8 @@ def check_method(name: str) -> str:
 
 def options(method: str) -> Settings:
     """The method's own hyper-parameters, as its ``__init__`` takes them."""
-    table = tables()[1][check_method(method)]
-    return {key: value for key, value in table.items() if key not in DESCRIPTIVE} | neutral(method)
+    method = check_method(method)
+    return {key: value for key, value in tables()[1][method].items() if key not in DESCRIPTIVE} | neutral(method)
 
 
 def neutral(owner: str = "") -> Settings:

@@ -192,8 +192,11 @@ class Training:
 
     @property
     def learning_rate(self) -> float:
-        """That of the current epoch: what each tenth of ``epochs`` leaves of the first, anew in every phase."""
-        tenths = min(10 * self.epoch // self.settings["epochs"], 9)
+        """Of the current epoch: the first, times ``learning_rate_decay`` for every tenth of ``epochs`` behind it.
+
+        Every phase begins anew, and a shorter one is like the beginning of a longer one: stopped early, not annealed.
+        """
+        tenths = min(10 * self.epoch // self.settings["epochs"], 9)  # a longer one ends like the others
         rate: float = self.settings["learning_rate"] * self.settings["learning_rate_decay"] ** tenths
         return rate
 

@@ -74,7 +74,8 @@ class Worker:
         self._load = lru_cache(maxsize=1)(self._load_dataset)
         torch.backends.cudnn.benchmark = True  # all batches of a run have one shape
         # With weight decay the weights of units that died, and Adam's means of their gradients, shrink to numbers so
-        # small that a CPU computes with them several times more slowly.
+        # small that a CPU computes with them several times more slowly. Before anything is computed: threads take this
+        # over when they start.
         torch.set_flush_denormal(True)
 
     def _load_dataset(self, builder: str, data: str, balance: float | None) -> tuple[BiasedDataset, str]:

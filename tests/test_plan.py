@@ -56,7 +56,11 @@ def test_settings_that_came_later_are_named_only_where_they_change_something() -
     assert set(recipes.changes(settings)) == set(changed)
 
 
-def test_a_method_that_is_like_another_takes_over_what_tasks_set_for_it() -> None:
+def test_an_alias_may_be_set_like_the_method() -> None:
+    assert recipes.parse_override("erm.weight_decay=0.5") == recipes.parse_override("vanilla.weight_decay=0.5")
+
+
+def test_a_method_that_is_like_another_takes_over_what_tasks_set_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for task in ("cmnist_99", "celeba_blond"):
         own, ours = (recipes.resolve(task, method)["options"] for method in ("poisoner", "poisoner_plus"))
         assert ours == own | {"multiplier_cap": 1.0}
@@ -66,6 +70,9 @@ def test_a_method_that_is_like_another_takes_over_what_tasks_set_for_it() -> Non
     warm = recipes.resolve("cmnist_99", "poisoner_plus", [recipes.parse_override("poisoner_plus.warmup_epochs=1")])
     assert warm["options"]["warmup_epochs"] == 1
     assert "like" not in warm["options"]
+    monkeypatch.setitem(recipes.tables()[0]["cmnist_99"]["method"], "poisoner", {"gamma": 0.5, "multiplier_cap": 5.0})
+    ours = recipes.resolve("cmnist_99", "poisoner_plus")["options"]
+    assert (ours["gamma"], ours["multiplier_cap"]) == (0.5, 1.0), "what makes it another method stays"
 
 
 @pytest.mark.parametrize(

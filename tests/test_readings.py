@@ -64,6 +64,9 @@ def test_readings_stand_apart_and_the_nearest_is_marked(tmp_path: Path) -> None:
     lines = [line for line in text.splitlines() if "| the last " in line]
     assert ["**1.00**" in line for line in lines] == ["as in the recipes" in line for line in lines] == [True, False]
     assert "inputs in [0, 1]" not in text, "which has no runs"
+    save(store, "lff", [10.0], [1], CONSTANT)
+    text = readings.write(readings.evaluate(store), tmp_path)
+    assert "**1.00**" not in text, "one method is not compared with two"
 
 
 def test_without_records_there_is_nothing_to_compare(tmp_path: Path) -> None:

@@ -107,6 +107,30 @@ def test_a_checkpoint_of_another_version_is_set_aside(tiny: BiasedDataset, tmp_p
     assert "cannot be used" in other.warnings[0]
 
 
+def test_a_checkpoint_that_has_the_learning_rate_as_a_number_is_continued(tiny: BiasedDataset, tmp_path: Path) -> None:
+    """Older versions wrote it so."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(entry: dict[str, object]) -> None:
+        raise Stop
+
+    path = tmp_path / "run.ckpt"
+    settings = tiny_settings("vanilla", learning_rate_decay=0.5)
+    expected = Training(tiny, settings, seed=0)
+    expected.run()
+    with pytest.raises(Stop):
+        Training(tiny, settings, seed=0, checkpoint=path, checkpoint_seconds=0, report=stop).run()
+    state = torch.load(path, weights_only=True)
+    (group,) = state["optimizers"][0]["param_groups"]
+    group["lr"] = float(group["lr"])
+    torch.save(state, path)
+    again = Training(tiny, settings, seed=0, checkpoint=path, checkpoint_seconds=1e9)
+    again.run()
+    assert again.history == expected.history
+
+
 def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_over(tiny: BiasedDataset, tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     expected = Training(tiny, tiny_settings("lff"), seed=0, checkpoint=path, checkpoint_seconds=0)
