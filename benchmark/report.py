@@ -322,6 +322,7 @@ def _fidelity(near: pd.DataFrame, columns: pd.DataFrame, left_open: pd.DataFrame
                 tables.title(line["task"]),
                 line["reading"],
                 line["epoch"],
+                line["methods"],
                 *(_number(line[name]) or "–" for name in (*METRICS, "all", "rank_correlation")),
             ]
             for line in _rows(left_open)
