@@ -17,7 +17,6 @@ import jinja2
 import pandas as pd
 
 from benchmark import errata, fidelity, figures, findings, plan, readings, recipes, report_records, tables
-from benchmark.metrics import METRICS
 from benchmark.plan import Figure, Row, Table
 from benchmark.records import Store, run_of, write_atomically
 from benchmark.statements import CLAIMS, METRIC_TITLES
@@ -323,7 +322,7 @@ def _fidelity(near: pd.DataFrame, columns: pd.DataFrame, left_open: pd.DataFrame
                 line["reading"],
                 line["epoch"],
                 line["methods"],
-                *(_number(line[name]) or "–" for name in (*METRICS, "all", "rank_correlation")),
+                *(_number(line[name]) or "–" for name in (*readings.DIFFERENCES, "rank_correlation")),
             ]
             for line in _rows(left_open)
         ],

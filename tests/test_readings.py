@@ -73,3 +73,23 @@ def test_without_records_there_is_nothing_to_compare(tmp_path: Path) -> None:
     found = readings.evaluate(Store(tmp_path))
     assert found.empty
     assert "|" not in readings.write(found, tmp_path)
+
+
+def test_table_3_counts_where_all_of_its_rows_are_measured(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    columns = ["reading", "epoch", "metric"]
+    for method in ("vanilla", "gce"):
+        save(store, method, [50.0, 50.0, 50.0], [1, 1, 1], CONSTANT)
+    assert "bias_acc" not in set(readings.evaluate(store).metric)
+    save(store, "poisoner", [50.0, 50.0, 50.0], [1, 1, 1], CONSTANT)
+    for method in ("vanilla", "gce", "poisoner"):
+        run = Run(recipes.resolve("cmnist_99", method, readings.READINGS[CONSTANT]), 0)
+        record = store.load(run)
+        assert record
+        for entry, value in zip(record["curves"], (90.0, 80.0, 60.0), strict=True):
+            entry["target"]["bias_acc"] = value
+        store.save(run, record)
+    (line,) = readings.evaluate(store).set_index(columns).loc[[(CONSTANT, "the last", "bias_acc")]].difference
+    paper = tables.published()["table3"].xs(("cmnist_99", "bias_acc"), level=("task", "metric"))
+    measured = {name: 80.0 if name.endswith("epoch2") else 60.0 for name in paper.index}
+    assert line == pytest.approx(sum(abs(measured[name] - paper[name]) for name in paper.index) / 5)
