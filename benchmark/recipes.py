@@ -121,7 +121,8 @@ def _task_table(task: str, preset: str) -> Settings:
     changes = {PAPER: {}, **table.pop("preset", {})}
     if preset not in changes:
         raise UserError(f"Task '{task}' has no preset '{preset}', but {', '.join(changes)}: choose one with --preset.")
-    return _merge(table, changes[preset])
+    own = dict(changes[preset])
+    return _merge(_merge(table, changes[own.pop("like", PAPER)]), own)
 
 
 def task_title(task: str) -> str:

@@ -56,6 +56,13 @@ def test_settings_that_came_later_are_named_only_where_they_change_something() -
     assert set(recipes.changes(settings)) == set(changed)
 
 
+def test_a_preset_that_is_like_another_takes_over_what_it_does_not_change() -> None:
+    smallest = recipes.resolve("celeba_blond", "be", preset="cpu")
+    assert smallest["data"] == {"target": "Blond_Hair", "size": 32, "subset": True}
+    assert (smallest["batch_size"], smallest["epochs"], smallest["options"]["auxiliary_updates"]) == (128, 3, 200)
+    assert "like" not in smallest
+
+
 def test_an_alias_may_be_set_like_the_method() -> None:
     assert recipes.parse_override("erm.weight_decay=0.5") == recipes.parse_override("vanilla.weight_decay=0.5")
 
