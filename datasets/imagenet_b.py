@@ -76,7 +76,7 @@ class Corrupt:
             from imagecorruptions import corrupt
         except ImportError as error:
             raise UserError(
-                f"ImageNet-B needs a package that is not here ({error}): pip install -e '.[imagenet_b]'."
+                f"ImageNet-B needs a package that is not here ({error}): pip install -e '.[imagenet-b]'."
             ) from error
         state = np.random.get_state()  # noqa: NPY002 - the package draws from NumPy's global generator
         np.random.seed(zlib.crc32(f"{file} {CORRUPTIONS[bias]}".encode()))  # noqa: NPY002
