@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--methods", nargs="+", metavar="METHOD", help="only these methods")
     what.add_argument(
-        "--preset", default=recipes.PAPER, help="settings: paper (default), or reduced for a small machine"
+        "--preset", default=recipes.PAPER, help="settings: paper (default), or reduced or cpu for small machines"
     )
     what.add_argument("--seeds", type=int, default=1, metavar="N", help="number of seeds, 0 to N-1 (default 1)")
     what.add_argument(

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("task", nargs="?", metavar="TASK", help="a task, or a folder of your own with a labels.csv")
     parser.add_argument("--check", action="store_true", help="say what is there for each task, and what to fetch")
-    parser.add_argument("--preset", default=recipes.PAPER, help="paper (default) or reduced")
+    parser.add_argument("--preset", default=recipes.PAPER, help="paper (default), or reduced or cpu")
     parser.add_argument("--size", type=int, metavar="PIXELS", help="width and height (default: the preset's)")
     parser.add_argument("--allow-subset", action="store_true", help="accept a part of the data")
     parser.add_argument(
