@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -16,9 +17,17 @@ class TrainingError(Exception):
 
 
 def exit_code(command: Callable[[], int], interrupted: str = "Interrupted.") -> int:
-    """What a command line exits with: its own code, 2 for bad input, 130 after Ctrl-C; both with one line."""
+    """What a command line exits with: its own code, 2 for bad input, 130 after Ctrl-C; both with one line.
+
+    Where nobody reads its output any longer, as behind ``| head``, it ends silently with 141, as a shell reports it.
+    """
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
+        return 141
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

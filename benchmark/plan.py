@@ -376,6 +376,14 @@ ABLATIONS = Table(
     ),
     ("bias_acc", *METRICS),
 )
+BEYOND = Table(
+    "beyond",
+    "Debiasing on other tasks",
+    ("dogs_cats_99", "waterbirds_layout"),
+    (*COMPARED, *_method_rows("poisoner_plus")),
+    METRICS,
+)
+OURS = {table.name: table for table in (ABLATIONS, BEYOND)}
 QUICK = Table("quick", "All methods on the embedded digits", ("colored_digits",), COMPARED, METRICS)
 
 
@@ -392,12 +400,11 @@ def with_methods(table: Table, methods: Sequence[str]) -> Table:
 
 
 def check_table(number: str) -> Table:
-    """The paper's table of that number, or the ablations by their name. Raises UserError for another."""
-    if number == ABLATIONS.name:
-        return ABLATIONS
-    if number not in TABLES:
-        raise UserError(f"There is no table {number}: the paper's are {', '.join(TABLES)}, ours {ABLATIONS.name}.")
-    return TABLES[number]
+    """The paper's table of that number, or one of ours by its name. Raises UserError for another."""
+    known = TABLES | OURS
+    if number not in known:
+        raise UserError(f"There is no table {number}: the paper's are {', '.join(TABLES)}, ours {', '.join(OURS)}.")
+    return known[number]
 
 
 def check_figure(number: str) -> Figure:
@@ -408,10 +415,10 @@ def check_figure(number: str) -> Figure:
 
 
 def variants() -> Iterator[Table]:
-    """Every table, the ablations too, in every other preset, and every figure in all presets on all tasks."""
+    """Our tables in all presets, the paper's in every other preset, and its figures in all presets on all tasks."""
     for preset in recipes.all_presets():
-        if preset != recipes.PAPER:
-            yield from (replace(table, preset=preset) for table in (*TABLES.values(), ABLATIONS))
+        papers = () if preset == recipes.PAPER else TABLES.values()
+        yield from (replace(table, preset=preset) for table in (*papers, *OURS.values()))
         for figure in FIGURES.values():
             yield from (
                 replace(figure.on(task), preset=preset) for task in recipes.tables()[0] if (task,) != figure.tasks

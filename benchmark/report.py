@@ -82,10 +82,9 @@ def _shown(store: Store) -> Iterator[tuple[Table, Found]]:
     """The paper's tables and figures, then our own and other presets and tasks where records give them."""
     for table in (*plan.TABLES.values(), *plan.FIGURES.values()):
         yield table, tables.collect(table, store)
-    for table in (plan.ABLATIONS, plan.QUICK):
-        found = tables.collect(table, store)
-        if any(found.values()):
-            yield table, found
+    found = tables.collect(plan.QUICK, store)
+    if any(found.values()):
+        yield plan.QUICK, found
     yield from tables.stored_variants(store)
 
 

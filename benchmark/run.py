@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group("what to run")
-    what.add_argument("--table", nargs="+", metavar="N", help="the paper's tables, 1 to 4, or ablations")
+    what.add_argument("--table", nargs="+", metavar="N", help="the paper's tables, 1 to 4, or ours: ablations, beyond")
     what.add_argument("--figure", nargs="+", metavar="N", help="the paper's figures: 2, 4, 5, 6, 7")
     what.add_argument("--task", metavar="TASK", help="draw the figures on this task in place of the paper's")
     what.add_argument("--all", action="store_true", help="all tables and figures")
@@ -163,8 +163,6 @@ def choose_tables(options: argparse.Namespace) -> list[Table]:
     overrides = tuple(recipes.parse_override(text) for text in options.overrides)
     numbers = plan.TABLES if options.all else options.table or ()
     chosen = [plan.with_methods(plan.check_table(number), methods) for number in numbers]
-    if options.all and options.render_only:
-        chosen.append(plan.ABLATIONS)
     if options.quick or (options.all and options.render_only):
         chosen.append(plan.with_methods(plan.QUICK, methods))
     drawn = [plan.check_figure(number) for number in (plan.FIGURES if options.all else options.figure or ())]
@@ -225,8 +223,8 @@ def train(missing: Sequence[Run], store: Store, options: argparse.Namespace) -> 
 def render(chosen: Sequence[Table], store: Store, options: argparse.Namespace) -> None:
     """Write and print every chosen table, with its curves, and every figure.
 
-    With --all, also what the stored records give in other presets, or on tasks that stand in for a figure's own, the
-    verdicts on the paper's claims, and the distance to its numbers.
+    With --all, also what the stored records give in tables of ours, in other presets, or on tasks that stand in for a
+    figure's own, the verdicts on the paper's claims, and the distance to its numbers.
     """
     for table in chosen:
         write(table, tables.collect(table, store), store, options)
@@ -259,7 +257,8 @@ def catalogue() -> str:
     """Everything that can be asked for, with the settings of tasks and methods."""
     tasks, methods = recipes.tables()
     lines = ["Tables"]
-    lines += [f"  {number}  {table.title}: {', '.join(table.tasks)}" for number, table in plan.TABLES.items()]
+    known = (plan.TABLES | plan.OURS).items()
+    lines += [f"  {name}  {table.title}: {', '.join(table.tasks)}" for name, table in known]
     lines += ["Figures"]
     lines += [f"  {number}  {figure.title}: {', '.join(figure.tasks)}" for number, figure in plan.FIGURES.items()]
     lines += ["Tasks"]

@@ -53,7 +53,7 @@ def collect(table: Table, store: Store) -> Found:
 
 
 def stored_variants(store: Store) -> Iterator[tuple[Table, Found]]:
-    """The variants of the paper's tables that have any record, and of its figures that have them all."""
+    """The variants of tables that have any record, and of figures that have them all."""
     for table in variants():
         found = collect(table, store)
         if all(found.values()) if isinstance(table, Figure) else any(found.values()):

@@ -207,3 +207,11 @@ def test_help_shows_examples() -> None:
     done = subprocess.run([sys.executable, "-m", "benchmark.run", "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert "--table 2 --tasks cmnist_99" in done.stdout
+
+
+def test_a_reader_that_has_seen_enough_ends_it_silently() -> None:
+    command = [sys.executable, "-m", "benchmark.run", "--list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()  # type: ignore[union-attr]
+        assert process.stderr.read() == ""  # type: ignore[union-attr]
+    assert process.returncode == 141
