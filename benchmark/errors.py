@@ -28,6 +28,10 @@ def exit_code(command: Callable[[], int], interrupted: str = "Interrupted.") -> 
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
         return 141
+    except OSError as error:  # a full disk, say
+        what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        print(f"error: {what}: put that right and give the same command again.", file=sys.stderr)
+        return 2
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

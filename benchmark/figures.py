@@ -184,7 +184,7 @@ def draw(figure: Figure, found: Found) -> Drawing:
         titles = (panel.title, recipes.task_title(task) if len(figure.tasks) > 1 or not panel.title else "")
         axes.set(title="\n".join(filter(None, titles)), xlabel=X_TITLES[panel.x])
         plain(axes)
-        if any(ours.values()):
+        if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize="small")
         else:
             axes.set(xticks=[], yticks=[])

@@ -15,6 +15,8 @@ from benchmark.errors import UserError
 from benchmark.metrics import METRICS
 from benchmark.recipes import Override, Settings
 
+LONGEST_STEM = 150  # file systems take names of 255 bytes; suffixes and temporary names need some of them
+
 
 @dataclass(frozen=True)
 class Run:
@@ -99,7 +101,10 @@ class Table:
     def stem(self) -> str:
         """File name without suffix; a table of another preset or modified never takes the place of the paper's."""
         preset = () if self.preset == recipes.PAPER else (self.preset,)
-        return "-".join((self.name, *preset, *(str(each) for each in self.overrides))).replace("/", "_")
+        stem = "-".join((self.name, *preset, *(str(each) for each in self.overrides))).replace("/", "_")
+        if len(stem) <= LONGEST_STEM:
+            return stem
+        return f"{stem[: LONGEST_STEM - 13]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
 
     @property
     def heading(self) -> str:

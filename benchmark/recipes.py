@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -45,7 +46,15 @@ class Override:
 
 @cache
 def _content() -> Settings:
-    return tomllib.loads(RECIPES.read_text(encoding="utf-8"))
+    try:
+        content = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{RECIPES} is no valid TOML ({error}): correct it.") from error
+    for kind in ("task", "method"):
+        for name, table in content[kind].items():
+            if "title" not in table:
+                raise UserError(f"{RECIPES}: [{kind}.{name}] has no title, which tables call it by: add it.")
+    return content
 
 
 @cache
@@ -148,7 +157,8 @@ def check_method(name: str) -> str:
     """The method's name, aliases resolved. Raises UserError for one that recipes.toml does not have."""
     name = ALIASES.get(name, name)
     if name not in tables()[1]:
-        raise unknown("method", name, [*tables()[1], *ALIASES])
+        error = unknown("method", name, [*tables()[1], *ALIASES])
+        raise UserError(f"{error} One of your own needs a row [method.{name}] in {RECIPES}.")
     return name
 
 
@@ -203,6 +213,7 @@ def _known_keys(owner: str) -> Settings:
     for task in tasks:
         shared |= loop_settings(task)
     shared |= neutral()
+    del shared["dataset"]  # another one needs settings of its own, hence is another task
     if not owner:
         return shared
     if owner == "data":
@@ -221,10 +232,20 @@ def _parse_value(name: str, text: str, example: Any) -> Any:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    try:
+        return _like(value, example)
+    except ValueError:
+        raise UserError(f"--set {name} takes a value such as {example!r}, not '{text}'.") from None
+
+
+def _like(value: Any, example: Any) -> Any:
+    """The value in the example's type, for which 1 is a float, too. Raises ValueError for another kind or length."""
+    if isinstance(example, list) and isinstance(value, list):
+        return [_like(*pair) for pair in zip(value, example, strict=True)]
     if isinstance(example, float) and type(value) is int:
-        value = float(value)
+        return float(value)
     if type(value) is not type(example):
-        raise UserError(f"--set {name} takes a value such as {example!r}, not '{text}'.")
+        raise ValueError
     return value
 
 
@@ -236,8 +257,28 @@ def resolve(task: str, method: str, overrides: Iterable[Override] = (), preset: 
     key exists: one of images leaves the digits as they are.
     """
     method = check_method(method)
+    settings = _all_settings(task, method, preset)
+    exceptions = _of_method(_task_table(task, preset).get("method", {}), method)
+    for override in (*(Override(method, key, value) for key, value in exceptions.items()), *overrides):
+        if (place := _place(settings, override)) is not None:
+            place[override.key] = override.value
+    for place, unchanged in ((settings, neutral()), (settings["options"], neutral(method))):
+        for key, value in unchanged.items():
+            if place[key] == value:
+                del place[key]
+    _check_limits(settings)
+    return settings
+
+
+def applies(override: Override, task: str, method: str, preset: str = PAPER) -> bool:
+    """Whether runs of the method on the task have the setting at all."""
+    return _place(_all_settings(task, check_method(method), preset), override) is not None
+
+
+def _all_settings(task: str, method: str, preset: str) -> Settings:
+    """The settings before any override, with those that change nothing."""
     table = _task_table(task, preset)
-    settings: Settings = {
+    return {
         "task": task,
         "method": method,
         **({} if preset == PAPER else {"preset": preset}),
@@ -246,23 +287,40 @@ def resolve(task: str, method: str, overrides: Iterable[Override] = (), preset: 
         "data": table["data"],
         "options": options(method),
     }
-    special = (Override(method, key, value) for key, value in _of_method(table.get("method", {}), method).items())
-    for override in (*special, *overrides):
-        if override.owner == "data":
-            if override.key in settings["data"]:
-                settings["data"][override.key] = override.value
-        elif override.owner in ("", method):
-            place = settings["options"] if override.key in settings["options"] else settings
-            if override.key in place:
-                place[override.key] = override.value
-    for place, unchanged in ((settings, neutral()), (settings["options"], neutral(method))):
-        for key, value in unchanged.items():
-            if place[key] == value:
-                del place[key]
-    for key in ("epochs", "batch_size"):
-        if settings[key] < 1:
-            raise UserError(f"{key} is {settings[key]}: it must be at least 1.")
-    return settings
+
+
+def _place(settings: Settings, override: Override) -> Settings | None:
+    """The part of the settings that the override changes, or None where they do not have its key."""
+    if override.owner == "data":
+        parts = [settings["data"]]
+    else:
+        parts = [settings["options"], settings] if override.owner in ("", settings["method"]) else []
+    return next((part for part in parts if override.key in part), None)
+
+
+def _check_limits(settings: Settings) -> None:
+    """Raises UserError for a value outside of what [limits] allows."""
+    limits, method = _content()["limits"], settings["method"]
+    places = (
+        ("", {key: allowed for key, allowed in limits.items() if not isinstance(allowed, dict)}, settings),
+        ("data.", limits["data"], settings["data"]),
+        (f"{method}.", _of_method(limits, method), settings["options"]),
+    )
+    for owner, table, values in places:
+        for key, allowed in table.items():
+            if key in values and not _is_allowed(values[key], allowed):
+                least, greatest = allowed[0], allowed[-1]
+                if isinstance(least, str):
+                    demand = f"be one of {', '.join(allowed)}"
+                else:
+                    demand = f"be at least {least}" if greatest == math.inf else f"lie between {least} and {greatest}"
+                raise UserError(f"{owner}{key} is {values[key]}: it must {demand}.")
+
+
+def _is_allowed(value: Any, allowed: list[Any]) -> bool:
+    if isinstance(value, list):
+        return all(_is_allowed(each, allowed) for each in value)
+    return value in allowed if isinstance(value, str) else allowed[0] <= value <= allowed[-1]
 
 
 def changes(settings: Settings) -> list[Override]:

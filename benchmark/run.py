@@ -181,7 +181,21 @@ def choose_tables(options: argparse.Namespace) -> list[Table]:
         chosen = [plan.selection(tasks, methods or [row.method for row in plan.COMPARED])]
     if options.preset not in recipes.all_presets():
         raise unknown("preset", options.preset, recipes.all_presets())
-    chosen = [replace(table, overrides=overrides, preset=options.preset) for table in chosen]
+    chosen = [replace(table, preset=options.preset) for table in chosen]
+    asked = {
+        (task, row.method, table.preset)
+        for table in chosen
+        for task in table.available_tasks
+        for row in table.rows
+        if (not tasks or task in tasks) and (not methods or row.method in methods)
+    }
+    idle = [each for each in overrides if not any(recipes.applies(each, *run) for run in asked)]
+    for override in idle:
+        if override.owner in ("", "data"):
+            raise UserError(f"--set {override} changes none of the runs asked for: leave it out.")
+    # A setting of a method that is not asked for does no harm, and is no modification.
+    overrides = tuple(each for each in overrides if each not in idle)
+    chosen = [replace(table, overrides=overrides) for table in chosen]
     if options.all:
         return chosen
     for table in chosen:
@@ -248,6 +262,7 @@ def write(table: Table, found: tables.Found, store: Store, options: argparse.Nam
         print(f"{table.heading}. {figures.caption(table, found)}")
     else:
         print(tables.write(table, found, store, options.compare))
+        print(f"wrote {store.folder / 'tables' / table.stem}.csv, .md and .tex")
         paths = figures.write_curves(table, found, folder)
     for path in paths:
         print(f"wrote {path}")

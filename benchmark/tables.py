@@ -163,12 +163,16 @@ def _preset_note(table: Table) -> list[str]:
 
 
 def _data_notes(table: Table, found: Found) -> Iterator[str]:
-    """What the records say of their data, such as that a part is missing, once for each task."""
+    """What the records say of their data, such as that a part is missing or was changed, once for each task."""
     for task in table.tasks:
-        all_records = (record for row in table.rows for record in found[row.key, task])
-        notes = dict.fromkeys(note for record in all_records for note in record["provenance"].get("data_notes", ()))
-        for note in notes:
+        sources = [record["provenance"] for row in table.rows for record in found[row.key, task]]
+        for note in dict.fromkeys(note for source in sources for note in source.get("data_notes", ())):
             yield f"{recipes.task_title(task)}: {note}"
+        if len({source.get("data") for source in sources}) > 1:
+            yield (
+                f"{recipes.task_title(task)}: THESE RECORDS ARE OF DIFFERENT DATA. Its images were changed between the "
+                f"runs, or read by other versions; remove the older records from runs/{task} and train them anew."
+            )
 
 
 def commit(record: Record) -> str:

@@ -112,8 +112,17 @@ def associated_bias(sizes: np.ndarray) -> np.ndarray:
     For two classes and two values this is the sign of their correlation, and never gives both classes the same
     value, as the plain majority within a class can.
     """
-    expected = sizes.sum(1, keepdims=True) * sizes.sum(0, keepdims=True) / max(sizes.sum(), 1)
-    return (sizes - expected).argmax(1)
+    return _above_chance(sizes).argmax(1)
+
+
+def tells_association(sizes: np.ndarray) -> bool:
+    """Whether group sizes [C, B] say of every class which bias value goes with it, without a tie."""
+    ranked = np.sort(_above_chance(sizes), axis=1)
+    return bool((ranked[:, -1] - ranked[:, -2] > 1e-9).all())
+
+
+def _above_chance(sizes: np.ndarray) -> np.ndarray:
+    return sizes - sizes.sum(1, keepdims=True) * sizes.sum(0, keepdims=True) / max(sizes.sum(), 1)
 
 
 Builder = Callable[..., BiasedDataset]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
+import re
 from pathlib import Path
 
 import numpy as np
 
 from benchmark.errors import UserError
-from datasets.base import associated_bias, group_sizes
+from datasets.base import associated_bias, group_sizes, tells_association
 from datasets.images import SPLITS, Listing, register_images, stretch
 from datasets.labels import read_table, require_columns, require_unique, require_values
 
 LABELS = "labels.csv"
+UNTOLD = (
+    "Which bias goes with which target cannot be told from the labels, so that what is said of aligned and conflicting "
+    "training images means nothing: fill in the bias of some training or validation images of each target."
+)
 
 
 def labels_digest(folder: Path) -> str:
@@ -33,8 +39,8 @@ def folder(data_root: Path, *, folder: str, labels: str) -> Listing:
     ``target`` and ``bias`` are any names; classes and bias values are those that occur, sorted (numbers as
     numbers). ``split`` is train, validation (or val) or test. ``bias`` may be empty, or the column missing, except
     for test images: every (target, bias) group needs a test image. Aligned pairs are those that occur together
-    above chance in training or, where its bias is unknown, in testing. ``labels`` is the file's digest, which
-    makes runs on changed labels different runs.
+    above chance in training or, where its labels do not tell that of every class, in validation or testing.
+    ``labels`` is the file's digest, which makes runs on changed labels different runs.
     """
     root = data_root / folder
     path = root / LABELS
@@ -42,6 +48,7 @@ def folder(data_root: Path, *, folder: str, labels: str) -> Listing:
         raise UserError(f"{path} has changed since this run was planned: start the command again.")
     table = read_table(path)
     require_columns(table, path, ("file", "target", "split"))
+    table["file"] = table.file.map(posixpath.normpath)
     require_unique(table.file, path)
     if "bias" not in table.columns:
         table["bias"] = ""
@@ -70,7 +77,7 @@ def folder(data_root: Path, *, folder: str, labels: str) -> Listing:
         raise UserError(
             f"{path} has no test image of target '{classes[y]}' and bias '{biases[b]}': every group needs at least one."
         )
-    known = sizes(train)
+    seen = next((each for each in map(sizes, (train, validation, test)) if tells_association(each)), None)
     return Listing(
         name=folder,
         root=root,
@@ -80,11 +87,13 @@ def folder(data_root: Path, *, folder: str, labels: str) -> Listing:
         splits=(train, validation, test),
         class_names=tuple(classes),
         bias_names=tuple(biases),
-        aligned_bias=associated_bias(known if known.any() else sizes(test)),
+        aligned_bias=associated_bias(sizes(test) if seen is None else seen),
         fit=stretch,
+        notes=() if seen is not None else (UNTOLD,),
     )
 
 
 def _sorted(values: set[str]) -> list[str]:
     """By number where all are whole numbers, else by name."""
-    return sorted(values, key=int) if all(value.lstrip("-").isdecimal() for value in values) else sorted(values)
+    numbers = all(re.fullmatch(r"-?\d+", value) for value in values)
+    return sorted(values, key=lambda value: (int(value) if numbers else 0, value))

@@ -328,6 +328,11 @@ class _Job:
         file = self.listing.files[number]
         try:
             with Image.open(self.listing.root / file) as image:
+                if image.mode.startswith(("I", "F")):
+                    raise UserError(
+                        f"Image {self.listing.root / file} has more than 8 bits a channel, of which it is not said "
+                        "what is black and what is white: convert it to 8 bits."
+                    )
                 rgb = image if image.mode == "RGB" else image.convert("RGB")
                 pixels = np.asarray(self.listing.fit(rgb, self.size))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -18,6 +18,8 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
 
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, **options)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not in UTF-8 ({error}): save it as that.") from error
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise UserError(f"{path} cannot be read ({str(error).strip()}): restore it.") from error
     if table.empty:
@@ -29,7 +31,9 @@ def require_columns(table: pd.DataFrame, path: Path, columns: Collection[str]) -
     for column in columns:
         if column not in table.columns:
             known = ", ".join(map(str, table.columns))
-            raise UserError(f"{path} has no column '{column}' (it has {known}): add it.")
+            raise UserError(
+                f"{path} has no column '{column}' (it has {known}): add it, spelled so and with commas between columns."
+            )
 
 
 def require_unique(files: pd.Series, path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from benchmark.errors import TrainingError
 from benchmark.networks import Network
 from methods import losses, register
 from methods.base import Batch, Method, Phase, Step, TrainingSet
@@ -23,7 +24,13 @@ class Vanilla(Method):
         return (Phase("train", (Step(self.loss, (self.target,)),), self.epochs),)
 
     def loss(self, batch: Batch) -> Tensor:
-        return self.sample_loss(self.target(batch.images), batch.targets).mean()
+        loss = self.sample_loss(self.target(batch.images), batch.targets)
+        if loss.shape != batch.targets.shape:  # its mean would be a number all the same
+            raise TrainingError(
+                f"sample_loss of {type(self).__name__} gives {list(loss.shape)} numbers for {len(batch.targets)} "
+                "images: it must give one for each."
+            )
+        return loss.mean()
 
     def sample_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return losses.cross_entropy(logits, targets)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from test_datasets import no_download, write_mnist
 
 from benchmark import tables
+from benchmark.errors import exit_code
 from benchmark.run import main
 from benchmark.training import Training
 from benchmark.worker import Worker
@@ -122,6 +124,13 @@ def test_a_damaged_record_is_reported_set_aside_and_run_again(
         (["--quick", "--set", "epoch=3"], "did you mean 'epochs'"),
         (["--quick", "--set", "poisoner.gama=1"], "did you mean 'poisoner.gamma'"),
         (["--quick", "--set", "data.ratio=3"], "must lie between 0 and 1"),
+        (["--quick", "--set", "learning_rate=nan"], "learning_rate is nan: it must be at least 0"),
+        (["--quick", "--set", "std=[0.5, 0, 0.5]"], "std is [0.5, 0.0, 0.5]: it must be at least"),
+        (["--quick", "--set", "mean=[0.5]"], "mean takes a value such as"),
+        (["--quick", "--set", "jtt.identification_epochs=-2"], "it must be at least 1"),
+        (["--quick", "--set", "poisoner.strata=labels"], "must be one of clean, poisoned"),
+        (["--quick", "--set", "dataset=celeba"], "Unknown setting 'dataset'"),
+        (["--quick", "--set", "crop_padding=2"], "crop_padding=2 changes none of the runs"),
         (["--quick", "--seeds", "0"], "at least 1"),
         (["--quick", "--device", "tpu"], "'tpu' cannot be used"),
         (["--quick", "--device", "cuda:77"], "'cuda:77' cannot be used"),
@@ -137,6 +146,12 @@ def test_bad_input_is_one_sentence_and_code_2(
     assert complaint.startswith("error: ")
     assert complaint.count("\n") == 1
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_setting_of_a_method_that_is_not_asked_for_is_no_modification(tmp_path: Path) -> None:
+    arguments = ["--quick", "--methods", "vanilla", "--render-only", "--results", str(tmp_path)]
+    assert main([*arguments, "--set", "poisoner.gamma=0.5"]) == 0
+    assert (tmp_path / "tables" / "quick.md").read_text().startswith("# Quick: All methods on the embedded digits\n")
 
 
 def test_missing_data_is_found_before_anything_is_trained(
@@ -215,3 +230,13 @@ def test_a_reader_that_has_seen_enough_ends_it_silently() -> None:
         process.stdout.close()  # type: ignore[union-attr]
         assert process.stderr.read() == ""  # type: ignore[union-attr]
     assert process.returncode == 141
+
+
+def test_what_the_system_refuses_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "table.csv"))
+
+    assert exit_code(full) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith(f"error: No space left on device ({tmp_path / 'table.csv'})")
+    assert complaint.count("\n") == 1

@@ -379,6 +379,41 @@ def test_own_folder_without_bias_of_training_images(tmp_path: Path) -> None:
     assert "bias unknown" in prepare.groups(found)
 
 
+@pytest.mark.parametrize(("labelled", "told"), [("train", True), ("val", True), ("test", False)])
+def test_the_bias_of_a_class_comes_from_the_first_labels_that_tell_it(
+    tmp_path: Path, labelled: str, told: bool
+) -> None:
+    """Gulls go with bias 10. Where only terns have labels, nothing can be said of gulls, whatever argmax gives."""
+    folder = write_folder(tmp_path)
+    rows = []
+    for split, sizes in (("train", (1, 3, 3, 1)), ("val", (1, 2, 2, 1)), ("test", (1, 1, 1, 1))):
+        for group, size in enumerate(sizes):
+            for copy in range(size):
+                name = f"{split}/{group}-{copy}.png"
+                save(folder / name, len(rows))
+                y, b = divmod(group, 2)
+                known = split == labelled or split == "test" or (split == "train" and y == 1)
+                rows.append((name, ("gull", "tern")[y], str(10 * b) if known else "", split))
+    write_labels(folder, rows)
+    found = own(folder)
+    assert bool(found.notes) is not told
+    if told:
+        assert found.aligned_bias.tolist() == [1, 0]
+    else:
+        assert "cannot be told from the labels" in found.notes[0]
+
+
+def test_labels_that_are_numbers_have_one_order(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    path = folder / "labels.csv"
+    path.write_text(path.read_text().replace("gull", "10").replace("tern", "-9"))
+    assert own(folder).class_names == ("-9", "10")
+    path.write_text(path.read_text().replace("10,", "1,").replace("-9,", "01,"))
+    assert own(folder).class_names == ("01", "1"), "equal numbers by name, in every process"
+    path.write_text(path.read_text().replace("01,", "--1,"))
+    assert own(folder).class_names == ("--1", "1")
+
+
 def test_own_folder_keeps_its_task_when_moved_but_not_when_relabelled(tmp_path: Path) -> None:
     folder = write_folder(tmp_path)
     recipes.add_folder(folder)
@@ -399,6 +434,7 @@ def test_own_folder_keeps_its_task_when_moved_but_not_when_relabelled(tmp_path: 
 
 OWN_FAULTS: dict[str, tuple[Callable[[list[list[str]]], object], str]] = {
     "twice": (lambda rows: rows.append(rows[0]), "lists 'train/000.png' more than once"),
+    "same file": (lambda rows: rows.append(["./train/000.png", *rows[0][1:]]), "lists 'train/000.png' more than once"),
     "split": (lambda rows: rows[0].__setitem__(3, "training"), "is 'training', but must be one of train, validation"),
     "target": (lambda rows: rows[2].__setitem__(1, ""), "'train/010.png' has no target"),
     "bias": (lambda rows: rows[-1].__setitem__(2, ""), "'test/111.png' has no bias"),
@@ -426,6 +462,12 @@ def test_labels_without_a_column_or_a_file(tmp_path: Path) -> None:
         own(folder)
     with pytest.raises(UserError, match=r"labels\.csv cannot be read .*file,target,bias,split"):
         recipes.add_folder(tmp_path)
+    (folder / "labels.csv").write_text("file;target;bias;split\na.png;x;y;train\n")
+    with pytest.raises(UserError, match="commas between columns"):
+        own(folder)
+    (folder / "labels.csv").write_text("file,target,bias,split\nmöwe.png,x,y,train\n", encoding="utf-16")
+    with pytest.raises(UserError, match="not in UTF-8"):
+        own(folder)
 
 
 def test_a_class_without_training_images(tmp_path: Path) -> None:
@@ -552,6 +594,14 @@ def test_a_broken_image_is_named_and_nothing_is_left(
     with pytest.raises(UserError, match=r"Image .*test/110\.png cannot be read"):
         images.prepare(own(folder), 32)
     assert list(prepared.iterdir()) == []
+
+
+def test_an_image_of_more_than_eight_bits_is_refused_rather_than_clipped_to_white(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    gradient = np.linspace(0, 65535, 44 * 36).reshape(36, 44).astype(np.uint16)
+    Image.fromarray(gradient).save(folder / "train/000.png")
+    with pytest.raises(UserError, match=r"000\.png has more than 8 bits a channel"):
+        images.prepare(own(folder), 32)
 
 
 def test_a_truncated_jpeg_is_named(tmp_path: Path) -> None:

@@ -205,6 +205,28 @@ def test_every_table_compiles(store: Store) -> None:
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
 
 
+def test_records_of_different_data_are_not_silently_put_into_one_column(store: Store) -> None:
+    table = plan.TABLES["2"]
+    found = tables.collect(table, store)
+    records = [record for (_, task), each in found.items() if task == "cmnist_99" for record in each]
+    for record in records:
+        record["provenance"]["data"] = "as it was"
+    assert not any("DIFFERENT DATA" in note for note in tables.footer(table, found, []))
+    records[-1]["provenance"]["data"] = "changed"
+    (note,) = (note for note in tables.footer(table, found, []) if "DIFFERENT DATA" in note)
+    assert note.startswith("C-MNIST¹")
+
+
+def test_a_table_with_many_changes_has_a_name_that_file_systems_take(store: Store) -> None:
+    def named(last: float) -> str:
+        values = [*(0.001 + 1e-9 * each for each in range(30)), last]
+        return replace(plan.QUICK, overrides=tuple(recipes.Override("", "learning_rate", each) for each in values)).stem
+
+    assert len(named(0.5)) <= 150
+    assert named(0.5) != named(0.25)
+    assert named(0.5).startswith("quick-learning_rate=0.001")
+
+
 def test_curves_show_every_method_with_its_seeds(store: Store) -> None:
     table = plan.TABLES["2"]
     figure = figures.curves(table, tables.collect(table, store), "cmnist_99")

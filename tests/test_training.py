@@ -10,7 +10,9 @@ from conftest import tiny_settings
 from benchmark.errors import TrainingError, UserError
 from benchmark.training import Training
 from datasets import BiasedDataset
+from methods import METHODS
 from methods.base import Phase
+from methods.losses import cross_entropy
 
 
 def test_images_are_normalised_as_the_recipe_says(tiny: BiasedDataset) -> None:
@@ -89,6 +91,18 @@ def test_the_learning_rate_falls_after_every_tenth_of_the_epochs(tiny: BiasedDat
     assert rates == {"train": [0.8 * 0.5 ** (epoch // 2) for epoch in range(20)]}
     watch("jtt")
     assert rates == {"identify": [0.8, 0.8], "train": [0.8 * 0.5 ** (epoch // 2) for epoch in range(20)]}
+
+
+def test_a_loss_that_is_not_one_number_for_each_image_ends_the_run(
+    tiny: BiasedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[m, 1] less [m] is [m, m], whose mean is a number and means nothing."""
+    monkeypatch.setattr(
+        METHODS["focal"], "sample_loss", lambda _, logits, targets: logits[:, :1] - cross_entropy(logits, targets)
+    )
+    training = Training(tiny, tiny_settings("focal"), seed=0)
+    with pytest.raises(TrainingError, match=r"sample_loss of Focal gives .* one for each"):
+        training.run()
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tiny: BiasedDataset) -> None:
