@@ -86,6 +86,8 @@ def faults(record: Record) -> list[str]:
         return found
     if record["schema"] != SCHEMA:
         return [f"its schema is {record['schema']}, this version reads {SCHEMA}"]
+    if any(record["settings"].get(key) != record[key] for key in ("task", "method")):
+        return ["its settings are not those of its task and method"]
     total = np.asarray(record["groups"]["test"])
     for selection, result in record["test"].items():
         correct = np.asarray(result["correct"])

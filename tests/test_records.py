@@ -51,7 +51,9 @@ def test_its_numbers_follow_from_its_counts(record: dict[str, Any]) -> None:
     assert record["test"]["validation"]["epoch"] == best["epoch"], "the first of the best epochs"
 
 
-@pytest.mark.parametrize("damage", ["truncate", "empty", "list", "key", "schema", "counts", "shape", "binary"])
+@pytest.mark.parametrize(
+    "damage", ["settings", "truncate", "empty", "list", "key", "schema", "counts", "shape", "binary"]
+)
 def test_a_damaged_record_is_set_aside_and_counts_as_missing(
     tmp_path: Path, run: Run, record: dict[str, Any], damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,6 +65,8 @@ def test_a_damaged_record_is_set_aside_and_counts_as_missing(
         del broken["curves"]
     elif damage == "schema":
         broken["schema"] = 99
+    elif damage == "settings":
+        broken["settings"] = {}
     elif damage == "counts":
         broken["test"]["last"]["correct"][0][0] = 10_000
     elif damage == "shape":
