@@ -163,16 +163,20 @@ def _preset_note(table: Table) -> list[str]:
 
 
 def _data_notes(table: Table, found: Found) -> Iterator[str]:
-    """What the records say of their data, such as that a part is missing or was changed, once for each task."""
+    """What the records say of their data, such as that a part is missing or was changed, each note once."""
+    titles: dict[str, list[str]] = {}
     for task in table.tasks:
         sources = [record["provenance"] for row in table.rows for record in found[row.key, task]]
-        for note in dict.fromkeys(note for source in sources for note in source.get("data_notes", ())):
-            yield f"{recipes.task_title(task)}: {note}"
+        notes = [note for source in sources for note in source.get("data_notes", ())]
         if len({source.get("data") for source in sources}) > 1:
-            yield (
-                f"{recipes.task_title(task)}: THESE RECORDS ARE OF DIFFERENT DATA. Its images were changed between the "
-                f"runs, or read by other versions; remove the older records from runs/{task} and train them anew."
+            notes.append(
+                "THESE RECORDS ARE OF DIFFERENT DATA. Its images were changed between the runs, or read by other "
+                f"versions; remove the older records from runs/{task} and train them anew."
             )
+        for note in dict.fromkeys(notes):
+            titles.setdefault(note, []).append(recipes.task_title(task))
+    for note, concerned in titles.items():
+        yield f"{'; '.join(concerned)}: {note}"
 
 
 def commit(record: Record) -> str:
