@@ -381,6 +381,7 @@ ABLATIONS = Table(
     ),
     ("bias_acc", *METRICS),
 )
+# What the paper does not name, hence without published numbers.
 BEYOND = Table(
     "beyond",
     "Debiasing on other tasks",
@@ -388,7 +389,7 @@ BEYOND = Table(
     (*COMPARED, *_method_rows("poisoner_plus")),
     METRICS,
 )
-OURS = {table.name: table for table in (ABLATIONS, BEYOND)}
+OURS = {table.name: table for table in (ABLATIONS, BEYOND)}  # by the names that --table takes
 QUICK = Table("quick", "All methods on the embedded digits", ("colored_digits",), COMPARED, METRICS)
 
 

@@ -303,7 +303,6 @@ def _check_limits(settings: Settings) -> None:
     limits, method = _content()["limits"], settings["method"]
     places = (
         ("", {key: allowed for key, allowed in limits.items() if not isinstance(allowed, dict)}, settings),
-        ("data.", limits["data"], settings["data"]),
         (f"{method}.", _of_method(limits, method), settings["options"]),
     )
     for owner, table, values in places:
