@@ -38,8 +38,9 @@ def folder(data_root: Path, *, folder: str, labels: str) -> Listing:
 
     ``target`` and ``bias`` are any names; classes and bias values are those that occur, sorted (numbers as
     numbers). ``split`` is train, validation (or val) or test. ``bias`` may be empty, or the column missing, except
-    for test images: every (target, bias) group needs a test image. Aligned pairs are those that occur together
-    above chance in training or, where its labels do not tell that of every class, in validation or testing.
+    for test images. Every target needs a training image, every (target, bias) group a test image. Aligned pairs are
+    those that occur together above chance in training or, where its labels do not tell that of every class, in
+    validation or testing.
     ``labels`` is the file's digest, which makes runs on changed labels different runs.
     """
     root = data_root / folder
@@ -73,6 +74,8 @@ def folder(data_root: Path, *, folder: str, labels: str) -> Listing:
     def sizes(part: slice) -> np.ndarray:
         return group_sizes(targets[part], bias[part], len(classes), len(biases))
 
+    for y in np.flatnonzero(np.bincount(targets[train], minlength=len(classes)) == 0):
+        raise UserError(f"{path} has no training image of target '{classes[y]}': every target needs at least one.")
     for y, b in np.argwhere(sizes(test) == 0):
         raise UserError(
             f"{path} has no test image of target '{classes[y]}' and bias '{biases[b]}': every group needs at least one."

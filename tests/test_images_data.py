@@ -439,6 +439,7 @@ OWN_FAULTS: dict[str, tuple[Callable[[list[list[str]]], object], str]] = {
     "target": (lambda rows: rows[2].__setitem__(1, ""), "'train/010.png' has no target"),
     "bias": (lambda rows: rows[-1].__setitem__(2, ""), "'test/111.png' has no bias"),
     "group": (lambda rows: rows.__delitem__(slice(-2, None)), "no test image of target 'tern' and bias '10'"),
+    "training": (lambda rows: rows.__delitem__(slice(4, 8)), r"labels.csv has no training image of target 'tern'"),
     "missing": (lambda rows: rows[0].__setitem__(0, "gone.png"), "1 of 20 listed images are missing"),
     "kinds": (lambda rows: [row.__setitem__(1, "gull") for row in rows], "1 kinds of target"),
 }
@@ -470,12 +471,12 @@ def test_labels_without_a_column_or_a_file(tmp_path: Path) -> None:
         own(folder)
 
 
-def test_a_class_without_training_images(tmp_path: Path) -> None:
+def test_a_class_that_a_part_of_the_data_has_no_training_images_of(tmp_path: Path) -> None:
     folder = write_folder(tmp_path)
-    lines = (folder / "labels.csv").read_text().splitlines()
-    (folder / "labels.csv").write_text("\n".join(line for line in lines if not line.startswith("train/1")))
+    for image in (folder / "train").glob("1*"):
+        image.unlink()
     with pytest.raises(UserError, match="no training image of class 'tern'"):
-        base.load("folder", tmp_path, folder="my_birds", labels=labels_digest(folder), size=32)
+        base.load("folder", tmp_path, folder="my_birds", labels=labels_digest(folder), size=32, subset=True)
 
 
 # --------------------------------------------------------------------------------------- bad label files
