@@ -293,7 +293,7 @@ def _verdict(line: Context) -> Context:
     }
 
 
-def _fidelity(near: pd.DataFrame, columns: pd.DataFrame, left_open: pd.DataFrame) -> dict[str, list[list[object]]]:
+def _fidelity(near: pd.DataFrame, columns: pd.DataFrame, left_open: pd.DataFrame) -> Context:
     """Lines of the tables of fidelity: of each table of the paper, each of its columns, and each reading."""
     return {
         "tables": [
@@ -315,12 +315,12 @@ def _fidelity(near: pd.DataFrame, columns: pd.DataFrame, left_open: pd.DataFrame
             ]
             for line in _rows(columns[columns.methods > 0])
         ],
+        "readings_head": ["Task", "Reading", "Methods", *readings.DIFFERENCES.values(), "Rank correlation"],
         "readings": [
             [
                 tables.title(line["task"]),
                 line["reading"],
-                line["epoch"],
-                line["methods"],
+                f"{line['methods']}, {line['runs']} runs",
                 *(_number(line[name]) or "–" for name in (*readings.DIFFERENCES, "rank_correlation")),
             ]
             for line in _rows(left_open)

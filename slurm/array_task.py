@@ -1,4 +1,4 @@
-"""One task of an array submitted by hand: ``sbatch --array=0-53 slurm/array.sbatch --table 1``."""
+"""One task of an array submitted by hand: ``sbatch --array=0-35 slurm/array.sbatch --table 1``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(options: argparse.Namespace) -> int:
     job = claims.slurm_job()
     if job is None or "_" not in job:
-        raise UserError("This is a task of a SLURM array: submit it with sbatch --array=0-53 slurm/array.sbatch.")
+        raise UserError("This is a task of a SLURM array: submit it with sbatch --array=0-35 slurm/array.sbatch.")
     store = Store(options.results)
     run = _share(planned_runs(choose_tables(options), options), store, job)
     if run is None or store.has(run):

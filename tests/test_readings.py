@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from benchmark import readings, recipes, tables
 from benchmark.plan import Run
 from benchmark.records import Store
 
-CONSTANT = "constant learning rate"
+CONSTANT, RECIPES = "constant learning rate", "as in the recipes"
 
 
-def save(store: Store, method: str, averages: Sequence[float], validation: Sequence[float], reading: str) -> None:
+def save(
+    store: Store, method: str, averages: Sequence[float], validation: Sequence[float], reading: str, seed: int = 0
+) -> None:
     """A record whose target network had these test averages, and validation accuracies, epoch after epoch."""
-    run = Run(recipes.resolve("cmnist_99", method, readings.READINGS[reading]), 0)
+    run = Run(recipes.resolve("cmnist_99", method, readings.READINGS[reading]), seed)
     record = made_up_record(run, 0.5)
     record["curves"] = [
         {
@@ -44,8 +47,8 @@ def test_every_rule_takes_its_epochs_of_every_method(tmp_path: Path) -> None:
     expected = {
         "the last": (60, 50),
         "mean of the last five": (40, 70),
-        "of the best plain validation accuracy": (20, 60),
-        "of the best average on the test set": (60, 90),
+        "best validation": (20, 60),
+        "best test average": (60, 90),
     }
     assert set(expected) == set(readings.RULES)
     for rule, values in expected.items():
@@ -57,16 +60,46 @@ def test_readings_stand_apart_and_the_nearest_is_marked(tmp_path: Path) -> None:
     store = Store(tmp_path)
     paper = tables.published()["table2", "vanilla", "cmnist_99", "avg_acc"]
     save(store, "vanilla", [paper + 3], [1], CONSTANT)
-    save(store, "vanilla", [paper - 1], [1], "as in the recipes")
+    save(store, "vanilla", [paper - 1], [1], RECIPES)
     assert difference(store, CONSTANT, "the last") == pytest.approx(3)
     assert difference(store, "as in the recipes", "the last") == pytest.approx(1)
     text = readings.write(readings.evaluate(store), tmp_path)
-    lines = [line for line in text.splitlines() if "| the last " in line]
+    lines = [line for line in text.splitlines() if line.startswith("|")][2:]
     assert ["**1.00**" in line for line in lines] == ["as in the recipes" in line for line in lines] == [True, False]
     assert "inputs in [0, 1]" not in text, "which has no runs"
     save(store, "lff", [10.0], [1], CONSTANT)
     text = readings.write(readings.evaluate(store), tmp_path)
     assert "**1.00**" not in text, "one method is not compared with two"
+
+
+def test_a_reading_is_compared_with_the_recipes_own_runs_of_its_methods_and_seeds(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    paper = tables.published()["table2", "vanilla", "cmnist_99", "avg_acc"]
+    save(store, "vanilla", [paper + 3], [1], CONSTANT)
+    columns = ["reading", "epoch", "metric"]
+    line = (CONSTANT, "the last", "avg_acc")
+    assert math.isnan(readings.evaluate(store).set_index(columns).loc[line, "recipes"])
+    save(store, "vanilla", [paper - 1], [1], RECIPES)
+    save(store, "vanilla", [paper - 20], [1], RECIPES, seed=1)
+    save(store, "lff", [0.0], [1], RECIPES)
+    found = readings.evaluate(store)
+    assert found.set_index(columns).loc[line, "recipes"] == pytest.approx(1)
+    (summary,) = readings.summary(found).query("reading == @CONSTANT").to_dict("records")
+    bias, worst = (tables.published()["table2", "vanilla", "cmnist_99", each] for each in ("model_bias", "worst_acc"))
+    assert summary["all"] == pytest.approx((3 + abs(bias - 10) + worst) / 3)
+    assert summary["recipes"] == pytest.approx((1 + abs(bias - 10) + worst) / 3)
+    assert (summary["methods"], summary["runs"]) == (1, 1)
+
+
+def test_a_reading_that_a_recipe_already_has_says_nothing_new(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    decay = "weight decay 1e-4"
+    save(store, "groupdro", [50.0], [1], RECIPES)
+    assert store.load(Run(recipes.resolve("cmnist_99", "groupdro", readings.READINGS[decay]), 0))
+    assert set(readings.evaluate(store).reading) == {RECIPES}
+    save(store, "vanilla", [50.0], [1], decay)
+    found = readings.evaluate(store).set_index(["reading", "epoch", "metric"])
+    assert found.loc[(decay, "the last", "avg_acc"), "methods"] == 2
 
 
 def test_without_records_there_is_nothing_to_compare(tmp_path: Path) -> None:
