@@ -21,10 +21,11 @@ from benchmark.plan import TABLES, Row, Table
 from benchmark.records import Record, Store, write_atomically
 
 Entries = list[dict[str, Any]]
+RECIPES = "as in the recipes"
 READINGS = {
     title: tuple(recipes.parse_override(setting) for setting in settings)
     for title, settings in {
-        "as in the recipes": (),
+        RECIPES: (),
         "constant learning rate": ("learning_rate_decay=1.0",),
         "inputs in [0, 1]": ("mean=[0.0, 0.0, 0.0]", "std=[1.0, 1.0, 1.0]"),
         "weight decay 1e-4": ("weight_decay=1e-4",),
@@ -76,15 +77,24 @@ def evaluate(store: Store) -> pd.DataFrame:
         (task, reading, rule, *line)
         for table in (TABLES["1"], TABLES["2"], TABLES["3"])
         for task in table.available_tasks
-        for own in [tables.collect(replace(table, tasks=(task,)), store)]
-        for reading, overrides in READINGS.items()
-        for found in [tables.collect(replace(table, tasks=(task,), overrides=overrides), store)]
-        if (all if table is TABLES["3"] else any)(found.values())
-        if not overrides or any(records and records != own[key] for key, records in found.items())
+        for reading, found, same in _measured(table, task, store)
         for rule in ([LAST] if table is TABLES["3"] else RULES)
-        for line in _lines(table, task, found, _same_runs(own, found), RULES[rule])
+        for line in _lines(table, task, found, same, RULES[rule])
     ]
     return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _measured(table: Table, task: str, store: Store) -> Iterator[tuple[str, tables.Found, tables.Found]]:
+    """(reading, its records, the recipes' own of the same methods and seeds) of each reading that has a line."""
+    stored = {
+        reading: tables.collect(replace(table, tasks=(task,), overrides=overrides), store)
+        for reading, overrides in READINGS.items()
+    }
+    own = stored[RECIPES]
+    for reading, found in stored.items():
+        enough = (all if table is TABLES["3"] else any)(found.values())
+        if enough and (reading == RECIPES or any(each and each != own[key] for key, each in found.items())):
+            yield reading, found, _same_runs(own, found)
 
 
 def _same_runs(own: tables.Found, found: tables.Found) -> tables.Found:
