@@ -109,7 +109,7 @@ class Table:
     @property
     def heading(self) -> str:
         """The name as people read it, such as "Table 2"."""
-        return re.sub(r"(?<=\D)(?=\d)", " ", self.name.capitalize())
+        return re.sub(r"(?<=\D)(?=\d)", " ", self.name.partition("-")[0].capitalize())
 
     @property
     def available_tasks(self) -> tuple[str, ...]:
@@ -397,8 +397,9 @@ QUICK = Table("quick", "All methods on the embedded digits", ("colored_digits",)
 
 
 def selection(tasks: Sequence[str], methods: Sequence[str]) -> Table:
-    """A table of any tasks and methods, for runs outside the paper's tables."""
-    return Table("selection", "Selected tasks and methods", tuple(tasks), _method_rows(*methods), METRICS)
+    """A table of any tasks and methods, for runs outside the paper's tables; each set of tasks has a file of its own."""
+    name = "-".join(("selection", *tasks))
+    return Table(name, "Selected tasks and methods", tuple(tasks), _method_rows(*methods), METRICS)
 
 
 def with_methods(table: Table, methods: Sequence[str]) -> Table:

@@ -339,7 +339,7 @@ def test_all_methods_train_on_an_own_folder(tmp_path: Path, capsys: pytest.Captu
         assert record["preset"] == "reduced"
         assert record["groups"]["test"] == [[4, 4], [4, 4]]
         assert str(tmp_path) not in json.dumps(record)
-    assert list((results / "tables").glob("selection-reduced-*.md"))
+    assert list((results / "tables").glob("selection-my_birds-reduced-*.md"))
     capsys.readouterr()
     assert run.main([*command, "--dry-run"]) == 0
     assert capsys.readouterr().out.strip() == "Nothing to train."

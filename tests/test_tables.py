@@ -129,6 +129,14 @@ def test_equal_means_are_both_best(store: Store) -> None:
     assert tables.write(table, tables.collect(table, store), store).count("**") == 2 * 2 * 3
 
 
+def test_selections_of_other_tasks_have_other_files(store: Store) -> None:
+    one, both = (plan.selection(tasks, ["vanilla"]) for tasks in (["cmnist_99"], ["cmnist_99", "cmnist_98"]))
+    assert one.stem != both.stem
+    text = tables.write(one, tables.collect(one, store), store)
+    assert text.startswith("# Selection: Selected tasks and methods\n")
+    assert (store.folder / "tables" / "selection-cmnist_99.csv").exists()
+
+
 def test_the_failure_and_its_reason_stand_under_the_table(store: Store) -> None:
     table = plan.TABLES["2"]
     text = tables.write(table, tables.collect(table, store), store)
