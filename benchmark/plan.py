@@ -396,8 +396,9 @@ OURS = {table.name: table for table in (ABLATIONS, BEYOND)}  # by the names that
 QUICK = Table("quick", "All methods on the embedded digits", ("colored_digits",), COMPARED, METRICS)
 
 
-def selection(tasks: Sequence[str], methods: Sequence[str]) -> Table:
-    """A table of any tasks and methods, for runs outside the paper's tables; each set of tasks has a file of its own."""
+def selection(tasks: Iterable[str], methods: Iterable[str]) -> Table:
+    """A table of any tasks and methods, for runs outside the paper's tables; other tasks have another file."""
+    tasks, methods = dict.fromkeys(tasks), dict.fromkeys(methods)  # each once, however often it was named
     name = "-".join(("selection", *tasks))
     return Table(name, "Selected tasks and methods", tuple(tasks), _method_rows(*methods), METRICS)
 
