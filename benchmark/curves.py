@@ -24,13 +24,14 @@ from benchmark.plan import Run
 from benchmark.records import Record, Store, run_of
 
 EPILOG = """examples:
-  python -m benchmark.curves --tasks cmnist_99                  all runs of a task
+  python -m benchmark.curves --tasks cmnist_99                  all methods of a task
   python -m benchmark.curves --tasks cmnist_99 cmnist_98 --methods vanilla poisoner be
   python -m benchmark.curves --runs cmnist_99/poisoner/2271acb9df3d-s0 cmnist_99/gce
   python -m benchmark.curves --tasks colored_digits --text      numbers and sparklines in the terminal, too
 
 It writes two figures a task, as PNG and PDF: curves-<task>, what is measured after each epoch, and
 curves-<task>-tradeoff, model bias against average accuracy. A figure of some methods only has their names in its own.
+Of a task with many runs, those as in the recipes are drawn; --runs chooses any.
 """
 METHODS = [row.method for row in plan.COMPARED]
 PANELS: tuple[tuple[str, str, figures.Curve] | None, ...] = (
@@ -47,6 +48,8 @@ PANELS: tuple[tuple[str, str, figures.Curve] | None, ...] = (
 PREVIEWED = ("avg_acc", "model_bias", "bias_acc")
 # Two colours more, for methods that are not in the paper's comparison.
 STYLES = [*figures.STYLES, ("#8C510A", "-."), ("#542788", "-.")]
+# More lines than these cannot be told apart, and their legend leaves the page.
+MOST = 14
 # The mark that goes with each dash.
 MARKERS = {"-.": "^", ":": "D", "--": "s", "-": "o"}
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -85,7 +88,7 @@ def _main(options: argparse.Namespace) -> int:
     chosen = select(store, options.runs, options.tasks, options.methods)
     folder = options.output or store.folder / "figures"
     preview = options.text or (options.output is None and sys.stdout.isatty())
-    for group in group_by_task(chosen):
+    for group in map(legible, group_by_task(chosen)):
         if preview:
             print(text(group))
         names = list(dict.fromkeys(series.run.method for series in group.series))
@@ -173,6 +176,24 @@ def group_by_task(chosen: Sequence[Record]) -> list[Group]:
     return groups
 
 
+def legible(group: Group) -> Group:
+    """The group, of too many series only those as in the recipes, with a word. Raises UserError if still too many."""
+    if len(group.series) <= MOST:
+        return group
+    own = [series for series in group.series if series.label == recipes.method_title(series.run.method)]
+    if not 0 < len(own) <= MOST:
+        raise UserError(
+            f"{group.title} has {len(own) or len(group.series)} kinds of runs, of which a figure shows {MOST} at most: "
+            "choose some with --methods or --runs."
+        )
+    print(
+        f"{group.task}: {len(own)} of {len(group.series)} kinds of runs, those as in the recipes; for others name "
+        f"{MOST} at most with --runs."
+    )
+    # Styled anew, as if the others were not there.
+    return group_by_task([record for series in own for record in series.found])[0]
+
+
 def _place(method: str) -> int:
     return METHODS.index(method) if method in METHODS else len(METHODS)
 
@@ -220,7 +241,14 @@ def curves(group: Group) -> Figure:
             axis.set_ylim(0, 100)
         figures.plain(axis)
     corner = axes.flat[PANELS.index(None)]
-    corner.legend(*axes.flat[0].get_legend_handles_labels(), loc="upper left", fontsize=10, frameon=False)
+    size, spacing = (10.0, 0.5) if len(group.series) < 10 else (8.5, 0.3)  # the footnote stands below
+    corner.legend(
+        *axes.flat[0].get_legend_handles_labels(),
+        loc="upper left",
+        fontsize=size,
+        labelspacing=spacing,
+        frameon=False,
+    )
     corner.text(0.03, 0, _footnote(group), transform=corner.transAxes, va="bottom", fontsize=9, color="#444444")
     corner.axis("off")
     band = any(len(series.found) > 1 for series in group.series)
@@ -254,7 +282,7 @@ def tradeoff(group: Group) -> Figure:
         handles.append(mark)
         labels.append(label)
     axis.legend(handles, labels, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    axis.set_title(f"{group.title}: bias and accuracy on the test set")
+    figure.suptitle(f"{group.title}: bias and accuracy on the test set", fontsize=12)
     return figure
 
 

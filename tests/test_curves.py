@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from test_tables import made_up_record
 
 from benchmark import curves, plan, recipes, tables
 from benchmark.curves import main
+from benchmark.errors import UserError
 from benchmark.plan import Run
 from benchmark.records import Store
 from benchmark.worker import REPOSITORY
@@ -90,6 +92,22 @@ def test_a_record_of_an_older_recipe_is_not_taken_for_todays(store: Store) -> No
     store.save(run, made_up_record(run, 0.5))
     labels = [series.label for series in group(store).series]
     assert "Vanilla (older recipe)" in labels
+
+
+def test_of_too_many_kinds_of_runs_those_as_in_the_recipes_are_drawn(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for epochs in range(6, 6 + curves.MOST):
+        save(store, "vanilla", 0.3, 0, f"epochs={epochs}")
+    crowded = group(store)
+    drawn = curves.legible(crowded)
+    assert [series.label for series in drawn.series] == ["Vanilla", "Poisoner", "GroupDRO", "GCE"]
+    assert "cmnist_99: 4 of" in capsys.readouterr().out
+    assert [len(series.found) for series in drawn.series] == [2] * 4
+    assert curves.legible(drawn) is drawn
+    variants = [series for series in crowded.series if series.label.startswith("Vanilla (")]
+    with pytest.raises(UserError, match=f"has {len(variants)} kinds of runs, of which a figure shows {curves.MOST}"):
+        curves.legible(replace(crowded, series=variants))
 
 
 def test_curves_read_training_errors_from_the_biased_model(store: Store) -> None:
