@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         description="Find or download a task's images, check them, and decode them once.",
     )
     parser.add_argument("task", nargs="?", metavar="TASK", help="a task, or a folder of your own with a labels.csv")
-    parser.add_argument("--check", action="store_true", help="say what is there for each task, and what to fetch")
+    parser.add_argument("--check", action="store_true", help="say what is there for TASK, or each, and what to fetch")
     parser.add_argument("--preset", default=recipes.PAPER, help="paper (default), or reduced or cpu")
     parser.add_argument("--size", type=int, metavar="PIXELS", help="width and height (default: the preset's)")
     parser.add_argument("--allow-subset", action="store_true", help="accept a part of the data")
@@ -47,8 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(options: argparse.Namespace) -> int:
+    if options.task and (Path(options.task) / "labels.csv").exists():
+        options.data_root = Path(options.task).resolve().parent
+        options.task = recipes.add_folder(Path(options.task))
     if options.check:
-        print(check(options.data_root))
+        print(check(options.data_root, [options.task] if options.task else recipes.tables()[0]))
     elif options.task:
         prepare_task(options)
     else:
@@ -59,9 +62,6 @@ def _main(options: argparse.Namespace) -> int:
 def prepare_task(options: argparse.Namespace) -> None:
     """Obtain and prepare one task, and print its groups. Raises UserError."""
     task, data_root = options.task, options.data_root
-    if (Path(task) / "labels.csv").exists():
-        data_root = Path(task).resolve().parent
-        task = recipes.add_folder(Path(task))
     settings = recipes.data_settings(task, options.preset)
     builder = recipes.loop_settings(task, options.preset)["dataset"]
     if builder not in IMAGE_SETS:
@@ -106,10 +106,13 @@ def groups(listing: Listing) -> str:
     return tabulate(rows, ("group", *SPLITS), tablefmt="github", intfmt=",")
 
 
-def check(data_root: Path) -> str:
-    """What is there for each task and preset, and what to fetch where something is missing."""
+def check(data_root: Path, tasks: Iterable[str]) -> str:
+    """What is there for each of the tasks and its presets, and what to fetch where something is missing.
+
+    Raises UserError for a task that does not exist.
+    """
     lines = []
-    for task in recipes.tables()[0]:
+    for task in map(recipes.check_task, tasks):
         lines.append(f"{task}  {recipes.task_title(task)}")
         shown = ""
         for preset in recipes.presets(task):

@@ -817,3 +817,10 @@ def test_check_says_what_is_there_and_what_to_fetch(tmp_path: Path, capsys: pyte
     assert "missing train-images-idx3-ubyte" in shown
     for task in recipes.tables()[0]:
         assert task in shown
+    assert prepare.main(["--check", "dogs_cats", "--data-root", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "|   3,798 |" in shown
+    assert "CelebA" not in shown
+    assert prepare.main(["--check", str(write_folder(tmp_path))]) == 0
+    assert "| gull, 0 " in capsys.readouterr().out
+    assert prepare.main(["--check", "dogs"]) == 2
