@@ -321,7 +321,7 @@ def _fidelity(near: pd.DataFrame, columns: pd.DataFrame, left_open: pd.DataFrame
                 tables.title(line["task"]),
                 line["reading"],
                 f"{line['methods']} ({line['runs']} runs)",
-                *(_number(line[name]) or "–" for name in (*readings.DIFFERENCES, "rank_correlation")),
+                *(number.replace("-", "−") for number in readings.numbers(line)),
             ]
             for line in _rows(left_open)
         ],
