@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-page test-slurm lint
+.PHONY: setup demo test test-page test-slurm lint
+
+setup: $(READY)
 
 demo: $(READY)
 	$(VENV)/bin/python -m benchmark.run --quick

@@ -28,18 +28,16 @@ takes three methods or more. Numbers that cannot be right under the paper's own 
 def cells(store: Store) -> pd.DataFrame:
     """One line per published number with what was measured, in percent, and its errata.
 
-    In the paper's preset every published number has a line, with n = 0 and a gap where nothing was measured; other
-    presets have lines where something was.
+    Every published number has a line, with n = 0 and a gap where nothing was measured, in the paper's preset and in
+    each other one in which the table has any record.
     """
     parts = []
     for preset in recipes.all_presets():
         for paper_table in TABLES.values():
             table = replace(paper_table, preset=preset)
             measured = tables.collect(table, store)
-            if preset == recipes.PAPER:
+            if preset == recipes.PAPER or any(measured.values()):
                 parts.append(_published_lines(table, measured))
-            elif any(measured.values()):
-                parts.append(_published_lines(table, measured).query("n > 0"))
     return errata.annotate(pd.concat(parts, ignore_index=True))[CELLS]
 
 

@@ -188,9 +188,10 @@ below {statements.LOW:g} % and near 100 % above {statements.NEAR_100:g} %, well 
 {statements.WELL_ABOVE:g} points, about equal is within {statements.ABOUT_EQUAL:g},
 and a loss has dropped to 0 quickly if it is below {statements.QUICKLY:g} after half of the epochs.
 
-In the overview, ✓ is for a claim that holds, ✗ for one that does not, ? for undecided and · for not measured.
-Parentheses stand for one seed, and † for a task that the paper does not make the claim on. Tasks without any verdict
-are left out."""
+In the overview, ✓ is for a claim that holds, ✗ for one that does not, ? for undecided, and · for not measured on a
+task that the paper makes the claim on. Parentheses stand for one seed, and † for a task that the paper does not make
+the claim on, which is left blank where nothing was measured. Tasks without any verdict are left out. A claim about all
+balances of the data is checked on those that were measured, be it the natural one alone."""
 
 
 def preset_note(preset: str) -> str:
@@ -235,7 +236,8 @@ def _section(number: int, claim: Claim, lines: pd.DataFrame) -> str:
         head = ["Task", "Verdict", "Decided by", "Measured", "95 % interval", "n", "Paper"]
         parts.append(tabulate(body, head, tablefmt="github", disable_numparse=True))
     missing = lines[lines.verdict == MISSING]
-    notes = [f"Not measured: {'; '.join(map(tables.title, missing.task))}."] if len(missing) else []
+    titles = "; ".join(tables.title(task) for task in missing.task)
+    notes = [f"Not measured in the paper's settings: {titles}."] if titles else []
     noted = lines[lines.note != ""].drop_duplicates("task")
     notes += [f"Errata, {tables.title(task)}. {note}" for task, note in zip(noted.task, noted.note, strict=True)]
     return "\n\n".join((*parts, "\n".join(f"- {note}" for note in notes)))

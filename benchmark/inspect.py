@@ -28,11 +28,12 @@ from datasets import BiasedDataset
 from datasets.folder import LABELS, labels_digest
 
 EPILOG = """examples:
-  python -m benchmark.inspect cmnist_99/be                  the only run of BE on that task under results/
+  python -m benchmark.inspect colored_digits/poisoner       the only run of Poisoner on that task under results/
   python -m benchmark.inspect cmnist_99/lff/114fb33f4f5d-s1 --limit 200
   python -m benchmark.inspect my_birds/jtt --dataset my_birds
                                                             a run on a folder of one's own
 
+Runs of another machine cannot be inspected unless their predictions, the .npz beside the record, came with them.
 It writes conflicting.csv, the images found with the most conflicting first, and a contact sheet of every class.
 The sheets show images of the data set: mind its licence before you pass them on.
 """

@@ -278,14 +278,14 @@ def _balance_sweep() -> Iterator[Claim]:
     poisoner, vanilla = at_balances(POISONER), at_balances(ROWS["vanilla"])
     yield Claim(
         "fig5.lowers_bias",
-        "However scarce conflicting samples are, Poisoner's model bias is below Vanilla's.",
+        "At every balance of the training data, Poisoner's model bias is below Vanilla's.",
         "Fig. 5, left",
         ("celeba_bignose",),
         tuple(_compare("model_bias", *rows) for rows in zip(vanilla, poisoner, strict=True)),
     )
     yield Claim(
         "fig5.bias_accuracy",
-        "However scarce conflicting samples are, Poisoner predicts the bias better than ERM and GCE.",
+        "At every balance of the training data, Poisoner predicts the bias better than ERM and GCE.",
         "Fig. 5, right",
         ("celeba_bignose",),
         tuple(

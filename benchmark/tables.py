@@ -145,8 +145,7 @@ def footer(table: Table, found: Found, failures: Sequence[str]) -> list[str]:
     fairness = ", among methods without bias labels (* uses them)" if unfair else ""
     empty = [task for task in table.tasks if not any(found[row.key, task] for row in table.rows)]
     return [
-        f"Percent; n = {seeds(found.values())}, mean ± sample standard deviation (ddof 1) over seeds; "
-        f"selection: {SELECTIONS['last']}.",
+        f"Percent; {_seeds_note(found)}; selection: {SELECTIONS['last']}.",
         f"Best in bold, second underlined{fairness}.",
         *_preset_note(table),
         *_data_notes(table, found),
@@ -156,10 +155,20 @@ def footer(table: Table, found: Found, failures: Sequence[str]) -> list[str]:
     ]
 
 
+def _seeds_note(found: Found) -> str:
+    n = seeds(found.values())
+    if n in ("0", "1"):
+        return f"n = {n}" if n == "1" else "no records yet"
+    alone = "; numbers without ± are of one" if n.startswith("1 ") else ""
+    return f"n = {n}, mean ± sample standard deviation (ddof 1) over seeds{alone}"
+
+
 def _preset_note(table: Table) -> list[str]:
     if table.preset == recipes.PAPER:
         return []
-    return [f"Measured in the {table.preset} preset; the paper's numbers are for orientation, not for comparison."]
+    printed = table.name in published().index.get_level_values("table")
+    beside = "; the paper's numbers are for orientation, not for comparison" if printed else ""
+    return [f"Measured in the {table.preset} preset{beside}."]
 
 
 def _data_notes(table: Table, found: Found) -> Iterator[str]:
