@@ -7,7 +7,7 @@ together, never by a single row. Readings of Poisoner alone are ``plan.ABLATIONS
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -181,16 +181,16 @@ def markdown(found: pd.DataFrame) -> str:
     head = ["Reading", "Methods", "Runs", *DIFFERENCES.values(), "Rank correlation"]
     for task, lines in summary(found).groupby("task", sort=False):
         body = [
-            [*(line[name] for name in ("reading", "methods", "runs")), *numbers(line)]
+            [*(line[name] for name in ("reading", "methods", "runs")), *numbers(line, DIFFERENCES)]
             for line in lines.to_dict("records")
         ]
         parts += [f"## {tables.title(str(task))}", tabulate(body, head, tablefmt="github", disable_numparse=True)]
     return "\n\n".join(parts) + "\n"
 
 
-def numbers(line: Mapping[Any, Any]) -> list[str]:
-    """A line of ``summary`` as printed: each of ``DIFFERENCES``, the change with its sign, and the correlation."""
+def numbers(line: Mapping[Any, Any], names: Iterable[str]) -> list[str]:
+    """A line of ``summary`` as printed: the differences of these names, the change signed, and the correlation."""
     return [
         f"{line[name]:+.2f}" if name == "change" and pd.notna(line[name]) else fidelity.number(line[name])
-        for name in (*DIFFERENCES, "rank_correlation")
+        for name in (*names, "rank_correlation")
     ]

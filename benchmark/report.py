@@ -295,6 +295,7 @@ def _verdict(line: Context) -> Context:
 
 def _fidelity(near: pd.DataFrame, columns: pd.DataFrame, left_open: pd.DataFrame) -> Context:
     """Lines of the tables of fidelity: of each table of the paper, each of its columns, and each reading."""
+    last_epoch = {name: title for name, title in readings.DIFFERENCES.items() if name not in readings.RULES}
     return {
         "tables": [
             [
@@ -315,13 +316,13 @@ def _fidelity(near: pd.DataFrame, columns: pd.DataFrame, left_open: pd.DataFrame
             ]
             for line in _rows(columns[columns.methods > 0])
         ],
-        "readings_head": ["Task", "Reading", "Methods", *readings.DIFFERENCES.values(), "Rank correlation"],
+        "readings_head": ["Task", "Reading", "Methods", *last_epoch.values(), "Rank correlation"],
         "readings": [
             [
                 tables.title(line["task"]),
                 line["reading"],
                 f"{line['methods']} ({line['runs']} runs)",
-                *(number.replace("-", "−") for number in readings.numbers(line)),
+                *(number.replace("-", "−") for number in readings.numbers(line, last_epoch)),
             ]
             for line in _rows(left_open)
         ],
