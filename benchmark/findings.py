@@ -190,8 +190,8 @@ and a loss has dropped to 0 quickly if it is below {statements.QUICKLY:g} after 
 
 In the overview, ✓ is for a claim that holds, ✗ for one that does not, ? for undecided, and · for not measured on a
 task that the paper makes the claim on. Parentheses stand for one seed, and † for a task that the paper does not make
-the claim on, which is left blank where nothing was measured. Tasks without any verdict are left out. A claim about all
-balances of the data is checked on those that were measured, be it the natural one alone."""
+the claim on, which is left blank where nothing was measured. Tasks without any verdict are left out. A claim about
+several settings, such as all balances of the data, fails with one that was measured, and holds with all of them."""
 
 
 def preset_note(preset: str) -> str:

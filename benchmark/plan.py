@@ -375,9 +375,15 @@ ABLATIONS = Table(
         Row("poisoner_plus", "Poisoner+ (ours): GIFL with κ ≤ 1", "poisoner_plus"),
         _reading("Poisoner+: running means, 0.99", "poisoner_plus.fit_momentum=0.99", method="poisoner_plus"),
         _reading("inputs in [0, 1]", "mean=[0.0, 0.0, 0.0]", "std=[1.0, 1.0, 1.0]"),
-        _reading("100 epochs", "epochs=100"),
-        _reading("100 epochs, γ = 0", "epochs=100", "poisoner.gamma=0.0"),
-        _reading("100 epochs, Poisoner+", "epochs=100", method="poisoner_plus"),
+        *(
+            row
+            for length in (50, 100)
+            for row in (
+                _reading(f"{length} epochs", f"epochs={length}"),
+                _reading(f"{length} epochs, γ = 0", f"epochs={length}", "poisoner.gamma=0.0"),
+                _reading(f"{length} epochs, Poisoner+", f"epochs={length}", method="poisoner_plus"),
+            )
+        ),
         *_values("γ", "poisoner.gamma", (0.0, 0.5)),
         *_values("λ", "poisoner.conflict_factor", (1.0, 1.5)),
         *_values("p", "poisoner.percentile", (1.0, 2.0, 5.0, 10.0, 20.0, 40.0)),
