@@ -172,7 +172,8 @@ class Figure(Table):
 
 
 def _method_rows(*methods: str) -> tuple[Row, ...]:
-    return tuple(Row(method, recipes.method_title(method), method) for method in methods)
+    """A row of each method, once however often it is named."""
+    return tuple(Row(method, recipes.method_title(method), method) for method in dict.fromkeys(methods))
 
 
 COMPARED = _method_rows("vanilla", "focal", "lff", "jtt", "debian", "echoes", "be", "poisoner", "groupdro")
@@ -404,9 +405,8 @@ QUICK = Table("quick", "All methods on the embedded digits", ("colored_digits",)
 
 def selection(tasks: Iterable[str], methods: Iterable[str]) -> Table:
     """A table of any tasks and methods, for runs outside the paper's tables; other tasks have another file."""
-    tasks, methods = dict.fromkeys(tasks), dict.fromkeys(methods)  # each once, however often it was named
-    name = "-".join(("selection", *tasks))
-    return Table(name, "Selected tasks and methods", tuple(tasks), _method_rows(*methods), METRICS)
+    tasks = tuple(dict.fromkeys(tasks))
+    return Table("-".join(("selection", *tasks)), "Selected tasks and methods", tasks, _method_rows(*methods), METRICS)
 
 
 def with_methods(table: Table, methods: Sequence[str]) -> Table:

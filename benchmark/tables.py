@@ -157,8 +157,10 @@ def footer(table: Table, found: Found, failures: Sequence[str]) -> list[str]:
 
 def _seeds_note(found: Found) -> str:
     n = seeds(found.values())
-    if n in ("0", "1"):
-        return f"n = {n}" if n == "1" else "no records yet"
+    if n == "0":
+        return "no records yet"
+    if n == "1":
+        return "n = 1"
     alone = "; numbers without ± are of one" if n.startswith("1 ") else ""
     return f"n = {n}, mean ± sample standard deviation (ddof 1) over seeds{alone}"
 

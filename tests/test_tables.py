@@ -133,6 +133,7 @@ def test_selections_of_other_tasks_have_other_files(store: Store) -> None:
     one, both = (plan.selection(tasks, ["vanilla"]) for tasks in (["cmnist_99"], ["cmnist_99", "cmnist_98"]))
     assert one.stem != both.stem
     assert one == plan.selection(["cmnist_99", "cmnist_99"], ["vanilla", "vanilla"])
+    assert plan.with_methods(one, ["gce", "gce"]) == plan.selection(["cmnist_99"], ["vanilla", "gce"])
     text = tables.write(one, tables.collect(one, store), store)
     assert text.startswith("# Selection: Selected tasks and methods\n")
     assert (store.folder / "tables" / "selection-cmnist_99.csv").exists()
