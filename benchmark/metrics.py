@@ -1,14 +1,66 @@
-"""Every metric of the benchmark, derived from per-group counts.
+"""Every metric of the benchmark: what it is called, which way is better, and how it follows from per-group counts.
 
 ``correct`` and ``total`` are counts of shape [C, B] over groups (class, bias). Groups without samples are left
-out. All metrics are in percent, as in the paper's tables.
+out. All metrics but losses are in percent, as in the paper's tables.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 
-METRICS = ("model_bias", "avg_acc", "worst_acc")
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is shown: ``title`` in a sentence, ``head`` over a column, ``axis`` on an axis or in a legend.
+
+    ``colour`` is for panels that contrast metrics rather than methods. Losses are in nats, which no axis says.
+    """
+
+    title: str
+    axis: str
+    colour: str
+    better: Literal["lower", "higher"] | None = None
+    head: str = ""
+    unit: Literal["%", ""] = "%"
+
+    @property
+    def arrow(self) -> str:
+        """ "↓" or "↑", the better way; nothing where neither is better."""
+        return {"lower": "↓", "higher": "↑", None: ""}[self.better]
+
+    @property
+    def heading(self) -> str:
+        """The column's head with its arrow."""
+        return f"{self.head} {self.arrow}"
+
+    @property
+    def label(self) -> str:
+        """``axis`` with its unit."""
+        return f"{self.axis} ({self.unit})" if self.unit else self.axis
+
+    @property
+    def panel(self) -> str:
+        """The label as the title of a panel, with its arrow."""
+        return f"{self.label[0].upper()}{self.label[1:]} {self.arrow}".rstrip()
+
+
+BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
+METRICS = {
+    "model_bias": Metric("model bias", "model bias", ORANGE, "lower", "Bias"),
+    "avg_acc": Metric("average accuracy", "average group accuracy", BLUE, "higher", "Avg."),
+    "worst_acc": Metric("worst-group accuracy", "worst group accuracy", GREEN, "higher", "Worst"),
+    "bias_acc": Metric("Bias Accuracy", "Bias Accuracy", BLACK, "higher", "Bias Acc."),
+    "aligned_error": Metric("error on aligned samples", "error on aligned", BLUE),
+    "conflicting_error": Metric("error on conflicting samples", "error on conflicting", ORANGE),
+    "aligned_loss": Metric("loss of aligned samples", "loss of aligned", BLUE, unit=""),
+    "conflicting_loss": Metric("loss of conflicting samples", "loss of conflicting", ORANGE, unit=""),
+    "recall": Metric("recall of conflicting samples", "recall of conflicting", ORANGE, "higher"),
+    "precision": Metric("precision of conflicting samples", "precision of conflicting", GREEN, "higher"),
+}
+FAIRNESS = ("model_bias", "avg_acc", "worst_acc")  # the columns of Tables 1 and 2
 
 
 def group_accuracy(correct: np.ndarray, total: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The paper's claims, each as comparisons of numbers that records hold. Pure: nothing here reads records' files."""
+"""The paper's claims, each as comparisons of numbers that records hold."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise, product
-from typing import Any
 
-from benchmark import plan, recipes, records, tables
-from benchmark.plan import CELEBA, TABLES, Row
-from benchmark.recipes import Override
-from benchmark.records import Record
+from benchmark.compare import published
+from benchmark.metrics import METRICS
+from benchmark.plan import paper
+from benchmark.plan.paper import (
+    CELEBA,
+    ERM,
+    GCE,
+    KNOWN_POISONING,
+    POISONER,
+    STOPPED_ERM,
+    STOPPED_GCE,
+    TABLES,
+    WITH_GIFL,
+    WITHOUT_GIFL,
+)
+from benchmark.plan.table import Override, Row
+from benchmark.store.record import Number, Record
+from benchmark.store.results import Results
 
 # What the paper's words are taken to mean, in points of percent.
 LOW = 33.0  # an error that "ends low" is below this
@@ -25,27 +38,19 @@ CELEBA_MEAN = TABLES["1"].average
 ROWS = {row.key: row for table in TABLES.values() for row in table.rows}
 DEBIASING_TASKS = TABLES["1"].tasks + TABLES["2"].tasks
 TASKS = (*CELEBA, CELEBA_MEAN, *TABLES["2"].tasks)
-ERM, GCE, POISONER, GROUPDRO = (ROWS[key] for key in ("erm", "gce", "poisoner", "groupdro"))
-STOPPED_ERM, STOPPED_GCE = ROWS["erm_stop_epoch2"], ROWS["gce_stop_epoch2"]
-WITHOUT_GIFL, WITH_GIFL = ROWS["poisoner_without_gifl"], ROWS["poisoner_with_gifl"]
-KNOWN_POISONING = next(row for row in plan.FIGURES["2"].rows if row.method == "known_poisoning")
-UNINFORMED = tuple(row for row in plan.COMPARED if row != POISONER and not recipes.uses_bias_labels(row.method))
+GROUPDRO = ROWS["groupdro"]
+UNINFORMED = tuple(row for row in paper.COMPARED if row.key not in (POISONER.key, GROUPDRO.key))
 
 # The values that stand for the sweeps of Figs. 5 to 7, whose grids the paper does not give.
-BALANCES = tuple(value for value in plan.BALANCES if value)  # α, beside the data as they are
+BALANCES = tuple(value for value in paper.BALANCES if value)  # α, beside the data as they are
 GAMMAS = (0.5,)  # γ, beside the 0 and 1 of Table 4
 PERCENTILES, LARGE_PERCENTILE = (5.0, 10.0, 20.0), 40.0
 CONFLICT_FACTORS = (1.0, 1.25, 1.5)
 
 CURVE_METRICS = ("bias_acc", "aligned_error", "conflicting_error")
 LOSS_METRICS = ("loss_gap", "halfway_loss")
-METRIC_TITLES = {
-    "model_bias": "model bias",
-    "avg_acc": "average accuracy",
-    "worst_acc": "worst-group accuracy",
-    "bias_acc": "Bias Accuracy",
-    "aligned_error": "error on aligned samples",
-    "conflicting_error": "error on conflicting samples",
+TITLES = {
+    **{name: metric.title for name, metric in METRICS.items()},
     "loss_gap": "loss of aligned less loss of conflicting samples, smallest of all epochs",
     "halfway_loss": "loss of conflicting samples after half of the epochs",
 }
@@ -53,35 +58,33 @@ METRIC_TITLES = {
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number of the row's run: percent, or nats for losses. ``metric`` is a key of METRIC_TITLES."""
+    """A number of the row's run: percent, or nats for losses. ``metric`` is a key of TITLES."""
 
     row: Row
     metric: str
 
-    def read(self, record: Record) -> float | None:
+    def read(self, record: Record) -> Number:
         """The number; errors are the biased model's on the training set, losses those of the tested network."""
         if self.metric in CURVE_METRICS:
-            curve = records.biased_curve(record)
-            entries = [entry for entry in curve if self.row.epoch in (None, entry["epoch"])]
+            entries = [each for each in record.curve("biased") if self.row.epoch in (None, each["epoch"])]
             return entries[-1].get(self.metric) if entries else None
         if self.metric in LOSS_METRICS:
-            curve = [each for each in records.target_curve(record) if each.get("conflicting_loss") is not None]
+            curve = [each for each in record.curve("target") if each["conflicting_loss"] is not None]
             if not curve:
                 return None
             if self.metric == "loss_gap":
                 return min(entry["aligned_loss"] - entry["conflicting_loss"] for entry in curve)
             return curve[(len(curve) - 1) // 2]["conflicting_loss"]
-        return records.fairness(record).get(self.metric)
+        return record.fairness().get(self.metric)
 
-    def published(self, task: str) -> tuple[str, float] | None:
-        """The paper's table that has this number on the task, and the number as printed there."""
+    def published(self, task: str) -> tuple[published.Cell, float] | None:
+        """The paper's cell that has this number on the task, and the number as printed there."""
         return _published_cells().get((self.row.key, task, self.metric))
 
 
 @cache
-def _published_cells() -> dict[tuple[str, str, str], tuple[str, float]]:
-    values: dict[Any, float] = tables.published().to_dict()
-    return {(row, task, metric): (table, value) for (table, row, task, metric), value in values.items()}
+def _published_cells() -> dict[tuple[str, str, str], tuple[published.Cell, float]]:
+    return {cell[1:]: (cell, value) for cell, value in published.numbers().items()}
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,11 @@ class Comparison:
     def quantities(self) -> tuple[Quantity, ...]:
         return (self.left,) if self.right is None else (self.left, self.right)
 
-    def __str__(self) -> str:
+    def describe(self, results: Results) -> str:
+        """The comparison in a few words, rows by their titles."""
         left, right = self.left, self.right or self.left
-        rows = " − ".join(dict.fromkeys((left.row.title, right.row.title)))
-        metrics = " − ".join(dict.fromkeys((METRIC_TITLES[left.metric], METRIC_TITLES[right.metric])))
+        rows = " − ".join(dict.fromkeys((results.row_title(left.row), results.row_title(right.row))))
+        metrics = " − ".join(dict.fromkeys((TITLES[left.metric], TITLES[right.metric])))
         if math.isinf(self.high):
             bounds = f"> {self.low:g}"
         elif math.isinf(self.low):
@@ -132,7 +136,7 @@ def _without_dogs_cats(tasks: tuple[str, ...]) -> tuple[str, ...]:
 
 def _poisoner_with(key: str, symbol: str, value: float) -> Row:
     return Row(
-        f"poisoner_{key}_{value:g}", f"Poisoner, {symbol} = {value:g}", "poisoner", (Override("poisoner", key, value),)
+        f"poisoner_{key}_{value:g}", "poisoner", f"Poisoner, {symbol} = {value:g}", (Override("poisoner", key, value),)
     )
 
 
@@ -198,7 +202,7 @@ def _level_with_groupdro() -> Iterator[Claim]:
     for metric in ("avg_acc", "model_bias"):
         yield Claim(
             f"groupdro.equal_{metric}",
-            f"Poisoner's {METRIC_TITLES[metric]} is about that of GroupDRO, which knows the bias labels.",
+            f"Poisoner's {TITLES[metric]} is about that of GroupDRO, which knows the bias labels.",
             where,
             tasks,
             (_compare(metric, POISONER, GROUPDRO, -ABOUT_EQUAL, ABOUT_EQUAL),),
@@ -268,14 +272,14 @@ def _balance_sweep() -> Iterator[Claim]:
         return [row] + [
             Row(
                 f"{row.key}_balance_{value:g}",
-                f"{row.title} at α = {value:g}",
                 row.method,
+                f"{row.title} at α = {value:g}",
                 (Override("", "balance", value),),
             )
             for value in BALANCES
         ]
 
-    poisoner, vanilla = at_balances(POISONER), at_balances(ROWS["vanilla"])
+    poisoner, vanilla = at_balances(POISONER), at_balances(replace(ROWS["vanilla"], title="Vanilla"))
     yield Claim(
         "fig5.lowers_bias",
         "At every balance of the training data, Poisoner's model bias is below Vanilla's.",

@@ -1,56 +1,74 @@
 """Which reading of what the paper leaves open to all methods comes nearest to its numbers, whole columns at a time.
 
 A reading is a setting that all methods share, or a rule that chooses the epoch. It is judged by every method's numbers
-together, never by a single row. Readings of Poisoner alone are ``plan.ABLATIONS``.
+together, never by a single row. Readings of Poisoner alone are ``plan.ours.ABLATIONS``.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
 
-from benchmark import errata, fidelity, recipes, records, tables
-from benchmark.metrics import METRICS
-from benchmark.plan import TABLES, Row, Table
-from benchmark.records import Record, Store, write_atomically
+from benchmark.compare import cells, fidelity, published
+from benchmark.metrics import FAIRNESS, METRICS
+from benchmark.plan.ours import ZERO_TO_ONE
+from benchmark.plan.paper import TABLES
+from benchmark.plan.table import Override, Row, Table
+from benchmark.store.atomic import write_atomically
+from benchmark.store.record import Entry, Number, Record
+from benchmark.store.results import Results
 
-Entries = list[dict[str, Any]]
 RECIPES = "as in the recipes"
-READINGS = {
-    title: tuple(recipes.parse_override(setting) for setting in settings)
-    for title, settings in {
-        RECIPES: (),
-        "constant learning rate": ("learning_rate_decay=1.0",),
-        "inputs in [0, 1]": ("mean=[0.0, 0.0, 0.0]", "std=[1.0, 1.0, 1.0]"),
-        "weight decay 1e-4": ("weight_decay=1e-4",),
-        "15 epochs": ("epochs=15",),
-        "50 epochs": ("epochs=50",),
-        "100 epochs": ("epochs=100",),
-        "50 epochs, inputs in [0, 1]": ("epochs=50", "mean=[0.0, 0.0, 0.0]", "std=[1.0, 1.0, 1.0]"),
-        "100 epochs, inputs in [0, 1]": ("epochs=100", "mean=[0.0, 0.0, 0.0]", "std=[1.0, 1.0, 1.0]"),
-    }.items()
+READINGS: dict[str, tuple[Override, ...]] = {
+    RECIPES: (),
+    "constant learning rate": (Override("", "learning_rate_decay", 1.0),),
+    "inputs in [0, 1]": ZERO_TO_ONE,
+    "weight decay 1e-4": (Override("", "weight_decay", 1e-4),),
+    **{f"{length} epochs": (Override("", "epochs", length),) for length in (15, 50, 100)},
+    **{f"{length} epochs, inputs in [0, 1]": (Override("", "epochs", length), *ZERO_TO_ONE) for length in (50, 100)},
 }
 # The epochs of a run's curve that are averaged. The last rule looks at the test set: no table may follow it.
 LAST = "the last"
-RULES: dict[str, Callable[[Entries], Entries]] = {
+Rule = Callable[[Sequence[Entry]], Sequence[Entry]]
+RULES: dict[str, Rule] = {
     LAST: lambda curve: curve[-1:],
     "mean of the last five": lambda curve: curve[-5:],
     "best validation": lambda curve: _best(curve, "validation_acc"),
     "best test average": lambda curve: _best(curve, "avg_acc"),
 }
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A table whose columns judge readings, by which rules, and whether only where all of its rows are measured."""
+
+    table: Table
+    rules: tuple[str, ...]
+    complete: bool = False
+
+    def measured(self, found: Found) -> bool:
+        return (all if self.complete else any)(found.values())
+
+
+JUDGED = (
+    Judged(TABLES["1"], tuple(RULES)),
+    Judged(TABLES["2"], tuple(RULES)),
+    Judged(TABLES["3"], (LAST,), complete=True),  # its rows name their epochs themselves
+)
+Found = dict[str, tuple[Record, ...]]
+"""The records of each row of a table on one task."""
 COLUMNS = ["task", "reading", "epoch", "methods", "runs", "metric", "difference", "recipes", "rank_correlation"]
 DIFFERENCES = {
-    **{metric: tables.METRIC_TITLES[metric][0] for metric in METRICS},
+    **{metric: METRICS[metric].head for metric in FAIRNESS},
     "all": "All",
     "recipes": "Recipes, same runs",
     "change": "Change",
-    "bias_acc": tables.METRIC_TITLES["bias_acc"][0],
+    "bias_acc": METRICS["bias_acc"].head,
     **{rule: rule.capitalize() for rule in RULES if rule != LAST},
 }
 EXPLANATION = """\
@@ -66,83 +84,83 @@ follows the recipes and the last epoch. Some of the recipes' settings were chose
 the differences in fidelity.md may be too small."""
 
 
-def _best(curve: Entries, metric: str) -> Entries:
+def _best(curve: Sequence[Entry], metric: str) -> list[Entry]:
     measured = [entry for entry in curve if entry.get(metric) is not None]
     return [max(measured, key=lambda entry: entry[metric])] if measured else []
 
 
-def evaluate(store: Store) -> pd.DataFrame:
+def evaluate(results: Results) -> pd.DataFrame:
     """One line per task, reading, rule and metric of Tables 1 to 3 that has records in the paper's preset.
 
-    Table 3, a line under the last epoch, only where all of its rows are measured; a reading only where it has runs
-    that are not the recipes' own. ``recipes`` is the difference of the runs with the same methods and seeds under the
-    recipes, and a gap where these do not have all of them.
+    A reading has a line only where it has runs that are not the recipes' own. ``recipes`` is the difference of the
+    runs with the same methods and seeds under the recipes, and a gap where these do not have all of them.
     """
     lines = [
         (task, reading, rule, *line)
-        for table in (TABLES["1"], TABLES["2"], TABLES["3"])
-        for task in table.available_tasks
-        for reading, found, same in _measured(table, task, store)
-        for rule in ([LAST] if table is TABLES["3"] else RULES)
-        for line in _lines(table, task, found, same, RULES[rule])
+        for judged in JUDGED
+        for task in results.available(judged.table)
+        for reading, found, same in _measured(judged, task, results)
+        for rule in judged.rules
+        for line in _lines(judged.table, task, found, same, RULES[rule])
     ]
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def _measured(table: Table, task: str, store: Store) -> Iterator[tuple[str, tables.Found, tables.Found]]:
+def _measured(judged: Judged, task: str, results: Results) -> Iterator[tuple[str, Found, Found]]:
     """(reading, its records, the recipes' own of the same methods and seeds) of each reading that has a line."""
-    stored = {
-        reading: tables.collect(replace(table, tasks=(task,), overrides=overrides), store)
-        for reading, overrides in READINGS.items()
-    }
-    own = stored[RECIPES]
-    for reading, found in stored.items():
-        enough = (all if table is TABLES["3"] else any)(found.values())
-        if enough and (reading == RECIPES or any(each and each != own[key] for key, each in found.items())):
+    own = _records(judged.table, task, results)
+    if judged.measured(own):
+        yield RECIPES, own, own
+    for reading, overrides in READINGS.items():
+        found = _records(replace(judged.table, overrides=overrides), task, results)
+        if judged.measured(found) and any(each and each != own[key] for key, each in found.items()):
             yield reading, found, _same_runs(own, found)
 
 
-def _same_runs(own: tables.Found, found: tables.Found) -> tables.Found:
+def _records(table: Table, task: str, results: Results) -> Found:
+    return {row.key: results.cell(table, row, task).records for row in table.rows}
+
+
+def _same_runs(own: Found, found: Found) -> Found:
     """The recipes' own records of the methods and seeds that were found; none at all where one is missing."""
     same = {
-        key: [record for record in own[key] if record["seed"] in {each["seed"] for each in records}]
+        key: tuple(record for record in own[key] if record.seed in {each.seed for each in records})
         for key, records in found.items()
     }
     whole = all(len(same[key]) == len(records) for key, records in found.items())
-    return same if whole else {key: [] for key in found}
+    return same if whole else dict.fromkeys(found, ())
 
 
 def _lines(
-    table: Table, task: str, found: tables.Found, same: tables.Found, chosen: Callable[[Entries], Entries]
+    table: Table, task: str, found: Found, same: Found, rule: Rule
 ) -> Iterator[tuple[int, int, str, float, float, float]]:
     """(methods, runs, metric, difference, that of the recipes' same runs, rank correlation) of each metric."""
     runs = sum(map(len, found.values()))
     for metric in table.metrics:
-        sound = _compared(table, task, found, metric, chosen)
+        sound = _compared(table, task, found, metric, rule)
         if len(sound):
-            recipes_sound = _compared(table, task, same, metric, chosen)
+            recipes_sound = _compared(table, task, same, metric, rule)
             near, recipes_near = ((each["mean"] - each.paper).abs().mean() for each in (sound, recipes_sound))
             yield len(sound), runs, metric, near, recipes_near, fidelity.rank_correlation(sound)
 
 
-def _compared(
-    table: Table, task: str, found: tables.Found, metric: str, chosen: Callable[[Entries], Entries]
-) -> pd.DataFrame:
+def _compared(table: Table, task: str, found: Found, metric: str, rule: Rule) -> pd.DataFrame:
     """The column's cells that have a measured mean and a sound published number."""
-    cells = [
-        (*cell, tables.published().get(cell), _mean(found[row.key, task], row, metric, chosen))
+    columns = ["table", "method", "task", "metric", "paper", "mean"]
+    lines = [
+        (*cell, published.numbers().get(cell), _mean(found[row.key], row, metric, rule))
         for row in table.rows
         for cell in [(table.name, row.key, task, metric)]
     ]
-    return fidelity.compared(errata.annotate(pd.DataFrame(cells, columns=[*errata.CELL, "paper", "mean"]).dropna()))
+    return fidelity.compared(fidelity.annotate(pd.DataFrame(lines, columns=columns).dropna()))
 
 
-def _mean(found: list[Record], row: Row, metric: str, chosen: Callable[[Entries], Entries]) -> float | None:
+def _mean(found: Sequence[Record], row: Row, metric: str, rule: Rule) -> Number:
     """The metric's mean over seeds, each the mean of the chosen epochs."""
     by_seed = [
-        [tables.value(record, row, metric)]
+        [cells.value(record, row, metric)]
         if metric == "bias_acc"
-        else [entry.get(metric) for entry in chosen(records.target_curve(record))]
+        else [entry.get(metric) for entry in rule(record.curve("target"))]
         for record in found
     ]
     measured = [[value for value in each if value is not None] for each in by_seed]
@@ -150,11 +168,11 @@ def _mean(found: list[Record], row: Row, metric: str, chosen: Callable[[Entries]
     return statistics.fmean(values) if values else None
 
 
-def write(found: pd.DataFrame, results: Path) -> str:
+def write(found: pd.DataFrame, results: Results) -> str:
     """Write readings.csv and readings.md to the folder of results; returns the Markdown."""
-    text = markdown(found)
-    write_atomically(results / "readings.csv", found.to_csv(index=False, float_format="%.4f"))
-    write_atomically(results / "readings.md", text)
+    text = markdown(found, results)
+    write_atomically(results.folder / "readings.csv", found.to_csv(index=False, float_format="%.4f"))
+    write_atomically(results.folder / "readings.md", text)
     return text
 
 
@@ -164,7 +182,7 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
     ``change`` is the difference of "all" from the same runs of the recipes, a gap for the recipes themselves.
     """
     key = ["task", "reading"]
-    fair, last = found[found.metric.isin(METRICS)], found[found.epoch == LAST]
+    fair, last = found[found.metric.isin(FAIRNESS)], found[found.epoch == LAST]
     by_metric = last.pivot_table("difference", key, "metric", sort=False)
     by_rule = fair.pivot_table("difference", key, "epoch", sort=False).rename(columns={LAST: "all"})
     own = fair[fair.epoch == LAST].groupby(key, sort=False).recipes.mean(skipna=False)
@@ -175,7 +193,7 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
     return lines
 
 
-def markdown(found: pd.DataFrame) -> str:
+def markdown(found: pd.DataFrame, results: Results) -> str:
     """A grid for each task."""
     parts = ["# Readings of what the paper leaves open to all methods", EXPLANATION]
     head = ["Reading", "Methods", "Runs", *DIFFERENCES.values(), "Rank correlation"]
@@ -184,7 +202,7 @@ def markdown(found: pd.DataFrame) -> str:
             [*(line[name] for name in ("reading", "methods", "runs")), *numbers(line, DIFFERENCES)]
             for line in lines.to_dict("records")
         ]
-        parts += [f"## {tables.title(str(task))}", tabulate(body, head, tablefmt="github", disable_numparse=True)]
+        parts += [f"## {results.task_title(str(task))}", tabulate(body, head, tablefmt="github", disable_numparse=True)]
     return "\n\n".join(parts) + "\n"
 
 

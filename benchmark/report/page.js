@@ -1,5 +1,5 @@
 "use strict";
-// The page of benchmark/report.py: where a number comes from, and the curves of runs. All text is set as text.
+// The page of benchmark/report/page.py: where a number comes from, and the curves of runs. All text is set as text.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";

@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.networks import is_convolutional
-from benchmark.recipes import Settings
+from benchmark.training.networks import is_convolutional
 from datasets import Split
 
 # Clean predictions are made in batches of at most so many images and pixels, so that activations stay small.
@@ -54,7 +53,7 @@ class DeviceSplit:
     Images are resident when they take at most half of the free memory, and streamed otherwise.
     """
 
-    def __init__(self, split: Split, num_biases: int, settings: Settings, device: torch.device) -> None:
+    def __init__(self, split: Split, num_biases: int, settings: dict[str, Any], device: torch.device) -> None:
         self.device = device
         self.resident = split.images.nbytes <= free_memory(device) / 2
         with warnings.catch_warnings():
@@ -153,7 +152,7 @@ class Augmentation:
     ``flip`` true or false, ``crop_padding`` in pixels; tasks without images of objects declare neither.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: dict[str, Any]) -> None:
         self.flip = settings.get("flip", False)
         self.padding = settings.get("crop_padding", 0)
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 from scipy.stats import spearmanr
 from tabulate import tabulate
 
-from benchmark import errata, findings, recipes, tables
-from benchmark.plan import TABLES, Table
-from benchmark.records import Store, write_atomically
-from benchmark.statements import CELEBA_MEAN, METRIC_TITLES, ROWS
+from benchmark.compare import published, verdicts
+from benchmark.compare.cells import tidy
+from benchmark.compare.claims import CELEBA_MEAN, ROWS
+from benchmark.metrics import METRICS
+from benchmark.plan.paper import TABLES
+from benchmark.plan.run import PAPER
+from benchmark.plan.table import Table
+from benchmark.store.atomic import write_atomically
+from benchmark.store.results import Results
 
 CELLS = ["table", "method", "task", "metric", "paper", "mean", "std", "n", "delta", "preset", "kind", "note"]
 HEADINGS = {table.name: table.heading for table in TABLES.values()}
@@ -22,31 +26,40 @@ Every number of the paper's tables beside what was measured here: the last epoch
 which is one metric on one task, "difference" is the mean absolute difference in points, and "rank correlation" is
 Spearman's between the published and the measured order of the methods, from 1, the same order, to −1, the reverse; it
 takes three methods or more. Numbers that cannot be right under the paper's own definitions
-({" or ".join(errata.WRONG)}, see the end) are left out of both."""
+({" or ".join(published.WRONG)}, see the end) are left out of both."""
 
 
-def cells(store: Store) -> pd.DataFrame:
+def cells(results: Results) -> pd.DataFrame:
     """One line per published number with what was measured, in percent, and its errata.
 
     Every published number has a line, with n = 0 and a gap where nothing was measured, in the paper's preset and in
     each other one in which the table has any record.
     """
-    parts = []
-    for preset in recipes.all_presets():
-        for paper_table in TABLES.values():
-            table = replace(paper_table, preset=preset)
-            measured = tables.collect(table, store)
-            if preset == recipes.PAPER or any(measured.values()):
-                parts.append(_published_lines(table, measured))
-    return errata.annotate(pd.concat(parts, ignore_index=True))[CELLS]
+    tables = [
+        table
+        for preset in results.names.all_presets
+        for table in (replace(each, preset=preset) for each in TABLES.values())
+        if preset == PAPER or any(results.measured(table, task) for task in table.tasks)
+    ]
+    return annotate(pd.concat([_published_lines(table, results) for table in tables], ignore_index=True))[CELLS]
 
 
-def _published_lines(table: Table, measured: tables.Found) -> pd.DataFrame:
+def _published_lines(table: Table, results: Results) -> pd.DataFrame:
     """The table's last-epoch lines that have a published number."""
-    lines = tables.tidy(table, measured)
+    lines = tidy(table, results)
     lines = lines[lines.selection == "last"].drop(columns="selection")
     numbers = {name: float for name in ("mean", "std", "paper", "delta")}
     return lines.astype({**numbers, "n": int})[lines.paper.notna()]
+
+
+def annotate(lines: pd.DataFrame) -> pd.DataFrame:
+    """Lines of published cells, with ``kind`` and ``note`` of the errata of each added."""
+    places = zip(lines.table, lines.method, lines.task, lines.metric, strict=True)
+    known = [published.errata_of(cell) for cell in places]
+    kinds, notes = (
+        [" ".join(getattr(each, name) for each in cell) for cell in known] for name in ("kind", "note")
+    )
+    return lines.assign(kind=kinds, note=notes)
 
 
 def columns(found: pd.DataFrame) -> pd.DataFrame:
@@ -79,7 +92,7 @@ def overall(found: pd.DataFrame) -> pd.DataFrame:
 
 def compared(found: pd.DataFrame) -> pd.DataFrame:
     """Those of ``cells`` that were measured and whose published number may be right."""
-    wrong = [any(kind in errata.WRONG for kind in kinds.split()) for kinds in found.kind]
+    wrong = [any(kind in published.WRONG for kind in kinds.split()) for kinds in found.kind]
     return found[found["mean"].notna() & ~pd.Series(wrong, found.index, dtype=bool)]
 
 
@@ -91,27 +104,28 @@ def rank_correlation(both: pd.DataFrame) -> float:
     return float(spearmanr(values.paper, values["mean"]).statistic)
 
 
-def write(found: pd.DataFrame, claims: pd.DataFrame, results: Path) -> str:
+def write(found: pd.DataFrame, judged: pd.DataFrame, results: Results) -> str:
     """Write fidelity.csv, the ``cells``, and fidelity.md to the folder of results; returns the Markdown.
 
-    ``claims`` are the lines of ``findings.evaluate``.
+    ``judged`` are the lines of ``verdicts.evaluate``.
     """
-    text = markdown(found, claims)
-    write_atomically(results / "fidelity.csv", found.to_csv(index=False, float_format="%.4f"))
-    write_atomically(results / "fidelity.md", text)
+    text = markdown(found, judged, results)
+    write_atomically(results.folder / "fidelity.csv", found.to_csv(index=False, float_format="%.4f"))
+    write_atomically(results.folder / "fidelity.md", text)
     return text
 
 
-def markdown(found: pd.DataFrame, claims: pd.DataFrame) -> str:
+def markdown(found: pd.DataFrame, judged: pd.DataFrame, results: Results) -> str:
     """How near each table comes, how many claims hold, the columns of each table, and the doubtful numbers."""
     parts = ["# How near the measured numbers come to the published ones", EXPLANATION, "## Overall"]
-    parts += [_overall(found), _claims(claims)]
+    parts += [_overall(found), _claims(judged)]
     near = columns(found)
     for table in TABLES.values():
         shown = near[(near.table == table.name) & (near.methods > 0)]
         if len(shown):
-            parts += [f"## {table.heading}: {table.title}", _columns(shown)]
-    parts += ["## Published numbers in doubt", _doubts(found[(found.kind != "") & (found.preset == recipes.PAPER)])]
+            parts += [f"## {table.heading}: {table.title}", _columns(shown, results)]
+    doubtful = found[(found.kind != "") & (found.preset == PAPER)]
+    parts += ["## Published numbers in doubt", _doubts(doubtful, results)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -126,7 +140,7 @@ def number(value: float) -> str:
 def _overall(found: pd.DataFrame) -> str:
     body = [
         [
-            HEADINGS[line["table"]] + findings.preset_note(line["preset"]),
+            HEADINGS[line["table"]] + verdicts.preset_note(line["preset"]),
             f"{line['measured']} of {line['published']}",
             number(line["difference"]),
             number(line["rank_correlation"]),
@@ -137,24 +151,24 @@ def _overall(found: pd.DataFrame) -> str:
     return _grid(body, ["Table", "Numbers measured", "Difference", "Rank correlation", "over columns"])
 
 
-def _claims(claims: pd.DataFrame) -> str:
-    verdicts = (findings.HOLDS, findings.FAILS, findings.UNDECIDED, findings.MISSING)
+def _claims(judged: pd.DataFrame) -> str:
+    kinds = (verdicts.HOLDS, verdicts.FAILS, verdicts.UNDECIDED, verdicts.MISSING)
     body = []
-    for (preset, scope), lines in claims.groupby(["preset", "scope"], sort=False):
-        counts = findings.count(lines)
+    for (preset, scope), lines in judged.groupby(["preset", "scope"], sort=False):
+        counts = verdicts.count(lines)
         where = "where the paper makes them" if scope == "paper" else "on its other tasks"
-        shown = [str(counts[each]) for each in verdicts]
-        if (preset, scope) != (recipes.PAPER, "paper"):
+        shown = [str(counts[each]) for each in kinds]
+        if (preset, scope) != (PAPER, "paper"):
             shown[-1] = "–"  # what is missing there is not counted
         body.append([f"{where} ({preset} preset)", *shown])
-    return _grid(body, ["Claims by task, see tables/claims.md", *verdicts])
+    return _grid(body, ["Claims by task, see tables/claims.md", *kinds])
 
 
-def _columns(shown: pd.DataFrame) -> str:
+def _columns(shown: pd.DataFrame, results: Results) -> str:
     body = [
         [
-            tables.title(line["task"]) + findings.preset_note(line["preset"]),
-            METRIC_TITLES[line["metric"]],
+            results.task_title(line["task"]) + verdicts.preset_note(line["preset"]),
+            METRICS[line["metric"]].title,
             f"{line['methods']} of {line['published']}",
             number(line["difference"]),
             number(line["rank_correlation"]),
@@ -164,17 +178,17 @@ def _columns(shown: pd.DataFrame) -> str:
     return _grid(body, ["Task", "Metric", "Methods compared", "Difference", "Rank correlation"])
 
 
-def _doubts(found: pd.DataFrame) -> str:
+def _doubts(found: pd.DataFrame, results: Results) -> str:
     """The errata with the numbers that they concern; one about several numbers shows none of them."""
     body = []
     for (name, task, kind, note), lines in found.groupby(["table", "task", "kind", "note"], sort=False):
-        methods = [ROWS[method].title for method in lines.method.unique()]
+        methods = [results.row_title(ROWS[method]) for method in lines.method.unique()]
         body.append(
             [
                 HEADINGS[str(name)],
-                tables.title(str(task)),
+                results.task_title(str(task)),
                 ", ".join(methods) if len(methods) < 3 else "all",
-                ", ".join(METRIC_TITLES[metric] for metric in lines.metric.unique()),
+                ", ".join(METRICS[metric].title for metric in lines.metric.unique()),
                 *(number(lines[column].iloc[0]) if len(lines) == 1 else "–" for column in ("paper", "mean")),
                 kind,
                 note,

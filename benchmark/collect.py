@@ -1,0 +1,59 @@
+"""Reading a results folder into the one object that all rendering takes, by the recipes."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import groupby
+
+from benchmark.errors import UserError
+from benchmark.plan.paper import AVERAGES
+from benchmark.plan.recipes import Recipes
+from benchmark.plan.run import Run
+from benchmark.plan.table import Override
+from benchmark.store.record import Record
+from benchmark.store.results import Names, Results, Series
+from benchmark.store.store import Store
+
+
+def collect(store: Store, recipes: Recipes) -> Results:
+    """Everything that is stored. A damaged record is set aside and said, and stops nothing else."""
+
+    @cache
+    def identify(task: str, method: str, overrides: tuple[Override, ...], preset: str) -> str | None:
+        try:
+            return Run(recipes.resolve(task, method, overrides, preset), 0).series
+        except UserError:
+            return None
+
+    failures: dict[str, dict[int, str]] = {}
+    for run, reason in store.failures().items():
+        name, _, seed = run.rpartition("-s")
+        if seed.isdecimal():
+            failures.setdefault(name, {})[int(seed)] = reason
+    series = {
+        name: _series(name, sorted(records, key=lambda record: record.seed), failures.get(name, {}), recipes)
+        for name, records in groupby(store.everything(), lambda record: record.run.series)
+    }
+    alone = {name: Series(name, failures=failed) for name, failed in failures.items() if name not in series}
+    return Results(store.folder, names(recipes), series | alone, identify)
+
+
+def names(recipes: Recipes) -> Names:
+    """What the recipes call everything."""
+    return Names(
+        AVERAGES | {task: recipes.task_title(task) for task in recipes.tasks},
+        {method: recipes.method_title(method) for method in recipes.methods},
+        frozenset(method for method in recipes.methods if recipes.uses_bias_labels(method)),
+        {task: recipes.presets(task) for task in recipes.tasks},
+    )
+
+
+def _series(name: str, records: list[Record], failures: dict[int, str], recipes: Recipes) -> Series:
+    settings = records[0].settings
+    try:
+        recipes = recipes.with_folder_of(settings)
+        changes = recipes.changes(settings)
+        again = recipes.resolve(settings["task"], settings["method"], changes, settings["preset"])
+    except (UserError, KeyError):  # a task or method of somebody's own, or settings of an older version
+        return Series(name, tuple(records), failures, None)
+    return Series(name, tuple(records), failures, changes, older=Run(again, 0).series != name)

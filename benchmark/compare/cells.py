@@ -1,0 +1,75 @@
+"""The cells of a table: mean and spread over seeds of each row, task and metric, beside the paper's number."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import pandas as pd
+
+from benchmark.compare import published
+from benchmark.metrics import METRICS
+from benchmark.plan.table import Row, Table
+from benchmark.store.record import Number, Record, Rule
+from benchmark.store.results import Results
+
+COLUMNS = ["table", "method", "task", "metric", "mean", "std", "n", "paper", "delta", "selection", "preset"]
+RULES: dict[Rule, str] = {"last": "last epoch", "validation": "epoch of the best plain validation accuracy"}
+
+
+def tidy(table: Table, results: Results) -> pd.DataFrame:
+    """One line per row, task, metric and selection rule: mean and sample sd over seeds, beside the paper's number.
+
+    A gap is a line without mean and with n = 0.
+    """
+    lines = [
+        _line(table, row, column, metric, rule, _over_seeds(table, row, column, metric, rule, results))
+        for column in table.columns
+        for row in table.rows
+        for metric in table.metrics
+        for rule in (("last",) if metric == "bias_acc" else RULES)
+    ]
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _over_seeds(table: Table, row: Row, column: str, metric: str, rule: Rule, results: Results) -> list[float]:
+    """The metric of each seed. Seeds that some task lacks have no average over tasks."""
+    parts = [by_seed(results.cell(table, row, task).records, row, metric, rule) for task in table.tasks_of(column)]
+    shared = sorted(set.intersection(*map(set, parts)))
+    return [statistics.fmean(part[seed] for part in parts) for seed in shared]
+
+
+def by_seed(records: Sequence[Record], row: Row, metric: str, rule: Rule = "last") -> dict[int, float]:
+    """The metric of each seed that has it."""
+    values = {record.seed: value(record, row, metric, rule) for record in records}
+    return {seed: each for seed, each in values.items() if each is not None}
+
+
+def value(record: Record, row: Row, metric: str, rule: Rule = "last") -> Number:
+    """What a record says of a cell of that row, in percent; None where it was not measured."""
+    if metric == "bias_acc":
+        return record.bias_accuracy(row.epoch)
+    return record.fairness(rule).get(metric)
+
+
+def _line(table: Table, row: Row, task: str, metric: str, rule: Rule, values: Sequence[float]) -> list[object]:
+    paper = published.numbers().get((table.name, row.key, task, metric))
+    mean = statistics.fmean(values) if values else None
+    delta = mean - paper if mean is not None and paper is not None else None
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    preset = ", ".join((table.preset, *map(str, table.overrides)))
+    return [table.name, row.key, task, metric, mean, spread, len(values), paper, delta, rule, preset]
+
+
+def ranks(lines: pd.DataFrame, results: Results) -> dict[tuple[str, str, str], int]:
+    """0 for the best and 1 for the second (row, task, metric) of each column, among methods without bias labels.
+
+    A method alone in its column is neither.
+    """
+    shown = lines[(lines.selection == "last") & lines["mean"].notna()]
+    fair = shown[[not results.star(method) for method in shown.method]]
+    sign = fair.metric.map(lambda metric: 1 if METRICS[metric].better == "lower" else -1)
+    columns = (sign * fair["mean"].astype(float).round(2)).groupby([fair.task, fair.metric])
+    found = columns.rank(method="min").where(columns.transform("size") > 1)
+    keys = zip(fair.method, fair.task, fair.metric, strict=True)
+    return {key: int(rank) - 1 for key, rank in zip(keys, found, strict=True) if rank <= 2}

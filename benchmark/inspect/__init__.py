@@ -1,0 +1,1 @@
+"""Which training images a stored run's biased model found conflicting: ``python -m benchmark.inspect``."""

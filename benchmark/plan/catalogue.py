@@ -1,0 +1,84 @@
+"""Every table and figure there is, by the names that people ask for, and the runs that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from benchmark.errors import UserError
+from benchmark.plan.ours import OURS
+from benchmark.plan.paper import FIGURES, TABLES
+from benchmark.plan.recipes import Recipes
+from benchmark.plan.run import PAPER, Run, Settings
+from benchmark.plan.table import Figure, Table
+
+
+def table(number: str) -> Table:
+    """The paper's table of that number, or one of ours by its name. Raises UserError for another."""
+    known = TABLES | OURS
+    if number not in known:
+        raise UserError(f"There is no table {number}: the paper's are {', '.join(TABLES)}, ours {', '.join(OURS)}.")
+    return known[number]
+
+
+def figure(number: str) -> Figure:
+    """The paper's figure of that number. Raises UserError for one that holds no measurement, or is not there."""
+    if number not in FIGURES:
+        raise UserError(f"There is no figure {number}: those of the paper that show runs are {', '.join(FIGURES)}.")
+    return FIGURES[number]
+
+
+def variants(recipes: Recipes) -> Iterator[Table]:
+    """Our tables in all presets, the paper's in every other preset, and its figures in all presets on all tasks."""
+    for preset in recipes.all_presets:
+        papers = () if preset == PAPER else TABLES.values()
+        yield from (replace(each, preset=preset) for each in (*papers, *OURS.values()))
+        for each in FIGURES.values():
+            yield from (replace(each.on(task), preset=preset) for task in recipes.tasks if (task,) != each.tasks)
+            if preset != PAPER:
+                yield replace(each, preset=preset)
+
+
+def runs(
+    recipes: Recipes,
+    tables: Iterable[Table],
+    seeds: Iterable[int],
+    tasks: Sequence[str] = (),
+    methods: Sequence[str] = (),
+) -> list[Run]:
+    """The runs of the tables, each once, seed by seed so that a table fills evenly; all tasks and methods if none."""
+    found = {
+        run.id: run
+        for table in tables
+        for seed in seeds
+        for task in recipes.available(table)
+        for row in table.rows
+        if (not tasks or task in tasks) and (not methods or row.method in methods)
+        for run in [recipes.run(table, row, task, seed)]
+    }
+    return list(found.values())
+
+
+def listing(recipes: Recipes) -> str:
+    """Everything that can be asked for, with the settings of tasks and methods."""
+    lines = ["Tables"]
+    lines += [f"  {name}  {each.title}: {', '.join(each.tasks)}" for name, each in (TABLES | OURS).items()]
+    lines += ["Figures"]
+    lines += [f"  {number}  {each.title}: {', '.join(each.tasks)}" for number, each in FIGURES.items()]
+    lines += ["Tasks"]
+    for task in recipes.tasks:
+        settings = recipes.task_settings(task)
+        settings |= {f"data.{key}": value for key, value in settings.pop("data").items()}
+        lines += [f"  {task}  {recipes.task_title(task)}  presets: {', '.join(recipes.presets(task))}"]
+        lines += [f"    {_listed(settings)}"]
+    lines += ["Methods"]
+    for method in recipes.methods:
+        star = " (uses bias labels)" if recipes.uses_bias_labels(method) else ""
+        lines += [f"  {method}  {recipes.method_title(method)}{star}"]
+        if settings := recipes.options(method):
+            lines += [f"    {_listed({f'{method}.{key}': value for key, value in settings.items()})}"]
+    return "\n".join(lines)
+
+
+def _listed(settings: Settings) -> str:
+    return " ".join(f"{key}={value}" for key, value in settings.items())

@@ -1,0 +1,335 @@
+"""The recipes: every task's and method's settings as recipes.toml has them, resolved to the settings of one run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import UserError, unknown
+from benchmark.plan import limits
+from benchmark.plan.run import PAPER, Run, Settings
+from benchmark.plan.table import Override, Row, Table
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPES = Path(__file__).parents[1] / "recipes.toml"
+# Keys of a method's table that describe it rather than set anything.
+DESCRIPTIVE = ("title", "uses_bias_labels", "like")
+# Other names under which a method may be asked for: Table 3 calls plain training ERM.
+ALIASES = {"erm": "vanilla"}
+
+
+@cache
+def load() -> Recipes:
+    """The recipes of recipes.toml. Raises UserError where it is no TOML, or a table lacks what it needs."""
+    try:
+        content = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{RECIPES} is no valid TOML ({error}): correct it.") from error
+    for kind in ("task", "method"):
+        for name, table in content[kind].items():
+            if "title" not in table:
+                raise UserError(f"{RECIPES}: [{kind}.{name}] has no title, which tables call it by: add it.")
+            if table.get("like", name) not in content[kind]:
+                raise UserError(f"{RECIPES}: [{kind}.{name}] is like '{table['like']}', which does not exist.")
+    return Recipes(content["task"], content["method"], content["every_task"], content["folder"])
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A table of the recipes as far as it concerns one run: where it stands, and the settings that it sets."""
+
+    where: str
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """Tables of tasks and methods by name; ``common`` is what every task starts from, ``own`` what a folder does."""
+
+    _tasks: Mapping[str, Settings]
+    _methods: Mapping[str, Settings]
+    _common: Settings
+    _own: Settings
+    _resolved: dict[Any, Run] = field(default_factory=dict, compare=False)
+
+    # Names
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self._tasks)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(self._methods)
+
+    def check_task(self, name: str) -> str:
+        """The name itself. Raises UserError for a task that the recipes do not have."""
+        if name not in self._tasks:
+            raise unknown("task", name, self._tasks)
+        return name
+
+    def check_method(self, name: str) -> str:
+        """The method's name, aliases resolved. Raises UserError for one that the recipes do not have."""
+        name = ALIASES.get(name, name)
+        if name not in self._methods:
+            error = unknown("method", name, [*self._methods, *ALIASES])
+            raise UserError(f"{error} One of your own needs a row [method.{name}] in {RECIPES}.")
+        return name
+
+    def task_title(self, task: str) -> str:
+        return self._tasks[self.check_task(task)]["title"]
+
+    def method_title(self, method: str) -> str:
+        return self._methods[self.check_method(method)]["title"]
+
+    def uses_bias_labels(self, method: str) -> bool:
+        return self._methods[self.check_method(method)].get("uses_bias_labels", False)
+
+    def presets(self, task: str) -> tuple[str, ...]:
+        tables = (table for _, table in self._chain(self.check_task(task)))
+        return tuple(dict.fromkeys((PAPER, *(preset for table in tables for preset in table.get("preset", ())))))
+
+    @property
+    def all_presets(self) -> tuple[str, ...]:
+        """Every preset that some task has, "paper" first."""
+        return tuple(dict.fromkeys(preset for task in self._tasks for preset in self.presets(task)))
+
+    def with_folder(self, name: str, labels: str) -> Recipes:
+        """The recipes with a task, called like the folder, of a dataset of one's own.
+
+        Its settings hold ``labels``, a digest of its labels.csv, but not the place, so that a moved folder keeps its
+        records. Raises UserError for the name of another task.
+        """
+        if name in self._tasks and self._tasks[name]["dataset"] != "folder":
+            raise UserError(f"The folder has the name of the task '{name}': rename it.")
+        table = {**self._own, "title": name, "data": {**self._own["data"], "folder": name, "labels": labels}}
+        return replace(self, _tasks={**self._tasks, name: table}, _resolved={})
+
+    def with_folder_of(self, settings: Settings) -> Recipes:
+        """The recipes with the task of stored settings where it is a folder of one's own, wherever that now lies."""
+        if settings["dataset"] != "folder":
+            return self
+        return self.with_folder(settings["task"], settings["data"]["labels"])
+
+    # Settings of one run
+
+    def resolve(
+        self, task: str, method: str, overrides: Iterable[Override] = (), preset: str = PAPER
+    ) -> Settings:
+        """All settings that decide the numbers of a run, except its seed.
+
+        Loop keys stand at the top level, the dataset's under "data" and the method's under "options". An override
+        applies where its key exists: one of images leaves the digits as they are. Raises UserError for a name that
+        does not exist and a setting of the loop beyond its limits.
+        """
+        settings: Settings = {}
+        for layer in self.layers(task, method, overrides, preset):
+            _merge(settings, layer.settings)
+        for key, kind in limits.LOOP.items():
+            if key in settings:
+                limits.check(key, settings[key], kind)
+        return settings
+
+    def layers(
+        self, task: str, method: str, overrides: Iterable[Override] = (), preset: str = PAPER
+    ) -> list[Layer]:
+        """What a run's settings are merged from, in that order, each with the place where it stands.
+
+        The method's exceptions in the tables of tasks come after all of these tables, and after the method's own. A
+        method that is like another has its options and exceptions, too, but for keys that it sets itself.
+        """
+        method = self.check_method(method)
+        of_task = list(self._of_task(task, preset))
+        layers = [Layer("", {"task": task, "method": method, "preset": preset}), Layer("[every_task]", self._common)]
+        layers += [Layer(where, _without(table, "title", "method")) for where, table in of_task]
+        family = self._family(method)
+        layers += [
+            Layer(f"[method.{each}]", {"options": _without(self._methods[each], *DESCRIPTIVE)}) for each in family
+        ]
+        merged: Settings = {}
+        for layer in layers:
+            _merge(merged, layer.settings)
+        for place, each in enumerate(family, 1):
+            own = {key for heir in family[place:] for key in self._methods[heir]}
+            for where, table in of_task:
+                exceptions = _without(table.get("method", {}).get(each, {}), *own)
+                placed = _placed(merged, (Override(each, key, value) for key, value in exceptions.items()), (each,))
+                if placed:
+                    layers.append(Layer(f"{where[:-1]}.method.{each}]", placed))
+        if placed := _placed(merged, overrides, ("", "data", method)):
+            layers.append(Layer("--set", placed))
+        return layers
+
+    def run(self, table: Table, row: Row, task: str, seed: int) -> Run:
+        """The run of a table's cell."""
+        key = (task, row.method, (*row.overrides, *table.overrides), table.preset)
+        if key not in self._resolved:
+            self._resolved[key] = Run(self.resolve(*key), 0)
+        return replace(self._resolved[key], seed=seed)
+
+    def available(self, table: Table) -> tuple[str, ...]:
+        """The table's tasks that have a recipe in its preset."""
+        return tuple(task for task in table.tasks if task in self._tasks and table.preset in self.presets(task))
+
+    def applies(self, override: Override, task: str, method: str, preset: str = PAPER) -> bool:
+        """Whether runs of the method on the task have the setting at all."""
+        return any(layer.where == "--set" for layer in self.layers(task, method, (override,), preset))
+
+    def changes(self, settings: Settings) -> tuple[Override, ...]:
+        """The overrides that lead from the recipes to these settings, in their preset.
+
+        A setting that no override can reach, such as one that the recipes no longer have, is not among them. Raises
+        UserError for a task, method or preset that is not in the recipes.
+        """
+        method = settings["method"]
+        recipe = self.resolve(settings["task"], method, preset=settings["preset"])
+        places = (
+            ("", recipe, settings),
+            ("data", recipe["data"], settings["data"]),
+            (method, recipe["options"], settings["options"]),
+        )
+        return tuple(
+            Override(owner, key, tuple(new[key]) if isinstance(new[key], list) else new[key])
+            for owner, old, new in places
+            for key in old
+            if key in new and new[key] != old[key] and not isinstance(old[key], dict)
+        )
+
+    def options(self, method: str) -> Settings:
+        """The method's own hyper-parameters, as its ``__init__`` takes them."""
+        options: Settings = {}
+        for each in self._family(self.check_method(method)):
+            options |= _without(self._methods[each], *DESCRIPTIVE)
+        return options
+
+    def task_settings(self, task: str, preset: str = PAPER) -> Settings:
+        """The settings of the common loop and, under "data", of the dataset."""
+        settings: Settings = dict(self._common)
+        for _, table in self._of_task(task, preset):
+            _merge(settings, _without(table, "title", "method"))
+        return settings
+
+    def _chain(self, task: str) -> Iterator[tuple[str, Settings]]:
+        """The tables that a task is made of with the place of each, those of tasks that it is like first."""
+        table = self._tasks[task]
+        if "like" in table:
+            yield from self._chain(table["like"])
+        yield "[folder]" if table.get("dataset") == "folder" else f"[task.{task}]", table
+
+    def _family(self, method: str) -> list[str]:
+        """The method after those that it is like."""
+        like = self._methods[method].get("like")
+        return [*(self._family(like) if like else ()), method]
+
+    def _of_task(self, task: str, preset: str) -> Iterator[tuple[str, Settings]]:
+        """The task's tables and then those of its preset, each with its place. Raises UserError for another preset."""
+        chain = list(self._chain(self.check_task(task)))
+        yield from ((where, _without(table, "like", "preset")) for where, table in chain)
+        if preset == PAPER:
+            return
+        known = self.presets(task)
+        if preset not in known:
+            raise UserError(f"Task '{task}' has no preset '{preset}', but {', '.join(known)}: choose one with --preset.")
+        yield from self._of_preset(chain, preset)
+
+    def _of_preset(self, chain: list[tuple[str, Settings]], preset: str) -> Iterator[tuple[str, Settings]]:
+        tables = [(f"{where[:-1]}.preset.{preset}]", table.get("preset", {}).get(preset, {})) for where, table in chain]
+        for like in dict.fromkeys(table["like"] for _, table in tables if "like" in table):
+            yield from self._of_preset(chain, like)
+        yield from ((where, _without(table, "like")) for where, table in tables if table)
+
+    # --set
+
+    def parse_override(self, text: str) -> Override:
+        """Parse ``key=value``, ``data.key=value`` or ``method.key=value``.
+
+        Raises UserError when the key exists nowhere, or the value is not of the kind that the recipes hold.
+        """
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise UserError(f"--set takes key=value, such as epochs=5 or poisoner.gamma=0.5, not '{text}'.")
+        owner, _, key = name.strip().rpartition(".")
+        examples = self._known_keys(owner)
+        if key not in examples:
+            known = [f"{owner}.{each}" if owner else each for each in examples]
+            raise unknown("setting", name, [*known, *self._all_names()] if not owner else known)
+        return Override(ALIASES.get(owner, owner), key, _parse_value(name, value.strip(), examples[key]))
+
+    def _known_keys(self, owner: str) -> Settings:
+        """The keys that may be set for an owner, each with an example value that tells its kind."""
+        shared: Settings = {}
+        data: Settings = {}
+        for task in self._tasks:
+            settings = self.task_settings(task)
+            data |= settings.pop("data")
+            shared |= settings
+        del shared["dataset"]  # another one needs settings of its own, hence is another task
+        if owner == "data":
+            return data
+        return shared | self.options(owner) if owner else shared
+
+    def _all_names(self) -> list[str]:
+        data = [f"data.{key}" for key in self._known_keys("data")]
+        return [*data, *(f"{method}.{key}" for method in self._methods for key in self.options(method))]
+
+
+def _without(table: Mapping[str, Any], *keys: str) -> Settings:
+    return {key: value for key, value in table.items() if key not in keys}
+
+
+def _merge(settings: Settings, update: Mapping[str, Any]) -> None:
+    """Take over the entries of ``update``, table by table; another dataset brings its own data table."""
+    if "dataset" in update:
+        settings["data"] = {}
+    for key, value in update.items():
+        if isinstance(value, Mapping):
+            _merge(settings.setdefault(key, {}), value)
+        else:
+            settings[key] = list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _placed(settings: Settings, overrides: Iterable[Override], owners: tuple[str, ...]) -> Settings:
+    """The overrides of these owners as settings, each in the part that has its key; others are left out."""
+    placed: Settings = {}
+    for override in overrides:
+        if override.owner not in owners:
+            continue
+        places = ("data",) if override.owner == "data" else ("options", "")
+        for place in places:
+            if override.key in (settings[place] if place else settings):
+                (placed.setdefault(place, {}) if place else placed)[override.key] = override.value
+                break
+    return placed
+
+
+def _parse_value(name: str, text: str, example: Any) -> Any:
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError):
+        value = text
+    try:
+        return _like(value, example)
+    except (ValueError, OverflowError, RecursionError):
+        raise UserError(f"--set {name} takes a value such as {example!r}, not '{text[:40]}'.") from None
+
+
+def _like(value: Any, example: Any) -> Any:
+    """The value in the example's type, for which 1 is a float, too, lists as tuples.
+
+    Raises ValueError for another kind or length.
+    """
+    if isinstance(example, list) and isinstance(value, list):
+        return tuple(_like(*pair) for pair in zip(value, example, strict=True))
+    if isinstance(example, float) and type(value) is int:
+        return float(value)
+    if type(value) is not type(example):
+        raise ValueError
+    return value

@@ -1,0 +1,74 @@
+"""One training, and the hash that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+PAPER = "paper"  # the preset that a task's own table is; others are its "preset" tables
+Settings = dict[str, Any]
+"""All that decides the numbers of a run but its seed: loop keys, the dataset's under "data", the method's under
+"options"."""
+
+# Settings that are younger than the first records, at the values that change nothing: a run that has them so keeps the
+# hash that it had before they existed.
+NEUTRAL: Settings = {
+    "preset": PAPER,
+    "learning_rate_decay": 1.0,
+    "balance": 0.0,
+    "warmup_epochs": 0,
+    "strata": "clean",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: resolved settings and a seed."""
+
+    settings: Settings
+    seed: int
+
+    @property
+    def task(self) -> str:
+        return self.settings["task"]
+
+    @property
+    def method(self) -> str:
+        return self.settings["method"]
+
+    @property
+    def preset(self) -> str:
+        return self.settings["preset"]
+
+    @cached_property
+    def digest(self) -> str:
+        """Short hash of exactly what decides the numbers, the seed apart."""
+        return digest(self.settings)
+
+    @property
+    def series(self) -> str:
+        """``task/method/hash``, the same for all seeds of the settings."""
+        return f"{self.task}/{self.method}/{self.digest}"
+
+    @property
+    def id(self) -> str:
+        """``task/method/hash-sSEED``, the run's place under results/runs."""
+        return f"{self.series}-s{self.seed}"
+
+    def __str__(self) -> str:
+        return f"{self.task}/{self.method} seed {self.seed}"
+
+
+def digest(settings: Settings) -> str:
+    """Twelve hexadecimal digits of the settings' hash."""
+    named = {**_without_neutral(settings), "options": _without_neutral(settings["options"])}
+    canonical = json.dumps(named, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _without_neutral(settings: Mapping[str, Any]) -> Settings:
+    return {key: value for key, value in settings.items() if key not in NEUTRAL or NEUTRAL[key] != value}

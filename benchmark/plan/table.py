@@ -1,0 +1,153 @@
+"""Tables and figures as plain data: which methods, tasks and metrics they consist of. Nothing here knows recipes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from benchmark.plan.run import PAPER
+
+LONGEST_STEM = 150  # file systems take names of 255 bytes; suffixes and temporary names need some of them
+
+
+@dataclass(frozen=True)
+class Override:
+    """One ``--set``: ``owner`` is "" (every run), "data" or a method's name; a list's ``value`` is a tuple."""
+
+    owner: str
+    key: str
+    value: Any
+
+    @property
+    def name(self) -> str:
+        return f"{self.owner}.{self.key}" if self.owner else self.key
+
+    def __str__(self) -> str:
+        value = list(self.value) if isinstance(self.value, tuple) else self.value
+        return f"{self.name}={value}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table, or a line or point of a figure: a method, how it is set, and when its biased model is read.
+
+    ``key`` is its name in results/paper/published.csv; without a ``title`` it has its method's. ``epoch`` reads a
+    curve instead of the last epoch. ``published`` are the (table, method) under which the paper prints what a point of
+    a figure shows.
+    """
+
+    key: str
+    method: str
+    title: str = ""
+    overrides: tuple[Override, ...] = ()
+    epoch: int | None = None
+    published: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: rows × tasks × metrics, all of one preset.
+
+    ``average`` names a last column, the mean of all tasks, where the paper has one. ``overrides`` are the user's
+    --set, which mark it as modified.
+    """
+
+    name: str
+    title: str
+    tasks: tuple[str, ...]
+    rows: tuple[Row, ...]
+    metrics: tuple[str, ...]
+    average: str = ""
+    overrides: tuple[Override, ...] = ()
+    preset: str = PAPER
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The tasks, and the column of their average if there is one."""
+        return (*self.tasks, self.average) if self.average else self.tasks
+
+    def tasks_of(self, column: str) -> tuple[str, ...]:
+        """The tasks whose numbers a column shows: itself, or all for their average."""
+        return self.tasks if column == self.average else (column,)
+
+    @property
+    def modified(self) -> str:
+        """What sets the table apart from the paper's, its preset and overrides, or nothing."""
+        if self.overrides:
+            return f"modified: {', '.join((self.preset, *map(str, self.overrides)))}"
+        return "" if self.preset == PAPER else f"{self.preset} preset"
+
+    @property
+    def stem(self) -> str:
+        """File name without suffix; a table of another preset or modified never takes the place of the paper's."""
+        preset = () if self.preset == PAPER else (self.preset,)
+        stem = "-".join((self.name, *preset, *map(str, self.overrides))).replace("/", "_")
+        if len(stem) <= LONGEST_STEM:
+            return stem
+        return f"{stem[: LONGEST_STEM - 13]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
+
+    @property
+    def heading(self) -> str:
+        """The name as people read it, such as "Table 2"."""
+        return re.sub(r"(?<=\D)(?=\d)", " ", self.name.partition("-")[0].capitalize())
+
+    @property
+    def number(self) -> str:
+        """The name as the command line takes it, such as "2"."""
+        return self.name.removeprefix("table").removeprefix("figure")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A pair of axes of a figure.
+
+    With ``x`` "epoch", a line for each row and metric of the per-epoch curves of one of its networks. Otherwise
+    ``x`` is a setting as --set names it, and the rows are points: what came out at the end, over the setting.
+    ``marks`` are (x, y, text) that the paper's text gives for its own task.
+    """
+
+    title: str
+    rows: tuple[Row, ...]
+    metrics: tuple[str, ...]
+    x: str = "epoch"
+    network: Literal["target", "biased"] = "biased"
+    marks: tuple[tuple[float, float, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure(Table):
+    """A figure: panels for each of its tasks. ``claim`` says what the paper reads from it.
+
+    ``own_tasks`` are the paper's, in whose place the one task stands in where it is another.
+    """
+
+    panels: tuple[Panel, ...] = ()
+    claim: str = ""
+    own_tasks: tuple[str, ...] = ()
+
+    @property
+    def stand_in(self) -> bool:
+        return self.tasks != self.own_tasks
+
+    @property
+    def stem(self) -> str:
+        stem = super().stem
+        return f"{stem}-{self.tasks[0]}" if self.stand_in else stem
+
+    def on(self, task: str) -> Figure:
+        """The figure with ``task`` in place of the paper's tasks."""
+        return replace(self, tasks=(task,))
+
+
+def method_rows(*methods: str) -> tuple[Row, ...]:
+    """A row of each method, once however often it is named."""
+    return tuple(Row(method, method) for method in dict.fromkeys(methods))
+
+
+def with_methods(table: Table, methods: tuple[str, ...]) -> Table:
+    """The table with a row added for each method it lacks, so that a new method stands beside the paper's."""
+    present = {row.method for row in table.rows}
+    added = method_rows(*(method for method in methods if method not in present))
+    return replace(table, rows=(*table.rows, *added))

@@ -1,0 +1,300 @@
+"""Tables as pure functions of records and published numbers: tidy CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from benchmark.compare import cells, published
+from benchmark.metrics import METRICS
+from benchmark.plan.run import PAPER
+from benchmark.plan.table import Row, Table
+from benchmark.store.atomic import write_atomically
+from benchmark.store.results import Results
+
+COMPARISONS = ("beside", "apart")
+
+
+def write(table: Table, results: Results, compare: str = COMPARISONS[0]) -> str:
+    """Write tables/<stem>.csv, .md and .tex to the folder of results; returns the Markdown.
+
+    ``compare`` puts the paper's numbers "beside" the measured ones, or "apart" in a table of their own.
+    """
+    lines = cells.tidy(table, results)
+    grid = Grid(table, lines, results)
+    notes = footer(table, results)
+    text = markdown(grid, notes, compare)
+    folder = results.folder / "tables"
+    write_atomically(folder / f"{table.stem}.csv", lines.to_csv(index=False, float_format="%.4f"))
+    write_atomically(folder / f"{table.stem}.md", text)
+    write_atomically(folder / f"{table.stem}.tex", latex(grid, notes, compare))
+    return text
+
+
+def seeds(numbers: Iterable[int]) -> str:
+    """How many seeds there are, such as "1 to 3", of what was measured; ``numbers`` are those of each."""
+    counts = set(numbers) - {0} or {0}
+    return " to ".join(map(str, sorted({min(counts), max(counts)})))
+
+
+def seeds_of(table: Table, results: Results) -> str:
+    """How many seeds the cells of a table have."""
+    return seeds(len(results.cell(table, row, task)) for task in table.tasks for row in table.rows)
+
+
+def footer(table: Table, results: Results) -> list[str]:
+    """What a reader must know of the numbers: seeds, spread, selection, commits, and why cells are empty."""
+    found = [record for task in table.tasks for row in table.rows for record in results.cell(table, row, task).records]
+    commits = sorted({record.provenance.short_commit for record in found})
+    fairness = ", among methods without bias labels (* uses them)" if any(map(results.star, _keys(table))) else ""
+    empty = [task for task in table.tasks if not results.measured(table, task)]
+    return [
+        f"Percent; {_seeds_note(table, results)}; selection: {cells.RULES['last']}.",
+        f"Best in bold, second underlined{fairness}.",
+        *_preset_note(table),
+        *_data_notes(table, results),
+        *([f"Commit {', '.join(commits)}."] if commits else []),
+        *([f"Without records: {', '.join(empty)}."] if empty else []),
+        *(f"Failed: {failure}" for failure in failures(table, results)),
+    ]
+
+
+def _keys(table: Table) -> list[str]:
+    return [row.key for row in table.rows]
+
+
+def _seeds_note(table: Table, results: Results) -> str:
+    n = seeds_of(table, results)
+    if n == "0":
+        return "no records yet"
+    if n == "1":
+        return "n = 1"
+    alone = "; numbers without ± are of one" if n.startswith("1 ") else ""
+    return f"n = {n}, mean ± sample standard deviation (ddof 1) over seeds{alone}"
+
+
+def _preset_note(table: Table) -> list[str]:
+    if table.preset == PAPER:
+        return []
+    beside = "; the paper's numbers are for orientation, not for comparison" if published.prints(table.name) else ""
+    return [f"Measured in the {table.preset} preset{beside}."]
+
+
+def _data_notes(table: Table, results: Results) -> Iterator[str]:
+    """What the records say of their data, such as that a part is missing or was changed, each note once."""
+    titles: dict[str, list[str]] = {}
+    for task in table.tasks:
+        sources = [record.provenance for row in table.rows for record in results.cell(table, row, task).records]
+        notes = [note for source in sources for note in source.data_notes]
+        if len({source.data for source in sources}) > 1:
+            notes.append(
+                "THESE RECORDS ARE OF DIFFERENT DATA. Its images were changed between the runs, or read by other "
+                f"versions; remove the older records from runs/{task} and train them anew."
+            )
+        for note in dict.fromkeys(notes):
+            titles.setdefault(note, []).append(results.task_title(task))
+    for note, concerned in titles.items():
+        yield f"{'; '.join(concerned)}: {note}"
+
+
+def failures(table: Table, results: Results) -> Iterator[str]:
+    """The table's failed runs, each with its reason."""
+    for task in table.tasks:
+        for row in table.rows:
+            for seed, reason in sorted(results.cell(table, row, task).failures.items()):
+                yield f"{task}/{row.method} seed {seed}: {reason}"
+
+
+def row_title(row: Row, results: Results) -> str:
+    """The row's title, with a star for a method that uses bias labels."""
+    return results.row_title(row) + results.star(row.key)
+
+
+class Grid:
+    """The table's last-epoch cells, looked up by (row, task, metric) and formatted with the caller's marks."""
+
+    def __init__(self, table: Table, lines: pd.DataFrame, results: Results) -> None:
+        self.table = table
+        self.results = results
+        shown = lines[lines.selection == "last"].set_index(["method", "task", "metric"])
+        values: list[dict[Any, float]] = [shown[name].to_dict() for name in ("mean", "std", "paper")]
+        self._mean, self._std, self._paper = values
+        self._rank = cells.ranks(lines, results)
+        self.titles = {row.key: row_title(row, results) for row in table.rows}
+        self.compared = not lines.paper.isna().all()
+
+    def measured(self, key: Key, marks: Sequence[str], plus_minus: str, gap: str) -> str:
+        mean, std = self._mean[key], self._std[key]
+        if pd.isna(mean):
+            return gap
+        spread = "" if pd.isna(std) else plus_minus.format(f"{std:.1f}")
+        text = f"{mean:.2f}"
+        return (marks[self._rank[key]].format(text) if key in self._rank else text) + spread
+
+    def paper(self, key: Key, gap: str) -> str:
+        return gap if pd.isna(self._paper[key]) else f"{self._paper[key]:.2f}"
+
+    def tasks(self, values: str) -> list[str]:
+        """The tasks that have any value in "measured" or "paper"."""
+        source = self._mean if values == "measured" else self._paper
+        return list(dict.fromkeys(task for (_, task, _), value in source.items() if not pd.isna(value)))
+
+
+def markdown(grid: Grid, notes: Sequence[str], compare: str = COMPARISONS[0]) -> str:
+    """A section per measured task with each metric; one grid for a single metric."""
+    table = grid.table
+    heading = f"{table.heading}: {table.title}" + (f" ({table.modified})" if table.modified else "")
+    parts = [f"# {heading}"]
+    if compare == "beside":
+        parts += _sections(grid, "measured", _beside)
+    else:
+        parts += _sections(grid, "measured", _measured)
+        parts += ["# As published", *_sections(grid, "paper", _published)]
+    return "\n\n".join((*parts, "\n".join(f"- {note}" for note in notes))) + "\n"
+
+
+Columns = Sequence[tuple[str, str, str]]
+"""(task, metric, heading) of each column."""
+Key = tuple[str, str, str]
+"""(row, task, metric) of a cell."""
+
+
+def _sections(grid: Grid, values: str, section: Callable[[Grid, Columns], str]) -> Iterator[str]:
+    """Headings and grids of the tasks that have any of the values."""
+    tasks, metrics, title = grid.tasks(values), grid.table.metrics, grid.results.task_title
+    if len(metrics) == 1:
+        if tasks:
+            arrow = METRICS[metrics[0]].arrow
+            yield section(grid, [(task, metrics[0], f"{title(task)} {arrow}") for task in tasks])
+        return
+    for task in tasks:
+        yield f"## {title(task)}"
+        yield section(grid, [(task, metric, METRICS[metric].heading) for metric in metrics])
+
+
+def _beside(grid: Grid, columns: Columns) -> str:
+    """Measured columns, each followed by the paper's where it has any."""
+    published_tasks = grid.tasks("paper")
+    head, body = ["Method"], [[title] for title in grid.titles.values()]
+    for task, metric, heading in columns:
+        head += [heading, "paper"] if task in published_tasks else [heading]
+        for key, line in zip(grid.titles, body, strict=True):
+            line.append(_markdown_cell(grid, (key, task, metric)))
+            if task in published_tasks:
+                line.append(grid.paper((key, task, metric), "–"))
+    return tabulate(body, head, tablefmt="github", disable_numparse=True)
+
+
+def _measured(grid: Grid, columns: Columns) -> str:
+    return _plain(grid, columns, lambda key: _markdown_cell(grid, key))
+
+
+def _published(grid: Grid, columns: Columns) -> str:
+    return _plain(grid, columns, lambda key: grid.paper(key, "–"))
+
+
+def _plain(grid: Grid, columns: Columns, cell: Callable[[Key], str]) -> str:
+    body = [[title, *(cell((key, task, metric)) for task, metric, _ in columns)] for key, title in grid.titles.items()]
+    return tabulate(body, ["Method", *(heading for *_, heading in columns)], tablefmt="github", disable_numparse=True)
+
+
+def _markdown_cell(grid: Grid, key: Key) -> str:
+    return grid.measured(key, ("**{}**", "<u>{}</u>"), " ± {}", "–")
+
+
+def latex(grid: Grid, notes: Sequence[str], compare: str = COMPARISONS[0]) -> str:
+    """A booktabs table in the paper's arrangement: tasks as column groups, bold for the best, * for bias labels.
+
+    The paper's numbers stand under each row, or in a second table below, where it has any.
+    """
+    table = grid.table
+    columns = [(task, metric) for task in table.columns for metric in table.metrics]
+
+    def measured(key: str) -> str:
+        marks = (r"\textbf{{{}}}", r"\underline{{{}}}")
+        numbers = (grid.measured((key, *column), marks, r"{{\tiny\,±{}}}", "--") for column in columns)
+        return " & ".join((_escape(grid.titles[key]), *numbers)) + r" \\"
+
+    def printed(key: str) -> list[str]:
+        return [grid.paper((key, *column), "--") for column in columns]
+
+    def printed_below(key: str) -> str:
+        return " & ".join((r"\quad\textit{paper}", *(rf"\textit{{{each}}}" for each in printed(key)))) + r" \\"
+
+    def printed_alone(key: str) -> str:
+        return " & ".join((_escape(grid.titles[key]), *printed(key))) + r" \\"
+
+    caption = " ".join((f"{table.title}" + (f" ({table.modified})." if table.modified else "."), *notes))
+    if not grid.compared:
+        tables = [_latex_table(grid, caption, [measured])]
+    elif compare == "beside":
+        tables = [_latex_table(grid, caption, [measured, printed_below])]
+    else:
+        tables = [
+            _latex_table(grid, caption, [measured]),
+            _latex_table(grid, f"{table.title}, as published.", [printed_alone]),
+        ]
+    return "\n".join((r"% Needs \usepackage{booktabs,graphicx}.", *tables, "")).replace("±", r"$\pm$")
+
+
+def _latex_table(grid: Grid, caption: str, lines: Sequence[Callable[[str], str]]) -> str:
+    """The frame around the ``lines`` of every row; methods with bias labels stand apart."""
+    table, body = grid.table, []
+    starred = [key for key in grid.titles if grid.results.star(key)]
+    groups = ([key for key in grid.titles if key not in starred], starred)
+    for number, group in enumerate(each for each in groups if each):
+        body += [r"\midrule"] * (number > 0)
+        body += [line(key) for key in group for line in lines]
+    width = len(table.metrics)
+    titles = (_escape(grid.results.task_title(task)) for task in table.columns)
+    tops = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{title}}}" for title in titles)
+    rules = "".join(
+        rf"\cmidrule(lr){{{2 + width * index}-{1 + width * (index + 1)}}}" for index in range(len(table.columns))
+    )
+    arrows = {"lower": r" $\downarrow$", "higher": r" $\uparrow$", None: ""}
+    heads = " & ".join(
+        METRICS[metric].head + arrows[METRICS[metric].better] for _ in table.columns for metric in table.metrics
+    )
+    return "\n".join(
+        (
+            r"\begin{table*}\centering",
+            rf"\caption{{{_escape(caption)}}}",
+            r"\resizebox{\textwidth}{!}{%",
+            rf"\begin{{tabular}}{{l{'r' * width * len(table.columns)}}}",
+            r"\toprule",
+            rf" & {tops} \\",
+            rules,
+            rf"Method & {heads} \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table*}",
+        )
+    )
+
+
+def _escape(text: str) -> str:
+    for plain, escaped in (
+        ("\\", r"\textbackslash{}"),
+        ("_", r"\_"),
+        ("%", r"\%"),
+        ("&", r"\&"),
+        ("#", r"\#"),
+        ("$", r"\$"),
+        ("^", r"\^{}"),
+        ("~", r"\~{}"),
+        ("ρ", r"$\rho$"),
+        ("γ", r"$\gamma$"),
+        ("λ", r"$\lambda$"),
+        ("κ", r"$\kappa$"),
+        ("≤", r"$\leq$"),
+        ("¹", r"\textsuperscript{1}"),
+        ("²", r"\textsuperscript{2}"),
+        ("*", r"$^*$"),
+    ):
+        text = text.replace(plain, escaped)
+    return text

@@ -1,0 +1,25 @@
+"""Numbers as the page prints them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+Context = dict[str, Any]
+"""What a template shows, by name."""
+
+
+def number(value: float | None) -> str:
+    """Two decimals, as the paper prints; nothing for a gap."""
+    return "" if value is None or pd.isna(value) else f"{value:.2f}".replace("-", "−")
+
+
+def signed(value: float | None) -> str:
+    """The same with its sign."""
+    return "" if value is None or pd.isna(value) else f"{value:+.2f}".replace("-", "−")
+
+
+def lines_of(frame: pd.DataFrame) -> list[Context]:
+    """The rows of a frame, by the names of their columns."""
+    return [{str(key): value for key, value in line.items()} for line in frame.to_dict("records")]

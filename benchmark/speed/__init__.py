@@ -1,0 +1,1 @@
+"""How fast the loop trains, against other loops and the floor of its operations: ``python -m benchmark.speed``."""

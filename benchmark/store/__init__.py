@@ -1,0 +1,1 @@
+"""The results folder: typed records, written atomically, who trains a run, and what has become of each."""

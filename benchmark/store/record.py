@@ -1,0 +1,243 @@
+"""What is stored of one finished run, as a type: counts of every group, curves, and where the numbers come from.
+
+A record is a JSON file, one curve and one row of counts a line, so that a difference between two can be read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from benchmark import metrics
+from benchmark.plan.run import Run, Settings
+
+SCHEMA = 2
+DIGITS = 6  # significant ones, of the curves
+Counts = list[list[int]]
+"""Numbers of images of each group, [C, B]."""
+Number = float | None
+Rule = Literal["last", "validation"]
+"""Which epoch is reported: the last, or the one of the best plain validation accuracy."""
+Entry = dict[str, Any]
+"""The metrics of one epoch of one network, by their names, and its number, "epoch"."""
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of a record's parts: what it does not know is an error, what is not there is not written."""
+
+
+class Groups(Struct):
+    """Names and sizes of the groups, and g(y); ``scored`` are the test groups of average and worst accuracy."""
+
+    classes: list[str]
+    biases: list[str]
+    aligned_bias: list[int]
+    train: Counts
+    test: Counts
+    scored: list[list[bool]] | None = None
+
+
+class Tested(Struct):
+    """Right answers of each test group after an epoch of the last phase."""
+
+    epoch: int
+    correct: Counts
+    validation_acc: Number = None
+
+
+class Curves(Struct):
+    """A network's metrics after each epoch of a phase, a number an epoch. Those of the test are the target's only."""
+
+    bias_acc: list[Number]
+    aligned_error: list[Number]
+    aligned_loss: list[Number]
+    conflicting_error: list[Number]
+    conflicting_loss: list[Number]
+    model_bias: list[Number] = []
+    avg_acc: list[Number] = []
+    worst_acc: list[Number] = []
+    max_min_bias: list[Number] = []
+    validation_acc: list[Number] = []
+
+
+NETWORKS = ("target", "biased")
+
+
+class PhaseCurves(Struct):
+    """A phase: its mean loss of each epoch, and the curves of the networks that it trains."""
+
+    name: str
+    loss: list[float]
+    target: Curves | None = None
+    biased: Curves | None = None
+
+
+class Provenance(Struct):
+    """Where a record comes from. ``commit`` and ``modified`` are None outside of a git checkout.
+
+    ``data`` is a fingerprint of every image and label, ``data_notes`` what a reader must know of them. Seconds are a
+    seed's share where several trained as one. Device memory is in bytes, and of GPUs only.
+    """
+
+    commit: str | None
+    modified: bool | None
+    finished: str
+    python: str
+    torch: str
+    benchmark: str
+    device: str
+    threads: int
+    seconds: float
+    images_per_second: int
+    data: str
+    data_notes: list[str] = []
+    seeds_at_once: int = 1
+    peak_device_memory: int | None = None
+    submitted: dict[str, Any] | None = None
+
+    @property
+    def short_commit(self) -> str:
+        """Ten digits, with a "+" where the tree was modified."""
+        return "unknown" if self.commit is None else self.commit[:10] + ("+" if self.modified else "")
+
+
+class Record(Struct, dict=True):
+    """One finished run. ``train`` holds, by network, the right answers of each training group at its end."""
+
+    schema: Literal[2]
+    task: str
+    method: str
+    seed: int
+    preset: str
+    settings: Settings
+    groups: Groups
+    test: dict[Rule, Tested]
+    train: dict[Literal["target", "biased"], Counts]
+    phases: list[PhaseCurves]
+    summary: dict[str, float | list[int]]
+    warnings: list[str]
+    provenance: Provenance
+
+    @cached_property
+    def run(self) -> Run:
+        return Run(self.settings, self.seed)
+
+    @property
+    def epochs(self) -> int:
+        return sum(len(phase.loss) for phase in self.phases)
+
+    @property
+    def has_biased(self) -> bool:
+        """Whether there is a biased network apart from the target."""
+        return "biased" in self.train
+
+    def curve(self, network: Literal["target", "biased"]) -> list[Entry]:
+        """An entry an epoch of a network, numbered within its phase. The biased one of plain training is the target."""
+        role = network if network == "target" or self.has_biased else "target"
+        return [entry for phase in self.phases for entry in _entries(getattr(phase, role))]
+
+    @cached_property
+    def _fairness(self) -> dict[Rule, dict[str, Number]]:
+        scored = None if self.groups.scored is None else np.asarray(self.groups.scored)
+        total = np.asarray(self.groups.test)
+        return {rule: metrics.fairness(np.asarray(each.correct), total, scored) for rule, each in self.test.items()}
+
+    def fairness(self, rule: Rule = "last") -> dict[str, Number]:
+        """The metrics of Tables 1 and 2 under a rule that chooses the epoch; empty where it has none."""
+        return self._fairness.get(rule, {})
+
+    def bias_accuracy(self, epoch: int | None = None) -> Number:
+        """Bias Accuracy of the biased network on the training set, after ``epoch`` epochs or at its end (Table 3)."""
+        chosen = [entry for entry in self.curve("biased") if epoch in (None, entry["epoch"])]
+        return chosen[-1]["bias_acc"] if chosen else None
+
+    def identification(self) -> dict[str, Number]:
+        """Recall and precision, in percent, of calling conflicting what the biased network gets wrong in training."""
+        right = self.train["biased" if self.has_biased else "target"]
+        total = np.asarray(self.groups.train)
+        wrong = total - np.asarray(right)
+        conflicting = ~metrics.aligned_mask(wrong.shape, np.asarray(self.groups.aligned_bias))
+        found = wrong[conflicting].sum()
+        return {
+            "recall": float(100 * found / max(total[conflicting].sum(), 1)),
+            "precision": float(100 * found / max(wrong.sum(), 1)),
+        }
+
+
+def _entries(curves: Curves | None) -> Iterator[Entry]:
+    if curves is None:
+        return
+    measured = {name: values for name in curves.__struct_fields__ if (values := getattr(curves, name))}
+    for place, values in enumerate(zip(*measured.values(), strict=True), 1):
+        yield {"epoch": place, **dict(zip(measured, values, strict=True))}
+
+
+def faults(record: Record) -> Iterator[str]:
+    """What contradicts itself: lengths, shapes and counts that cannot be (methods' consistency relations)."""
+    if any(record.settings.get(key) != getattr(record, key) for key in ("task", "method", "preset")):
+        yield "its settings are not those of its task, method and preset"
+    if not isinstance(record.settings.get("options"), dict) or not isinstance(record.settings.get("data"), dict):
+        yield "its settings lack data or options"
+    for phase in record.phases:
+        for network in NETWORKS:
+            curves = getattr(phase, network)
+            lengths = {len(getattr(curves, name)) for name in curves.__struct_fields__} - {0} if curves else set()
+            if lengths - {len(phase.loss)}:
+                yield f"the curves of phase '{phase.name}' are not of one length"
+    shape = len(record.groups.classes), len(record.groups.biases)
+    counts = {"groups.train": record.groups.train, "groups.test": record.groups.test}
+    counts |= {f"test.{rule}": each.correct for rule, each in record.test.items()}
+    counts |= {f"train.{network}": each for network, each in record.train.items()}
+    for name, each in counts.items():
+        if len(each) != shape[0] or {*map(len, each)} != {shape[1]}:
+            yield f"the counts of {name} do not have shape {shape}"
+            return
+    total = np.asarray(record.groups.test)
+    for rule, tested in record.test.items():
+        yield from (f"test.{rule}: {fault}" for fault in metrics.inconsistencies(np.asarray(tested.correct), total))
+
+
+_decoder = msgspec.json.Decoder(Record)
+
+
+def decode(content: bytes) -> Record:
+    """The record of a file. Raises ValueError, saying what is wrong, for what is none or contradicts itself."""
+    try:
+        record = _decoder.decode(content)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    for fault in faults(record):
+        raise ValueError(fault)
+    return record
+
+
+def encode(record: Record) -> str:
+    """The record as text. Raises ValueError for one that contradicts itself."""
+    for fault in faults(record):
+        raise ValueError(f"The record of {record.run} is invalid: {fault}.")
+    return f"{_layout(msgspec.to_builtins(record))}\n"
+
+
+def _layout(value: Any, indent: str = "") -> str:
+    """JSON in which a list of plain values takes one line and everything else a line for each of its members."""
+    if isinstance(value, Mapping) and value:
+        members: Iterable[str] = (
+            f"{json.dumps(key, ensure_ascii=False)}: {_layout(each, indent + ' ')}" for key, each in value.items()
+        )
+    elif isinstance(value, list) and any(isinstance(each, (list, dict)) for each in value):
+        members = (_layout(each, indent + " ") for each in value)
+    else:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    opening, closing = "{}" if isinstance(value, Mapping) else "[]"
+    separator = f",\n{indent} "
+    return f"{opening}\n{indent} {separator.join(members)}\n{indent}{closing}"
+
+
+def rounded(value: Number) -> Number:
+    """To the digits that curves are stored with."""
+    return None if value is None else float(f"{float(value):.{DIGITS}g}")

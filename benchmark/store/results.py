@@ -1,0 +1,96 @@
+"""A results folder as it was read once: what all rendering takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from benchmark.plan.run import PAPER, Settings
+from benchmark.plan.table import Override, Row, Table
+from benchmark.store.record import Record
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the recipes call tasks and methods, which of these use bias labels, and the presets of each task."""
+
+    tasks: Mapping[str, str]
+    methods: Mapping[str, str]
+    use_bias_labels: frozenset[str]
+    presets: Mapping[str, tuple[str, ...]]
+
+    @property
+    def all_presets(self) -> tuple[str, ...]:
+        """Every preset that some task has, the paper's first."""
+        return tuple(dict.fromkeys((PAPER, *(preset for presets in self.presets.values() for preset in presets))))
+
+
+@dataclass(frozen=True)
+class Series:
+    """What is stored of the seeds of the same settings: records in order of their seeds, and why others failed.
+
+    ``failures`` are reasons by the seed. ``changes`` lead from the recipe of the task, method and preset to these
+    settings; None where there is no such recipe. ``older`` is true for settings that no --set of today can reach.
+    """
+
+    id: str
+    records: tuple[Record, ...] = ()
+    failures: Mapping[int, str] = field(default_factory=dict)
+    changes: tuple[Override, ...] | None = ()
+    older: bool = False
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def settings(self) -> Settings:
+        return self.records[0].settings
+
+
+@dataclass(frozen=True)
+class Results:
+    """All series of a results folder, by ``task/method/hash``.
+
+    ``identify`` gives that name for a task, a method, overrides and a preset, or None where there is no such recipe.
+    """
+
+    folder: Path
+    names: Names
+    series: Mapping[str, Series]
+    identify: Callable[[str, str, tuple[Override, ...], str], str | None]
+
+    def find(self, task: str, method: str, overrides: tuple[Override, ...], preset: str) -> Series:
+        """The series of these settings, empty where nothing is stored of it."""
+        name = self.identify(task, method, overrides, preset)
+        return self.series.get(name, Series(name)) if name else Series("")
+
+    def cell(self, table: Table, row: Row, task: str) -> Series:
+        """What is stored of a table's row on a task."""
+        return self.find(task, row.method, (*row.overrides, *table.overrides), table.preset)
+
+    def measured(self, table: Table, task: str) -> bool:
+        """Whether any row of the table has a record on the task."""
+        return any(len(self.cell(table, row, task)) for row in table.rows)
+
+    @cached_property
+    def records(self) -> tuple[Record, ...]:
+        """Every record, in order of their ids."""
+        return tuple(record for series in self.series.values() for record in series.records)
+
+    def available(self, table: Table) -> Iterator[str]:
+        """The table's tasks that have a recipe in its preset."""
+        return (task for task in table.tasks if table.preset in self.names.presets.get(task, ()))
+
+    def task_title(self, task: str) -> str:
+        """How a task is called; a folder of one's own by its name."""
+        return self.names.tasks.get(task, task)
+
+    def row_title(self, row: Row) -> str:
+        """How a row is called: by its own title, or else its method's."""
+        return row.title or self.names.methods.get(row.method, row.method)
+
+    def star(self, key: str) -> str:
+        """The mark of a method that uses bias labels, or nothing."""
+        return "*" if key in self.names.use_bias_labels else ""

@@ -1,0 +1,327 @@
+"""One run in progress: its method, its data on the device, and how far it has come.
+
+Batches come from ``benchmark.training.loader`` and are augmented and normalised on the device. A step never waits for
+the device; numbers are read once an epoch. All randomness comes from one generator that is part of the checkpoint, so
+a resumed run ends with the same numbers, bit for bit on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark.errors import unknown
+from benchmark.training import samplers
+from benchmark.training.checkpoint import Checkpoint, State
+from benchmark.training.loader import Augmentation, memory_format
+from benchmark.training.measure import Measurement, Metrics, Splits
+from benchmark.training.networks import OPTIONS, build
+from datasets import BiasedDataset
+from methods import get
+from methods.base import Batch, Method, Phase, Predict, Sampler, TrainingSet
+
+
+class EpochEntry(TypedDict, total=False):
+    """An epoch of a phase: its mean loss, and the metrics of the networks that the phase trains."""
+
+    phase: str
+    epoch: int
+    loss: float
+    target: Metrics
+    biased: Metrics
+
+
+@dataclass
+class Progress:
+    """How far a training has come, and every number that its record takes from it; a part of its checkpoint.
+
+    ``last`` are the test counts after the last epoch, ``best`` those of the epoch with the best plain validation
+    accuracy, which needs no bias labels, ``train_counts`` those on the training set by network.
+    """
+
+    phase_index: int = 0
+    epoch: int = 0
+    history: list[EpochEntry] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    last: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+    train_counts: dict[str, list[list[int]]] = field(default_factory=dict)
+    samples_trained: int = 0
+    seconds_training: float = 0.0
+    seconds: float = 0.0
+
+
+class Training:
+    """A run in progress. ``report`` is called with each finished epoch's entry.
+
+    Another seed of the run shares its ``splits``. Raises UserError for settings that its network or method excludes.
+    """
+
+    def __init__(
+        self,
+        dataset: BiasedDataset,
+        settings: dict[str, Any],
+        seed: int,
+        device: torch.device | str = "cpu",
+        checkpoint: Path | None = None,
+        checkpoint_seconds: float = 30,
+        report: Callable[[EpochEntry], None] = lambda entry: None,
+        splits: Splits | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.settings = settings
+        self.device = torch.device(device)
+        self.checkpoint = Checkpoint(checkpoint, checkpoint_seconds) if checkpoint else None
+        self.report = report
+        self.generator = torch.Generator().manual_seed(seed)
+        self.splits = splits or Splits.of(dataset, settings, self.device)
+        self.measurement = Measurement(dataset, self.splits)
+        self.batch_size = min(settings["batch_size"], len(dataset.train))
+        self.augmentation = Augmentation(settings)
+        self.method = self._build_method(seed)
+        self.layout = memory_format(self.method)
+        self.phases = self.method.phases()
+        self.progress = Progress()
+        self.optimizers: list[torch.optim.Optimizer] = []
+        self._images = torch.empty(0)
+        self._started = 0.0
+
+    def _build_method(self, seed: int) -> Method:
+        kind, dataset = get(self.settings["method"]), self.dataset
+        bias = dataset.train.bias if kind.uses_bias_labels else None
+        data = TrainingSet(
+            targets=torch.from_numpy(dataset.train.targets),
+            bias=None if bias is None else torch.from_numpy(bias),
+            aligned_bias=None if bias is None else torch.as_tensor(dataset.aligned_bias),
+            num_classes=len(dataset.class_names),
+            num_biases=len(dataset.bias_names),
+        )
+        options = {key: self.settings[key] for key in OPTIONS if key in self.settings}
+        # Weights are drawn on the CPU, so that a seed means the same initial network on every device.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            method = kind(
+                data,
+                lambda: build(self.settings["network"], dataset.image_shape, data.num_classes, **options),
+                self.settings["epochs"],
+                **self.settings["options"],
+            )
+        method.to(self.device)
+        return method.to(memory_format=memory_format(method))
+
+    # How far it has come
+
+    @property
+    def total_epochs(self) -> int:
+        return sum(self._epochs(phase) for phase in self.phases)
+
+    @property
+    def updates_per_epoch(self) -> int:
+        return math.ceil(len(self.dataset.train) / self.batch_size)
+
+    def _epochs(self, phase: Phase) -> int:
+        return phase.epochs if phase.updates is None else math.ceil(phase.updates / self.updates_per_epoch)
+
+    @property
+    def phase(self) -> Phase:
+        return self.phases[self.progress.phase_index]
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Phases and epochs behind it; equal for trainings that can go on together."""
+        return self.progress.phase_index, self.progress.epoch
+
+    @property
+    def finished(self) -> bool:
+        return self.progress.phase_index == len(self.phases)
+
+    def start(self) -> None:
+        """Go to where the checkpoint stands, or to the beginning."""
+        self._resume()
+        self._started = time.perf_counter() - self.progress.seconds
+        self._end_phases()
+
+    def go_to(self, phase_index: int) -> None:
+        """Stand at the beginning of a phase, with new optimisers."""
+        self.progress.phase_index, self.progress.epoch = phase_index, 0
+        self.optimizers = self._new_optimizers()
+
+    def end_epoch(self, loss: float) -> None:
+        """Call the method's hooks, measure, checkpoint and report, after an epoch of that mean loss."""
+        phase, progress = self.phase, self.progress
+        progress.epoch += 1
+        self.call(phase.end_epoch)
+        entry: EpochEntry = {"phase": phase.name, "epoch": progress.epoch, "loss": loss, **self._measure(phase)}
+        progress.history.append(entry)
+        progress.seconds = time.perf_counter() - self._started
+        if self.checkpoint:
+            self.checkpoint.keep(self._state())
+        self.report(entry)
+        self._end_phases()
+
+    def _end_phases(self) -> None:
+        """Go on to the next phase that has an epoch to train."""
+        while not self.finished and self.progress.epoch == self._epochs(self.phase):
+            self.call(self.phase.end)
+            self.go_to(self.progress.phase_index + 1)
+
+    def _state(self) -> State:
+        """All that a resumed run needs, and every number that its record takes from the loop."""
+        return {
+            "method": self.method.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "generator": self.generator.get_state(),
+            "progress": asdict(self.progress),
+        }
+
+    def _resume(self) -> None:
+        """Continue from the checkpoint; where it cannot be used, the run starts over with a warning."""
+        state, why_not = self.checkpoint.read(self.device, self._fits) if self.checkpoint else (None, "")
+        if why_not:
+            self.progress.warnings.append(why_not)
+        if state is None:
+            self.optimizers = self._new_optimizers()
+            return
+        self.progress = Progress(**state["progress"])
+        self.method.load_state_dict(state["method"])
+        self.generator.set_state(state["generator"].cpu())
+        self.optimizers = self._new_optimizers()
+        for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(optimizer_state)
+
+    def _fits(self, state: State) -> bool:
+        def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+            return {name: tensor.shape for name, tensor in tensors.items()}
+
+        return shapes(state["method"]) == shapes(self.method.state_dict())
+
+    # An epoch
+
+    def _new_optimizers(self) -> list[torch.optim.Optimizer]:
+        """One fresh Adam for each step of the current phase."""
+        if self.finished:
+            return []
+        return [
+            torch.optim.Adam(
+                [parameter for network in step.trains for parameter in network.parameters()],
+                lr=self._learning_rate_tensor(),
+                weight_decay=self.settings["weight_decay"],
+                fused=True,
+            )
+            for step in self.phase.steps
+        ]
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the current epoch: the first, times ``learning_rate_decay`` for every tenth of ``epochs`` behind it.
+
+        Every phase begins anew, and a shorter one is like the beginning of a longer one: stopped early, not annealed.
+        """
+        tenths = min(10 * self.progress.epoch // self.settings["epochs"], 9)  # a longer one ends like the others
+        rate: float = self.settings["learning_rate"] * self.settings["learning_rate_decay"] ** tenths
+        return rate
+
+    def _learning_rate_tensor(self) -> Tensor:
+        """A tensor, since a CUDA graph goes on reading it where a number would stay what it was at the capture."""
+        # The CPU's Adam computes with a double, the GPU's reads a float.
+        precision = torch.float64 if self.device.type == "cpu" else torch.float32
+        return torch.tensor(self.learning_rate, dtype=precision, device=self.device)
+
+    def begin_epoch(self) -> tuple[Tensor, Tensor]:
+        """Set the learning rate and draw sample indices [updates × steps, m] and the augmentation of each sample.
+
+        One row a batch, in the order in which the phase's steps take turns.
+        """
+        self.measurement.forget()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"].fill_(self.learning_rate)
+        phase, updates = self.phase, self.updates_per_epoch
+        if phase.updates is not None:
+            updates = min(updates, phase.updates - self.progress.epoch * updates)
+        order = torch.stack([self._order(phase)[:updates] for _ in phase.steps], 1).flatten(0, 1)
+        return order, self.augmentation.draw(len(order), self.batch_size, self.generator)
+
+    def _order(self, phase: Phase) -> Tensor:
+        targets = torch.from_numpy(self.dataset.train.targets)
+        if phase.sampler == "shuffled":
+            return samplers.shuffled(len(targets), self.batch_size, self.generator)
+        if phase.sampler == "class_balanced":
+            classes = len(self.dataset.class_names)
+            return samplers.class_balanced(targets, classes, self.batch_size, self.generator)
+        if phase.sampler == "weighted":
+            return samplers.weighted(self.method.sample_weights.cpu(), self.batch_size, self.generator)
+        if phase.sampler != "group_balanced":
+            raise unknown("sampler", phase.sampler, get_args(Sampler))
+        if not self.method.uses_bias_labels:
+            raise ValueError(f"Phase '{phase.name}' balances groups, but its method declares no use of bias labels.")
+        groups = self.splits.train.groups.cpu()
+        return samplers.weighted(1 / torch.bincount(groups)[groups], self.batch_size, self.generator)
+
+    def batch(self, indices: Tensor, images: Tensor, draws: Tensor) -> Batch:
+        """What a method sees of the samples ``indices`` [m], or [S, m] for S seeds, until the next batch."""
+        images = self.augmentation.apply(images, draws).contiguous(memory_format=self.layout)
+        if self._images.shape != images.shape:
+            self._images = torch.empty_like(images, dtype=torch.get_default_dtype())
+        split = self.splits.train
+        return Batch(
+            images=split.normalise(images, self._images),
+            targets=split.targets[indices],
+            indices=indices,
+            bias=split.bias[indices] if self.method.uses_bias_labels else None,
+        )
+
+    def set_modes(self, trained: tuple[nn.Module, ...]) -> None:
+        self.method.eval()
+        for network in trained:
+            network.train()
+
+    def call(self, hook: Callable[[Predict], None] | None) -> None:
+        """Call a hook of the method, keeping its warnings for the record."""
+        if hook is None:
+            return
+        with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+            warnings.simplefilter("always")
+            hook(self.measurement.predict)
+        self.progress.warnings += [str(warning.message) for warning in caught]
+
+    def _measure(self, phase: Phase) -> EpochEntry:
+        """Clean measurements of the target and biased networks that this phase trains."""
+        trained = {network for step in phase.steps for network in step.trains}
+        target, biased = self.method.target, self.method.biased
+        entry: EpochEntry = {}
+        if target in trained:
+            entry["target"] = self._on_training("target", target) | self._on_test(target)
+        if biased is not None and biased is not target and biased in trained:
+            entry["biased"] = self._on_training("biased", biased)
+        return entry
+
+    def _on_training(self, role: str, network: nn.Module) -> Metrics:
+        measured, counts = self.measurement.on_training(network)
+        self.progress.train_counts[role] = counts.tolist()
+        return measured
+
+    def _on_test(self, network: nn.Module) -> Metrics:
+        progress = self.progress
+        measured, counts = self.measurement.on_test(network)
+        progress.last = {"epoch": progress.epoch, "correct": counts.tolist()}
+        accuracy = self.measurement.validation_accuracy(network)
+        if accuracy is None:
+            return measured
+        if not progress.best or accuracy > progress.best["validation_acc"]:
+            progress.best = progress.last | {"validation_acc": accuracy}
+        return measured | {"validation_acc": accuracy}
+
+    @torch.no_grad()
+    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
+        """What the biased network, or the target where there is none, says of the training set: see ``scores``."""
+        return self.measurement.scores(self.method.target if self.method.biased is None else self.method.biased)

@@ -1,0 +1,129 @@
+"""The updates of a phase, for one run or for several seeds of it in lockstep.
+
+On a GPU the update of a small network, from gathering its batch to the optimiser's step, is captured as a CUDA graph
+in each phase and then replayed. That and lockstep need losses that do the same operations on every batch and keep what
+they remember in buffers; a loss that makes the device wait cannot be captured and is run as it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import TrainingError
+from benchmark.training import graphs
+from benchmark.training.loader import autocast
+from benchmark.training.lockstep import Lockstep
+from benchmark.training.training import Training
+
+WARM_UP = 3  # updates before a capture, in which libraries make what may not be made during one
+
+
+def is_small(training: Training) -> bool:
+    """Whether an update's kernels are too short to keep a GPU busy, and nothing but indices differs between updates."""
+    return training.layout is torch.contiguous_format and training.splits.train.resident and not training.augmentation.varies
+
+
+class Updates:
+    """The updates of the phase at which the trainings stand; more than one must be small, at the same epoch.
+
+    ``captured`` says whether they may be a CUDA graph.
+    """
+
+    def __init__(self, trainings: Sequence[Training], captured: bool = True) -> None:
+        first = trainings[0]
+        self.trainings = list(trainings)
+        self.phase = first.phase
+        self._batched = Lockstep(trainings) if len(trainings) > 1 else None
+        self._capturable = captured and graphs.can_capture(first.device) and is_small(first)
+        self._static = self._batched is not None or self._capturable
+        self._total = torch.zeros(len(trainings), device=first.device)
+        shape = len(self.phase.steps), len(trainings), first.batch_size
+        self._rows = torch.zeros(shape, dtype=torch.int64, device=first.device)
+        self._done = 0
+        self._replay: Callable[[], None] | None = None
+
+    def epoch(self) -> list[float]:
+        """One pass; returns the mean loss of an update for each training. Raises TrainingError when one diverges."""
+        started = time.perf_counter()
+        orders, draws = zip(*(training.begin_epoch() for training in self.trainings), strict=True)
+        self._total.zero_()
+        if self._static:
+            self._run_static(torch.stack(orders, 1))
+        else:
+            self._run(orders[0], draws[0])
+        updates = len(orders[0]) // len(self.phase.steps)
+        means = [total / updates for total in self._total.tolist()]
+        share = (time.perf_counter() - started) / len(self.trainings)
+        for training, mean in zip(self.trainings, means, strict=True):
+            if not math.isfinite(mean):
+                raise TrainingError(
+                    f"The loss became {mean} in epoch {training.progress.epoch + 1} of phase '{self.phase.name}'."
+                )
+            training.progress.samples_trained += updates * training.batch_size
+            training.progress.seconds_training += share
+        return means
+
+    def _run(self, order: Tensor, draws: Tensor) -> None:
+        """One training's updates, a batch for each row of ``order`` [updates × steps, m]."""
+        training, steps = self.trainings[0], self.phase.steps
+        turns = itertools.cycle(zip(steps, training.optimizers, strict=True))
+        training.set_modes(steps[0].trains)
+        batches = zip(training.splits.train.batches(order), draws.to(training.device, non_blocking=True), turns, strict=False)
+        for (indices, images), drawn, (step, optimizer) in batches:
+            if len(steps) > 1:
+                training.set_modes(step.trains)
+            with autocast(training.layout, training.device):
+                loss = step.loss(training.batch(indices, images, drawn))
+            self._total += _descend(loss, optimizer)
+
+    def _run_static(self, order: Tensor) -> None:
+        """Updates that differ in nothing but ``order`` [updates × steps, S, m], which is copied into one place."""
+        rows = order.to(self.trainings[0].device, non_blocking=True).unflatten(0, (-1, len(self.phase.steps)))
+        with graphs.side_stream(rows.device):
+            for row in rows:
+                self._rows.copy_(row)
+                if self._capturable and self._done >= WARM_UP:
+                    self._capture()
+                if self._replay:
+                    self._replay()
+                else:
+                    self._update()
+                self._done += 1
+
+    def _update(self) -> None:
+        """One update of all trainings on the batches in ``self._rows`` [steps, S, m]."""
+        training = self.trainings[0]
+        for number, (step, rows) in enumerate(zip(self.phase.steps, self._rows, strict=True)):
+            training.set_modes(step.trains)
+            indices = rows if self._batched else rows[0]
+            images = training.splits.train.images.index_select(0, indices.flatten()).unflatten(0, indices.shape)
+            batch = training.batch(indices, images, torch.empty(0))
+            if self._batched:
+                self._total += self._batched.descend(number, batch)
+            else:
+                self._total += _descend(step.loss(batch), training.optimizers[number])
+
+    def _capture(self) -> None:
+        """Have ``self._update`` replayed from now on, unless it makes the device wait for the host."""
+        self._capturable = False
+        try:
+            self._replay = graphs.capture(self._update, [each for t in self.trainings for each in t.optimizers])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            for training in self.trainings:
+                training.progress.warnings.append(
+                    f"Phase '{self.phase.name}' runs without a CUDA graph, which makes it slower: {reason}"
+                )
+
+
+def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
