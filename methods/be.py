@@ -8,9 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import Batch, Phase, Predict, Step, TrainingSet
+from methods.base import Batch, Network, Phase, Predict, Step, TrainingSet
 from methods.lff import LfF
 
 

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import TrainingSet
+from methods.base import Network, TrainingSet
 from methods.vanilla import Vanilla
 
 

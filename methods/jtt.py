@@ -8,9 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import Batch, Method, Phase, Predict, Step, TrainingSet
+from methods.base import Batch, Method, Network, Phase, Predict, Step, TrainingSet
 
 
 @register("jtt")

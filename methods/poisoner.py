@@ -9,9 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import Batch, Method, Phase, Predict, Sampler, Step, TrainingSet
+from methods.base import Batch, Method, Network, Phase, Predict, Sampler, Step, TrainingSet
 
 
 def group_weights(aligned: Tensor, conflict_factor: float) -> Tensor:

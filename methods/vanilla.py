@@ -7,9 +7,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from benchmark.errors import TrainingError
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import Batch, Method, Phase, Step, TrainingSet
+from methods.base import Batch, Method, Network, Phase, Step, TrainingSet
 
 
 @register("vanilla")
