@@ -40,12 +40,9 @@ class BiasEnsemble(LfF):
         self.votes = votes
         self.auxiliaries = nn.ModuleList(new_network() for _ in range(models))
         n = len(data.targets)
-        self.register_buffer("vote_count", torch.zeros(n, dtype=torch.int64))
-        self.register_buffer("confidence_sum", torch.zeros(n))
-        self.register_buffer("amplified", torch.zeros(n, dtype=torch.bool))
-        self.vote_count: Tensor
-        self.confidence_sum: Tensor
-        self.amplified: Tensor
+        self.vote_count = nn.Buffer(torch.zeros(n, dtype=torch.int64))
+        self.confidence_sum = nn.Buffer(torch.zeros(n))
+        self.amplified = nn.Buffer(torch.zeros(n, dtype=torch.bool))
 
     def phases(self) -> tuple[Phase, ...]:
         auxiliary = [
@@ -64,8 +61,8 @@ class BiasEnsemble(LfF):
 
     def vote(self, network: nn.Module, predict: Predict) -> None:
         sure = torch.exp(-losses.cross_entropy(predict(network), self.all_targets))
-        self.vote_count += sure > self.confidence
-        self.confidence_sum += sure
+        self.vote_count.add_(sure > self.confidence)
+        self.confidence_sum.add_(sure)
         self.amplified.copy_(self.vote_count >= self.votes)
         self._fill_empty_classes()
 

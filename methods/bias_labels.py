@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods import losses, register
 from methods.base import Batch, Network, TrainingSet
@@ -30,8 +30,7 @@ class BiasLabels(Vanilla):
         assert data.bias is not None
         assert data.aligned_bias is not None
         labels = bias_as_class(data.targets, data.bias, data.aligned_bias)
-        self.register_buffer("labels", labels, persistent=False)
-        self.labels: Tensor
+        self.labels = nn.Buffer(labels, persistent=False)
 
     def loss(self, batch: Batch) -> Tensor:
         return losses.cross_entropy(self.target(batch.images), self.labels[batch.indices]).mean()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods import losses, register
 from methods.base import Batch, Method, Network, Phase, Predict, Step, TrainingSet
@@ -45,10 +45,8 @@ class Echoes(Method):
         self.target_factor = target_factor
         self.biased: Network = new_network()
         self.target = new_network()
-        self.register_buffer("biased_weights", torch.ones(len(data.targets)))
-        self.register_buffer("target_weights", torch.zeros(len(data.targets)))
-        self.biased_weights: Tensor
-        self.target_weights: Tensor
+        self.biased_weights = nn.Buffer(torch.ones(len(data.targets)))
+        self.target_weights = nn.Buffer(torch.zeros(len(data.targets)))
 
     def phases(self) -> tuple[Phase, ...]:
         step = Step(self.loss, (self.biased, self.target))

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods import losses, register
 from methods.base import Batch, Method, Network, Phase, Predict, Step, TrainingSet
@@ -34,9 +34,8 @@ class JTT(Method):
         self.upsampling = upsampling
         self.biased: Network = new_network()
         self.target = new_network()
-        self.register_buffer("errors", torch.zeros(len(data.targets), dtype=torch.bool))
-        self.register_buffer("sample_weights", torch.ones(len(data.targets)))
-        self.errors: Tensor
+        self.errors = nn.Buffer(torch.zeros(len(data.targets), dtype=torch.bool))
+        self.sample_weights = nn.Buffer(torch.ones(len(data.targets)))
 
     def phases(self) -> tuple[Phase, ...]:
         identify = Step(self.identification_loss, (self.biased,))

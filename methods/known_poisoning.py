@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods import losses, register
 from methods.base import Batch, Method, Network, Phase, Step, TrainingSet
@@ -26,10 +26,8 @@ class KnownPoisoning(Method):
         assert data.bias is not None
         assert data.aligned_bias is not None
         self.target = self.biased = new_network()
-        self.register_buffer("conflicting", data.bias != data.aligned_bias[data.targets], persistent=False)
-        self.register_buffer("labels", data.targets.clone())
-        self.conflicting: Tensor
-        self.labels: Tensor
+        self.conflicting = nn.Buffer(data.bias != data.aligned_bias[data.targets], persistent=False)
+        self.labels = nn.Buffer(data.targets.clone())
 
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("poison", (Step(self.loss, (self.target,)),), self.epochs, sampler="class_balanced"),)

@@ -27,12 +27,9 @@ class SampleAverage(nn.Module):
         starts = sizes.cumsum(0) - sizes
         rank[by_class] = torch.arange(len(targets)) - starts[targets[by_class]]
         width = int(sizes.max())
-        self.register_buffer("slot", targets * width + rank, persistent=False)
-        self.register_buffer("average", torch.zeros(num_classes, width))
-        self.register_buffer("visited", torch.zeros(num_classes * width, dtype=torch.bool))
-        self.slot: Tensor
-        self.average: Tensor
-        self.visited: Tensor
+        self.slot = nn.Buffer(targets * width + rank, persistent=False)
+        self.average = nn.Buffer(torch.zeros(num_classes, width))
+        self.visited = nn.Buffer(torch.zeros(num_classes * width, dtype=torch.bool))
 
     def update(self, indices: Tensor, targets: Tensor, loss: Tensor) -> Tensor:
         """Take in the batch's losses [m]; returns its averages divided by their class maxima, in [0, 1]."""

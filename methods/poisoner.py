@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods import losses, register
 from methods.base import Batch, Method, Network, Phase, Predict, Sampler, Step, TrainingSet
@@ -73,20 +73,15 @@ class Poisoner(Method):
         self.strata = strata
         self.biased: Network = new_network()
         self.target = new_network()
-        self.register_buffer("labels", data.targets.clone())
-        self.register_buffer("aligned", torch.ones(len(data.targets), dtype=torch.bool))
-        self.register_buffer("weights", torch.ones(len(data.targets)))
+        self.labels = nn.Buffer(data.targets.clone())
+        self.aligned = nn.Buffer(torch.ones(len(data.targets), dtype=torch.bool))
+        self.weights = nn.Buffer(torch.ones(len(data.targets)))
         # Mean fit p̄ of aligned and of conflicting samples; equal means make κ = 1.
-        self.register_buffer("fit", torch.full((2,), 1 / data.num_classes))
-        self.register_buffer("seen", torch.zeros(2, dtype=torch.bool))
+        self.fit = nn.Buffer(torch.full((2,), 1 / data.num_classes))
+        self.seen = nn.Buffer(torch.zeros(2, dtype=torch.bool))
         if strata == "poisoned":
-            self.register_buffer("sample_weights", torch.ones(len(data.targets)))
+            self.sample_weights = nn.Buffer(torch.ones(len(data.targets)))
             self.balance_labels()
-        self.labels: Tensor
-        self.aligned: Tensor
-        self.weights: Tensor
-        self.fit: Tensor
-        self.seen: Tensor
 
     def phases(self) -> tuple[Phase, ...]:
         warm_up = Step(self.clean_loss, (self.biased,))
@@ -151,7 +146,7 @@ class Poisoner(Method):
         mean = member @ fit / count.clamp_min(1)
         moved = self.fit_momentum * self.fit + (1 - self.fit_momentum) * mean
         self.fit.copy_(torch.where(count > 0, moved, self.fit))
-        self.seen |= count > 0
+        self.seen.logical_or_(count > 0)
         multiplier = gifl_multiplier(self.fit[0], self.fit[1], self.gamma, self.multiplier_cap)
         return torch.where(self.seen.all(), multiplier, 1)
 
