@@ -14,13 +14,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from msgspec import Meta
 from torch import Tensor, nn
 
 Sampler = Literal["shuffled", "class_balanced", "group_balanced", "weighted"]
 Predict = Callable[[nn.Module], Tensor]
 """Logits [n, C] of a network on all training samples: evaluation mode, no augmentation, no gradient."""
+
+# What an option may be, where several have the same limits.
+UnitInterval = Annotated[float, Meta(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Meta(ge=0.0)]
+Count = Annotated[int, Meta(ge=1)]
 
 
 class Network(nn.Module):
@@ -36,6 +42,10 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.features(images))
+
+
+NewNetwork = Callable[[], Network]
+"""A network for the task at hand, freshly initialised at each call."""
 
 
 class Batch(NamedTuple):
@@ -89,6 +99,8 @@ class Phase:
 class Method(nn.Module, ABC):
     """Base of all methods. Hyper-parameters are the keyword arguments of ``__init__``; see recipes.toml.
 
+    Their annotations state what they may be: a kind with ``Meta`` for its limits, or ``Literal`` for names.
+
     ``target`` is the network that is tested. ``biased`` is the network whose Bias Accuracy is reported
     (Table 3), or None. ``sample_weights`` [n] is read by the "weighted" sampler at each epoch's start.
     """
@@ -97,7 +109,7 @@ class Method(nn.Module, ABC):
     target: Network
     sample_weights: Tensor
 
-    def __init__(self, data: TrainingSet, new_network: Callable[[], Network], epochs: int) -> None:
+    def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int) -> None:
         super().__init__()
         self.biased: Network | None = None
         self.epochs = epochs

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from methods import losses, register
-from methods.base import Batch, Network, Phase, Predict, Step, TrainingSet
+from methods.base import Batch, Count, NewNetwork, Phase, Predict, Step, TrainingSet, UnitInterval
 from methods.lff import LfF
 
 
@@ -24,15 +23,15 @@ class BiasEnsemble(LfF):
     def __init__(
         self,
         data: TrainingSet,
-        new_network: Callable[[], Network],
+        new_network: NewNetwork,
         epochs: int,
         *,
-        q: float,
-        alpha: float,
-        models: int,
-        auxiliary_updates: int,
-        confidence: float,
-        votes: int,
+        q: losses.GCEExponent,
+        alpha: UnitInterval,
+        models: Count,
+        auxiliary_updates: Count,
+        confidence: UnitInterval,
+        votes: Count,
     ) -> None:
         super().__init__(data, new_network, epochs, q=q, alpha=alpha)
         self.auxiliary_updates = auxiliary_updates

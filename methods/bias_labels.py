@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from methods import losses, register
-from methods.base import Batch, Network, TrainingSet
+from methods.base import Batch, NewNetwork, TrainingSet
 from methods.vanilla import Vanilla
 
 
@@ -25,7 +23,7 @@ class BiasLabels(Vanilla):
 
     uses_bias_labels = True
 
-    def __init__(self, data: TrainingSet, new_network: Callable[[], Network], epochs: int) -> None:
+    def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int) -> None:
         super().__init__(data, new_network, epochs)
         assert data.bias is not None
         assert data.aligned_bias is not None

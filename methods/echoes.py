@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from methods import losses, register
-from methods.base import Batch, Method, Network, Phase, Predict, Step, TrainingSet
+from methods.base import (
+    Batch,
+    Method,
+    Network,
+    NewNetwork,
+    NonNegative,
+    Phase,
+    Predict,
+    Step,
+    TrainingSet,
+    UnitInterval,
+)
 
 
 def balanced_inverse(weights: Tensor, targets: Tensor, num_classes: int) -> Tensor:
@@ -32,12 +41,12 @@ class Echoes(Method):
     def __init__(
         self,
         data: TrainingSet,
-        new_network: Callable[[], Network],
+        new_network: NewNetwork,
         epochs: int,
         *,
-        decay: float,
-        error_threshold: float,
-        target_factor: float,
+        decay: UnitInterval,
+        error_threshold: UnitInterval,
+        target_factor: NonNegative,
     ) -> None:
         super().__init__(data, new_network, epochs)
         self.decay = decay

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from methods import losses, register
-from methods.base import Batch, Method, Network, Phase, Step, TrainingSet
+from methods.base import Batch, Method, NewNetwork, NonNegative, Phase, Step, TrainingSet
 
 
 @register("groupdro")
@@ -24,11 +22,11 @@ class GroupDRO(Method):
     def __init__(
         self,
         data: TrainingSet,
-        new_network: Callable[[], Network],
+        new_network: NewNetwork,
         epochs: int,
         *,
-        step_size: float,
-        adjustment: float,
+        step_size: NonNegative,
+        adjustment: NonNegative,
     ) -> None:
         super().__init__(data, new_network, epochs)
         assert data.bias is not None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from methods import losses, register
-from methods.base import Batch, Method, Network, Phase, Predict, Step, TrainingSet
+from methods.base import Batch, Count, Method, Network, NewNetwork, NonNegative, Phase, Predict, Step, TrainingSet
 
 
 @register("jtt")
@@ -23,11 +22,11 @@ class JTT(Method):
     def __init__(
         self,
         data: TrainingSet,
-        new_network: Callable[[], Network],
+        new_network: NewNetwork,
         epochs: int,
         *,
-        identification_epochs: int,
-        upsampling: float,
+        identification_epochs: Count,
+        upsampling: NonNegative,
     ) -> None:
         super().__init__(data, new_network, epochs)
         self.identification_epochs = identification_epochs

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from methods import losses, register
-from methods.base import Batch, Method, Network, Phase, Step, TrainingSet
+from methods.base import Batch, Method, NewNetwork, Phase, Step, TrainingSet
 
 
 @register("known_poisoning")
@@ -21,7 +19,7 @@ class KnownPoisoning(Method):
 
     uses_bias_labels = True
 
-    def __init__(self, data: TrainingSet, new_network: Callable[[], Network], epochs: int) -> None:
+    def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int) -> None:
         super().__init__(data, new_network, epochs)
         assert data.bias is not None
         assert data.aligned_bias is not None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from methods import losses, register
-from methods.base import Batch, Method, Network, Phase, Step, TrainingSet
+from methods.base import Batch, Method, Network, NewNetwork, Phase, Step, TrainingSet, UnitInterval
 
 
 class SampleAverage(nn.Module):
@@ -50,7 +48,13 @@ class LfF(Method):
     """
 
     def __init__(
-        self, data: TrainingSet, new_network: Callable[[], Network], epochs: int, *, q: float, alpha: float
+        self,
+        data: TrainingSet,
+        new_network: NewNetwork,
+        epochs: int,
+        *,
+        q: losses.GCEExponent,
+        alpha: UnitInterval,
     ) -> None:
         super().__init__(data, new_network, epochs)
         self.q = q
