@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from benchmark.errors import unknown
 from methods.base import Method
@@ -31,6 +32,17 @@ def get(name: str) -> type[Method]:
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return METHODS[name]
+
+
+def options(name: str) -> dict[str, Any]:
+    """What each option of a method may be: the annotation of its ``__init__``'s keyword-only parameter, with limits.
+
+    Any for one without annotation. Raises UserError for an unknown method.
+    """
+    init = get(name).__init__
+    annotations = get_type_hints(init, include_extras=True)
+    parameters = inspect.signature(init).parameters.values()
+    return {each.name: annotations.get(each.name, Any) for each in parameters if each.kind is each.KEYWORD_ONLY}
 
 
 for _module in pkgutil.iter_modules(__path__):

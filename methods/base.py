@@ -11,17 +11,41 @@ as one batched network (``benchmark.updates``). tests/test_updates.py holds ever
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from msgspec import Meta
 from torch import Tensor, nn
-
-from benchmark.networks import Network
 
 Sampler = Literal["shuffled", "class_balanced", "group_balanced", "weighted"]
 Predict = Callable[[nn.Module], Tensor]
 """Logits [n, C] of a network on all training samples: evaluation mode, no augmentation, no gradient."""
+
+# What an option may be, where several have the same limits.
+UnitInterval = Annotated[float, Meta(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Meta(ge=0.0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Network(nn.Module):
+    """A network split where Poisoner looks in: at the penultimate representation.
+
+    ``features``: images [m, 3, H, W] -> representation [m, d]; ``classifier``: [m, d] -> logits [m, C].
+    """
+
+    def __init__(self, features: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.features(images))
+
+
+NewNetwork = Callable[[], Network]
+"""A network for the task at hand, freshly initialised at each call."""
 
 
 class Batch(NamedTuple):
@@ -72,8 +96,10 @@ class Phase:
     end: Callable[[Predict], None] | None = None
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """Base of all methods. Hyper-parameters are the keyword arguments of ``__init__``; see recipes.toml.
+
+    Their annotations state what they may be: a kind with ``Meta`` for its limits, or ``Literal`` for names.
 
     ``target`` is the network that is tested. ``biased`` is the network whose Bias Accuracy is reported
     (Table 3), or None. ``sample_weights`` [n] is read by the "weighted" sampler at each epoch's start.
@@ -83,17 +109,16 @@ class Method(nn.Module):
     target: Network
     sample_weights: Tensor
 
-    def __init__(self, data: TrainingSet, new_network: Callable[[], Network], epochs: int) -> None:
+    def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int) -> None:
         super().__init__()
         self.biased: Network | None = None
         self.epochs = epochs
         self.num_classes = data.num_classes
-        self.register_buffer("all_targets", data.targets.clone(), persistent=False)
-        self.all_targets: Tensor
+        self.all_targets = nn.Buffer(data.targets.clone(), persistent=False)
 
+    @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
         """The method's phases, in order. Called once, after the method was moved to its device."""
-        raise NotImplementedError
 
     def summary(self) -> dict[str, float | list[int]]:
         """Numbers worth storing beside the result, such as the size of an error set; read after training."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import Batch, Phase, Predict, Step, TrainingSet
+from methods.base import Batch, Count, NewNetwork, Phase, Predict, Step, TrainingSet, UnitInterval
 from methods.lff import LfF
 
 
@@ -25,15 +23,15 @@ class BiasEnsemble(LfF):
     def __init__(
         self,
         data: TrainingSet,
-        new_network: Callable[[], Network],
+        new_network: NewNetwork,
         epochs: int,
         *,
-        q: float,
-        alpha: float,
-        models: int,
-        auxiliary_updates: int,
-        confidence: float,
-        votes: int,
+        q: losses.GCEExponent,
+        alpha: UnitInterval,
+        models: Count,
+        auxiliary_updates: Count,
+        confidence: UnitInterval,
+        votes: Count,
     ) -> None:
         super().__init__(data, new_network, epochs, q=q, alpha=alpha)
         self.auxiliary_updates = auxiliary_updates
@@ -41,12 +39,9 @@ class BiasEnsemble(LfF):
         self.votes = votes
         self.auxiliaries = nn.ModuleList(new_network() for _ in range(models))
         n = len(data.targets)
-        self.register_buffer("vote_count", torch.zeros(n, dtype=torch.int64))
-        self.register_buffer("confidence_sum", torch.zeros(n))
-        self.register_buffer("amplified", torch.zeros(n, dtype=torch.bool))
-        self.vote_count: Tensor
-        self.confidence_sum: Tensor
-        self.amplified: Tensor
+        self.vote_count = nn.Buffer(torch.zeros(n, dtype=torch.int64))
+        self.confidence_sum = nn.Buffer(torch.zeros(n))
+        self.amplified = nn.Buffer(torch.zeros(n, dtype=torch.bool))
 
     def phases(self) -> tuple[Phase, ...]:
         auxiliary = [
@@ -65,8 +60,8 @@ class BiasEnsemble(LfF):
 
     def vote(self, network: nn.Module, predict: Predict) -> None:
         sure = torch.exp(-losses.cross_entropy(predict(network), self.all_targets))
-        self.vote_count += sure > self.confidence
-        self.confidence_sum += sure
+        self.vote_count.add_(sure > self.confidence)
+        self.confidence_sum.add_(sure)
         self.amplified.copy_(self.vote_count >= self.votes)
         self._fill_empty_classes()
 

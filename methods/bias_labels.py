@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import Batch, TrainingSet
+from methods.base import Batch, NewNetwork, TrainingSet
 from methods.vanilla import Vanilla
 
 
@@ -26,13 +23,12 @@ class BiasLabels(Vanilla):
 
     uses_bias_labels = True
 
-    def __init__(self, data: TrainingSet, new_network: Callable[[], Network], epochs: int) -> None:
+    def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int) -> None:
         super().__init__(data, new_network, epochs)
         assert data.bias is not None
         assert data.aligned_bias is not None
         labels = bias_as_class(data.targets, data.bias, data.aligned_bias)
-        self.register_buffer("labels", labels, persistent=False)
-        self.labels: Tensor
+        self.labels = nn.Buffer(labels, persistent=False)
 
     def loss(self, batch: Batch) -> Tensor:
         return losses.cross_entropy(self.target(batch.images), self.labels[batch.indices]).mean()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import Batch, Method, Phase, Step, TrainingSet
+from methods.base import Batch, Method, NewNetwork, NonNegative, Phase, Step, TrainingSet
 
 EPSILON = 1e-6
 
@@ -45,7 +42,7 @@ def discovery_loss(share: Tensor, fit: Tensor, membership: Tensor, balance: floa
 class DebiAN(Method):
     """A classifier and a discoverer of bias groups, trained in turn on independently shuffled batches."""
 
-    def __init__(self, data: TrainingSet, new_network: Callable[[], Network], epochs: int, *, balance: float) -> None:
+    def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int, *, balance: NonNegative) -> None:
         super().__init__(data, new_network, epochs)
         self.balance = balance
         self.target = new_network()

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import Batch, Method, Phase, Predict, Step, TrainingSet
+from methods.base import (
+    Batch,
+    Method,
+    Network,
+    NewNetwork,
+    NonNegative,
+    Phase,
+    Predict,
+    Step,
+    TrainingSet,
+    UnitInterval,
+)
 
 
 def balanced_inverse(weights: Tensor, targets: Tensor, num_classes: int) -> Tensor:
@@ -33,12 +41,12 @@ class Echoes(Method):
     def __init__(
         self,
         data: TrainingSet,
-        new_network: Callable[[], Network],
+        new_network: NewNetwork,
         epochs: int,
         *,
-        decay: float,
-        error_threshold: float,
-        target_factor: float,
+        decay: UnitInterval,
+        error_threshold: UnitInterval,
+        target_factor: NonNegative,
     ) -> None:
         super().__init__(data, new_network, epochs)
         self.decay = decay
@@ -46,10 +54,8 @@ class Echoes(Method):
         self.target_factor = target_factor
         self.biased: Network = new_network()
         self.target = new_network()
-        self.register_buffer("biased_weights", torch.ones(len(data.targets)))
-        self.register_buffer("target_weights", torch.zeros(len(data.targets)))
-        self.biased_weights: Tensor
-        self.target_weights: Tensor
+        self.biased_weights = nn.Buffer(torch.ones(len(data.targets)))
+        self.target_weights = nn.Buffer(torch.zeros(len(data.targets)))
 
     def phases(self) -> tuple[Phase, ...]:
         step = Step(self.loss, (self.biased, self.target))

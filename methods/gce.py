@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import TrainingSet
+from methods.base import NewNetwork, TrainingSet
 from methods.vanilla import Vanilla
 
 
@@ -16,7 +13,7 @@ from methods.vanilla import Vanilla
 class GCE(Vanilla):
     """Vanilla with the generalised cross-entropy, which favours what the network already fits."""
 
-    def __init__(self, data: TrainingSet, new_network: Callable[[], Network], epochs: int, *, q: float) -> None:
+    def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int, *, q: losses.GCEExponent) -> None:
         super().__init__(data, new_network, epochs)
         self.q = q
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import Batch, Method, Phase, Step, TrainingSet
+from methods.base import Batch, Method, NewNetwork, NonNegative, Phase, Step, TrainingSet
 
 
 @register("groupdro")
@@ -25,11 +22,11 @@ class GroupDRO(Method):
     def __init__(
         self,
         data: TrainingSet,
-        new_network: Callable[[], Network],
+        new_network: NewNetwork,
         epochs: int,
         *,
-        step_size: float,
-        adjustment: float,
+        step_size: NonNegative,
+        adjustment: NonNegative,
     ) -> None:
         super().__init__(data, new_network, epochs)
         assert data.bias is not None
@@ -38,10 +35,8 @@ class GroupDRO(Method):
         self.target = new_network()
         groups = data.targets * data.num_biases + data.bias
         sizes = torch.bincount(groups, minlength=data.num_classes * data.num_biases)
-        self.register_buffer("margin", adjustment / sizes.clamp_min(1).sqrt(), persistent=False)
-        self.register_buffer("group_weights", (sizes > 0) / (sizes > 0).sum())
-        self.margin: Tensor
-        self.group_weights: Tensor
+        self.margin = nn.Buffer(adjustment / sizes.clamp_min(1).sqrt(), persistent=False)
+        self.group_weights = nn.Buffer((sizes > 0) / (sizes > 0).sum())
 
     def phases(self) -> tuple[Phase, ...]:
         step = Step(self.loss, (self.target,))

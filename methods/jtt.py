@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import Batch, Method, Phase, Predict, Step, TrainingSet
+from methods.base import Batch, Count, Method, Network, NewNetwork, NonNegative, Phase, Predict, Step, TrainingSet
 
 
 @register("jtt")
@@ -24,20 +22,19 @@ class JTT(Method):
     def __init__(
         self,
         data: TrainingSet,
-        new_network: Callable[[], Network],
+        new_network: NewNetwork,
         epochs: int,
         *,
-        identification_epochs: int,
-        upsampling: float,
+        identification_epochs: Count,
+        upsampling: NonNegative,
     ) -> None:
         super().__init__(data, new_network, epochs)
         self.identification_epochs = identification_epochs
         self.upsampling = upsampling
         self.biased: Network = new_network()
         self.target = new_network()
-        self.register_buffer("errors", torch.zeros(len(data.targets), dtype=torch.bool))
-        self.register_buffer("sample_weights", torch.ones(len(data.targets)))
-        self.errors: Tensor
+        self.errors = nn.Buffer(torch.zeros(len(data.targets), dtype=torch.bool))
+        self.sample_weights = nn.Buffer(torch.ones(len(data.targets)))
 
     def phases(self) -> tuple[Phase, ...]:
         identify = Step(self.identification_loss, (self.biased,))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import Batch, Method, Phase, Step, TrainingSet
+from methods.base import Batch, Method, NewNetwork, Phase, Step, TrainingSet
 
 
 @register("known_poisoning")
@@ -22,15 +19,13 @@ class KnownPoisoning(Method):
 
     uses_bias_labels = True
 
-    def __init__(self, data: TrainingSet, new_network: Callable[[], Network], epochs: int) -> None:
+    def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int) -> None:
         super().__init__(data, new_network, epochs)
         assert data.bias is not None
         assert data.aligned_bias is not None
         self.target = self.biased = new_network()
-        self.register_buffer("conflicting", data.bias != data.aligned_bias[data.targets], persistent=False)
-        self.register_buffer("labels", data.targets.clone())
-        self.conflicting: Tensor
-        self.labels: Tensor
+        self.conflicting = nn.Buffer(data.bias != data.aligned_bias[data.targets], persistent=False)
+        self.labels = nn.Buffer(data.targets.clone())
 
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("poison", (Step(self.loss, (self.target,)),), self.epochs, sampler="class_balanced"),)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import Batch, Method, Phase, Step, TrainingSet
+from methods.base import Batch, Method, Network, NewNetwork, Phase, Step, TrainingSet, UnitInterval
 
 
 class SampleAverage(nn.Module):
@@ -28,12 +25,9 @@ class SampleAverage(nn.Module):
         starts = sizes.cumsum(0) - sizes
         rank[by_class] = torch.arange(len(targets)) - starts[targets[by_class]]
         width = int(sizes.max())
-        self.register_buffer("slot", targets * width + rank, persistent=False)
-        self.register_buffer("average", torch.zeros(num_classes, width))
-        self.register_buffer("visited", torch.zeros(num_classes * width, dtype=torch.bool))
-        self.slot: Tensor
-        self.average: Tensor
-        self.visited: Tensor
+        self.slot = nn.Buffer(targets * width + rank, persistent=False)
+        self.average = nn.Buffer(torch.zeros(num_classes, width))
+        self.visited = nn.Buffer(torch.zeros(num_classes * width, dtype=torch.bool))
 
     def update(self, indices: Tensor, targets: Tensor, loss: Tensor) -> Tensor:
         """Take in the batch's losses [m]; returns its averages divided by their class maxima, in [0, 1]."""
@@ -54,7 +48,13 @@ class LfF(Method):
     """
 
     def __init__(
-        self, data: TrainingSet, new_network: Callable[[], Network], epochs: int, *, q: float, alpha: float
+        self,
+        data: TrainingSet,
+        new_network: NewNetwork,
+        epochs: int,
+        *,
+        q: losses.GCEExponent,
+        alpha: UnitInterval,
     ) -> None:
         super().__init__(data, new_network, epochs)
         self.q = q

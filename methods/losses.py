@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor
+
+# The q of the generalised cross-entropy, which divides by it.
+GCEExponent = Annotated[float, Meta(ge=1e-6, le=1.0)]
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -19,7 +25,7 @@ def focal(logits: Tensor, targets: Tensor, gamma: float) -> Tensor:
     return (-torch.expm1(-ce)).clamp_min(1e-8) ** gamma * ce
 
 
-def generalized_cross_entropy(logits: Tensor, targets: Tensor, q: float) -> Tensor:
+def generalized_cross_entropy(logits: Tensor, targets: Tensor, q: GCEExponent) -> Tensor:
     """(1 − p_y^q)/q (Zhang & Sabuncu 2018); its gradient is p_y^q times that of the cross-entropy."""
     return -torch.expm1(-q * cross_entropy(logits, targets)) / q
 

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from torch import Tensor
+from msgspec import Meta
+from torch import Tensor, nn
 
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import Batch, Method, Phase, Predict, Sampler, Step, TrainingSet
+from methods.base import (
+    Batch,
+    Method,
+    Network,
+    NewNetwork,
+    NonNegative,
+    Phase,
+    Predict,
+    Sampler,
+    Step,
+    TrainingSet,
+    UnitInterval,
+)
 
 
 def group_weights(aligned: Tensor, conflict_factor: float) -> Tensor:
@@ -51,16 +62,16 @@ class Poisoner(Method):
     def __init__(
         self,
         data: TrainingSet,
-        new_network: Callable[[], Network],
+        new_network: NewNetwork,
         epochs: int,
         *,
-        percentile: float,
-        conflict_factor: float,
-        gamma: float,
-        fit_momentum: float,
-        multiplier_cap: float,
-        target_sampler: Sampler,
-        warmup_epochs: int,
+        percentile: Annotated[float, Meta(ge=0.0, le=100.0)],
+        conflict_factor: NonNegative,
+        gamma: NonNegative,
+        fit_momentum: UnitInterval,
+        multiplier_cap: NonNegative,
+        target_sampler: Literal["shuffled", "class_balanced"],
+        warmup_epochs: Annotated[int, Meta(ge=0)],
         strata: Literal["clean", "poisoned"],
     ) -> None:
         super().__init__(data, new_network, epochs)
@@ -69,25 +80,22 @@ class Poisoner(Method):
         self.gamma = gamma
         self.fit_momentum = fit_momentum
         self.multiplier_cap = multiplier_cap
-        self.target_sampler: Sampler = target_sampler
+        self.target_sampler = target_sampler
         self.warmup_epochs = min(warmup_epochs, epochs)
         self.strata = strata
         self.biased: Network = new_network()
         self.target = new_network()
-        self.register_buffer("labels", data.targets.clone())
-        self.register_buffer("aligned", torch.ones(len(data.targets), dtype=torch.bool))
-        self.register_buffer("weights", torch.ones(len(data.targets)))
-        # Mean fit p̄ of aligned and of conflicting samples; equal means make κ = 1.
-        self.register_buffer("fit", torch.full((2,), 1 / data.num_classes))
-        self.register_buffer("seen", torch.zeros(2, dtype=torch.bool))
+        n = len(data.targets)
+        # Stage I poisons the labels; its end finds who is aligned, and the weights that follow.
+        self.labels = nn.Buffer(data.targets.clone())
+        self.aligned = nn.Buffer(torch.ones(n, dtype=torch.bool))
+        self.weights = nn.Buffer(torch.ones(n))
+        # Stage II: mean fit p̄ of aligned and of conflicting samples; equal means make κ = 1.
+        self.fit = nn.Buffer(torch.full((2,), 1 / data.num_classes))
+        self.seen = nn.Buffer(torch.zeros(2, dtype=torch.bool))
         if strata == "poisoned":
-            self.register_buffer("sample_weights", torch.ones(len(data.targets)))
+            self.sample_weights = nn.Buffer(torch.ones(n))
             self.balance_labels()
-        self.labels: Tensor
-        self.aligned: Tensor
-        self.weights: Tensor
-        self.fit: Tensor
-        self.seen: Tensor
 
     def phases(self) -> tuple[Phase, ...]:
         warm_up = Step(self.clean_loss, (self.biased,))
@@ -152,7 +160,7 @@ class Poisoner(Method):
         mean = member @ fit / count.clamp_min(1)
         moved = self.fit_momentum * self.fit + (1 - self.fit_momentum) * mean
         self.fit.copy_(torch.where(count > 0, moved, self.fit))
-        self.seen |= count > 0
+        self.seen.logical_or_(count > 0)
         multiplier = gifl_multiplier(self.fit[0], self.fit[1], self.gamma, self.multiplier_cap)
         return torch.where(self.seen.all(), multiplier, 1)
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from benchmark.errors import TrainingError
-from benchmark.networks import Network
 from methods import losses, register
-from methods.base import Batch, Method, Phase, Step, TrainingSet
+from methods.base import Batch, Method, NewNetwork, Phase, Step, TrainingSet
 
 
 @register("vanilla")
 class Vanilla(Method):
     """Cross-entropy on shuffled batches. Read as a biased model it is the ERM row of Table 3."""
 
-    def __init__(self, data: TrainingSet, new_network: Callable[[], Network], epochs: int) -> None:
+    def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int) -> None:
         super().__init__(data, new_network, epochs)
         self.target = self.biased = new_network()
 

@@ -1,4 +1,4 @@
-"""The paper's networks, each split into ``features`` (penultimate representation) and ``classifier``."""
+"""The paper's networks, each split as a method's ``Network`` is."""
 
 from __future__ import annotations
 
@@ -8,24 +8,13 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from benchmark.errors import UserError, unknown
+from methods.base import Network
 
 # The settings of a run, besides its network's name, that say how the network is built.
 OPTIONS = ("pretrained", "stem")
-
-
-class Network(nn.Module):
-    """``features``: images [m, 3, H, W] -> representation [m, d]; ``classifier``: [m, d] -> logits [m, C]."""
-
-    def __init__(self, features: nn.Module, classifier: nn.Module) -> None:
-        super().__init__()
-        self.features = features
-        self.classifier = classifier
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.features(images))
 
 
 def mlp(image_shape: tuple[int, ...], num_classes: int) -> Network:
