@@ -6,10 +6,10 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,10 +18,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from tabulate import tabulate
 
-from benchmark import figures, plan, recipes, records, tables
+from benchmark.collect import collect
+from benchmark.compare import published
 from benchmark.errors import UserError, exit_code
-from benchmark.plan import Run
-from benchmark.records import Record, Store, run_of
+from benchmark.metrics import METRICS
+from benchmark.plan.paper import COMPARED, TABLES
+from benchmark.plan.recipes import Recipes, load
+from benchmark.plan.run import PAPER
+from benchmark.report import style
+from benchmark.report.tables import seeds
+from benchmark.store.record import Entry, Record
+from benchmark.store.results import Results, Series
+from benchmark.store.store import Store
 
 EPILOG = """examples:
   python -m benchmark.curves --tasks cmnist_99                  all methods of a task
@@ -33,21 +41,40 @@ It writes two figures a task, as PNG and PDF: curves-<task>, what is measured af
 curves-<task>-tradeoff, model bias against average accuracy. A figure of some methods only has their names in its own.
 Of a task with many runs, those as in the recipes are drawn; --runs chooses any.
 """
-METHODS = [row.method for row in plan.COMPARED]
-PANELS: tuple[tuple[str, str, figures.Curve] | None, ...] = (
-    ("avg_acc", "Test: average group accuracy (%) ↑", records.target_curve),
-    ("bias_acc", "Training: Bias Accuracy* (%)", records.biased_curve),
-    ("aligned_error", "Training: error* of aligned samples (%)", records.biased_curve),
-    ("conflicting_error", "Training: error* of conflicting samples (%)", records.biased_curve),
-    ("model_bias", "Test: model bias (%) ↓", records.target_curve),
+METHODS = [row.method for row in COMPARED]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A pair of axes: a metric after each epoch, of one of the networks."""
+
+    metric: str
+    title: str
+    network: Literal["target", "biased"]
+
+
+def _test(metric: str) -> Panel:
+    return Panel(metric, f"Test: {METRICS[metric].label} {METRICS[metric].arrow}", "target")
+
+
+def _training(metric: str) -> Panel:
+    return Panel(metric, f"Training*: {METRICS[metric].label}", "biased")
+
+
+# Row by row; the panel that is None holds the legend.
+PANELS = (
+    _test("avg_acc"),
+    _training("bias_acc"),
+    _training("aligned_error"),
+    _training("conflicting_error"),
+    _test("model_bias"),
     None,
-    ("aligned_loss", "Training: loss* of aligned samples", records.biased_curve),
-    ("conflicting_loss", "Training: loss* of conflicting samples", records.biased_curve),
+    _training("aligned_loss"),
+    _training("conflicting_loss"),
 )
-"""Metric, title and the curve it is part of, row by row; the panel that is None holds the legend."""
 PREVIEWED = ("avg_acc", "model_bias", "bias_acc")
 # Two colours more, for methods that are not in the paper's comparison.
-STYLES = [*figures.STYLES, ("#8C510A", "-."), ("#542788", "-.")]
+STYLES = [*style.STYLES, ("#8C510A", "-."), ("#542788", "-.")]
 # More lines than these cannot be told apart, and their legend leaves the page.
 MOST = 14
 # The mark that goes with each dash.
@@ -84,19 +111,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(options: argparse.Namespace) -> int:
-    store = Store(options.results)
-    chosen = select(store, options.runs, options.tasks, options.methods)
+    recipes, store = load(), Store(options.results)
+    chosen = {run for beginning in options.runs for run in store.ids(beginning)}
+    results = collect(store, recipes)
+    found = select(results, chosen, recipes, options.tasks, options.methods)
     folder = options.output or store.folder / "figures"
     preview = options.text or (options.output is None and sys.stdout.isatty())
-    for group in map(legible, group_by_task(chosen)):
+    for group in (legible(group, results) for group in group_by_task(found, results)):
         if preview:
             print(text(group))
-        names = list(dict.fromkeys(series.run.method for series in group.series))
+        names = list(dict.fromkeys(line.method for line in group.lines))
         narrowed = names if options.methods or options.runs != [""] else []
         stem = "-".join(("curves", group.stem, *narrowed))
         try:
-            written = figures.save(curves(group), folder / stem)
-            written += figures.save(tradeoff(group), folder / f"{stem}-tradeoff")
+            written = style.save(curves(group), folder / stem)
+            written += style.save(tradeoff(group, results), folder / f"{stem}-tradeoff")
         except OSError as error:
             raise UserError(f"{folder} cannot be written ({error.strerror}): name another with --output.") from error
         for path in written:
@@ -105,36 +134,45 @@ def _main(options: argparse.Namespace) -> int:
 
 
 def select(
-    store: Store, beginnings: Sequence[str], tasks: Sequence[str] | None, methods: Sequence[str] | None
-) -> list[Record]:
-    """The records whose ids begin so, of these tasks and methods where any are named. Raises UserError if none is."""
-    found = {run_of(record).id: record for beginning in beginnings for record in store.find(beginning)}
-    for record in found.values():
-        recipes.add_folder_of(record["settings"])
-    if tasks:
-        tasks = [recipes.check_task(task) for task in tasks]
-    if methods:
-        methods = [recipes.check_method(method) for method in methods]
+    results: Results, runs: set[str], recipes: Recipes, tasks: Sequence[str] | None, methods: Sequence[str] | None
+) -> list[Series]:
+    """The series of these runs, and of these tasks and methods where any are named. Raises UserError if none is."""
+    found = [
+        replace(series, records=records)
+        for series in results.series.values()
+        if (records := tuple(record for record in series.records if record.run.id in runs))
+    ]
+    own = {series.records[0].task for series in found}  # a folder of one's own is in no recipe
+    tasks = [task if task in own else recipes.check_task(task) for task in tasks or ()]
+    methods = [recipes.check_method(method) for method in methods or ()]
     chosen = [
-        record
-        for record in found.values()
-        if (not tasks or record["task"] in tasks) and (not methods or record["method"] in methods)
+        series
+        for series in found
+        for record in series.records[:1]
+        if (not tasks or record.task in tasks) and (not methods or record.method in methods)
     ]
     if not chosen:
-        there = ", ".join(sorted({f"{record['task']}/{record['method']}" for record in found.values()}))
+        there = ", ".join(sorted({series.id.rpartition("/")[0] for series in found}))
         raise UserError(f"No stored run is of these tasks and methods; there are {there}.")
     return chosen
 
 
 @dataclass(frozen=True)
-class Series:
-    """All seeds of the same settings, and how they are drawn."""
+class Line:
+    """A series, and how it is drawn."""
 
-    run: Run
-    found: list[Record]
+    series: Series
     label: str
     color: str
     dash: str
+
+    @property
+    def method(self) -> str:
+        return self.records[0].method
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        return self.series.records
 
 
 @dataclass(frozen=True)
@@ -142,83 +180,77 @@ class Group:
     """What one figure shows: the runs of a task in one preset."""
 
     task: str
+    task_title: str
     preset: str
-    series: list[Series]
+    lines: list[Line]
 
     @property
     def stem(self) -> str:
-        return self.task if self.preset == recipes.PAPER else f"{self.task}-{self.preset}"
+        return self.task if self.preset == PAPER else f"{self.task}-{self.preset}"
 
     @property
     def title(self) -> str:
         """The task's title, its preset where that is not the paper's, and the number of seeds."""
-        seeds = tables.seeds(series.found for series in self.series)
-        preset = "" if self.preset == recipes.PAPER else f", {self.preset} preset"
-        return f"{recipes.task_title(self.task)}{preset} (n = {seeds})"
+        preset = "" if self.preset == PAPER else f", {self.preset} preset"
+        return f"{self.task_title}{preset} (n = {seeds(len(line.series) for line in self.lines)})"
 
 
-def group_by_task(chosen: Sequence[Record]) -> list[Group]:
-    """The records as figures and series, methods in the order of the paper's tables."""
+def group_by_task(found: Sequence[Series], results: Results) -> list[Group]:
+    """The series as figures and lines, methods in the order of the paper's tables, the recipe's settings first."""
 
-    def figure(run: Run) -> tuple[str, str]:
-        return run.task, run.preset
+    def figure(series: Series) -> tuple[str, str]:
+        return series.records[0].task, series.records[0].preset
 
-    def series(run: Run) -> tuple[int, str, bool, str]:
-        # The recipe's own settings before modified ones.
-        return _place(run.method), run.method, bool(recipes.changes(run.settings)), run.digest
+    def place(series: Series) -> tuple[int, str, bool, str]:
+        method = series.records[0].method
+        known = METHODS.index(method) if method in METHODS else len(METHODS)
+        return known, method, bool(series.changes), series.id
 
-    runs = sorted((run_of(record) for record in chosen), key=lambda run: (figure(run), series(run), run.seed))
-    by_id = {run_of(record).id: record for record in chosen}
-    groups = []
-    for (task, preset), members in groupby(runs, figure):
-        each = [list(seeds) for _, seeds in groupby(members, series)]
-        groups.append(Group(task, preset, list(_series(each, by_id))))
-    return groups
+    ordered = sorted(found, key=lambda series: (figure(series), place(series)))
+    return [
+        Group(task, results.task_title(task), preset, list(_lines(list(members), results)))
+        for (task, preset), members in groupby(ordered, figure)
+    ]
 
 
-def legible(group: Group) -> Group:
-    """The group, of too many series only those as in the recipes, with a word. Raises UserError if still too many."""
-    if len(group.series) <= MOST:
+def legible(group: Group, results: Results) -> Group:
+    """The group, of too many lines only those as in the recipes, with a word. Raises UserError if still too many."""
+    if len(group.lines) <= MOST:
         return group
-    own = [series for series in group.series if series.label == recipes.method_title(series.run.method)]
+    own = [line.series for line in group.lines if line.series.changes == () and not line.series.older]
     if not 0 < len(own) <= MOST:
         raise UserError(
-            f"{group.title} has {len(own) or len(group.series)} kinds of runs, of which a figure shows {MOST} at most: "
+            f"{group.title} has {len(own) or len(group.lines)} kinds of runs, of which a figure shows {MOST} at most: "
             "choose some with --methods or --runs."
         )
     print(
-        f"{group.task}: {len(own)} of {len(group.series)} kinds of runs, those as in the recipes; for others name "
+        f"{group.task}: {len(own)} of {len(group.lines)} kinds of runs, those as in the recipes; for others name "
         f"{MOST} at most with --runs."
     )
     # Styled anew, as if the others were not there.
-    return group_by_task([record for series in own for record in series.found])[0]
+    return group_by_task(own, results)[0]
 
 
-def _place(method: str) -> int:
-    return METHODS.index(method) if method in METHODS else len(METHODS)
-
-
-def _series(runs: Sequence[Sequence[Run]], by_id: dict[str, Record]) -> Iterator[Series]:
+def _lines(found: Sequence[Series], results: Results) -> Iterator[Line]:
     """A method looks as in the tables' figures; its variants have the same colour and other dashes."""
-    known = [*METHODS, *sorted({seeds[0].method for seeds in runs} - set(METHODS))]
+    known = [*METHODS, *sorted({series.records[0].method for series in found} - set(METHODS))]
     used: set[tuple[str, str]] = set()
-    for seeds in runs:
-        run = seeds[0]
-        color, dash = STYLES[known.index(run.method) % len(STYLES)]
+    for series in found:
+        color, dash = STYLES[known.index(series.records[0].method) % len(STYLES)]
         variants = ((color, each) for each in MARKERS)
         others = ((other, each) for other, _ in STYLES for each in MARKERS)
-        style = next((each for each in chain([(color, dash)], variants, others) if each not in used), (color, dash))
-        used.add(style)
-        yield Series(run, [by_id[each.id] for each in seeds], _label(run), *style)
+        look = next((each for each in chain([(color, dash)], variants, others) if each not in used), (color, dash))
+        used.add(look)
+        yield Line(series, _label(series, results), *look)
 
 
-def _label(run: Run) -> str:
-    """The method's title and what sets the run apart from its recipe."""
-    changes = recipes.changes(run.settings)
-    parts = [f"{each.key}={each.value}" for each in changes]
-    if recipes.resolve(run.task, run.method, changes, run.preset) != run.settings:
+def _label(series: Series, results: Results) -> str:
+    """The method's title and what sets the runs apart from its recipe."""
+    method = series.records[0].method
+    parts = [str(each).removeprefix(f"{each.owner}.") for each in series.changes or ()]
+    if series.older:
         parts.append("older recipe")
-    return recipes.method_title(run.method) + (f" ({', '.join(parts)})" if parts else "")
+    return results.names.methods.get(method, method) + (f" ({', '.join(parts)})" if parts else "")
 
 
 def curves(group: Group) -> Figure:
@@ -227,11 +259,11 @@ def curves(group: Group) -> Figure:
     for axis, panel in zip(axes.flat, PANELS, strict=True):
         if panel is None:
             continue
-        metric, title, curve = panel
-        for series in group.series:
-            lines = [curve(record) for record in series.found]
-            figures.plot(axis, lines, metric, series.label, series.color, series.dash)
-        axis.set_title(title, fontsize=11)
+        metric = panel.metric
+        for line in group.lines:
+            epochs = [record.curve(panel.network) for record in line.records]
+            style.plot(axis, epochs, metric, line.label, line.color, line.dash)
+        axis.set_title(panel.title, fontsize=11)
         axis.set_xlabel("epoch")
         if metric.endswith("_loss"):
             axis.set_yscale("log")
@@ -239,9 +271,9 @@ def curves(group: Group) -> Figure:
             axis.set_ylim(bottom=0)
         else:
             axis.set_ylim(0, 100)
-        figures.plain(axis)
+        style.plain(axis)
     corner = axes.flat[PANELS.index(None)]
-    size, spacing = (10.0, 0.5) if len(group.series) < 10 else (8.5, 0.3)  # the footnote stands below
+    size, spacing = (10.0, 0.5) if len(group.lines) < 10 else (8.5, 0.3)  # the footnote stands below
     corner.legend(
         *axes.flat[0].get_legend_handles_labels(),
         loc="upper left",
@@ -251,30 +283,30 @@ def curves(group: Group) -> Figure:
     )
     corner.text(0.03, 0, _footnote(group), transform=corner.transAxes, va="bottom", fontsize=9, color="#444444")
     corner.axis("off")
-    band = any(len(series.found) > 1 for series in group.series)
+    band = any(len(line.series) > 1 for line in group.lines)
     figure.suptitle(f"{group.title}: after each epoch" + (", with a band of ± one standard deviation" if band else ""))
     return figure
 
 
 def _footnote(group: Group) -> str:
     """Whose errors and losses are drawn."""
-    own = [series.label for series in group.series if any("biased" in record["train"] for record in series.found)]
+    own = [line.label for line in group.lines if any(record.has_biased for record in line.records)]
     parts = [f"of the biased model of {', '.join(own)}"] if own else []
-    if len(own) < len(group.series):
+    if len(own) < len(group.lines):
         parts.append("of the tested network" + (" of all others" if own else ""))
     return textwrap.fill(f"* {'; '.join(parts)}", 48)
 
 
-def tradeoff(group: Group) -> Figure:
+def tradeoff(group: Group, results: Results) -> Figure:
     """Model bias against average accuracy: a small mark a seed, a large one for their mean, a hollow one as published.
 
     A published number belongs to the settings of its table's row only, and is joined to what they measured.
     """
     figure, axis = plt.subplots(figsize=(8, 5.6), layout="constrained")
-    for series in group.series:
-        _mark(axis, series)
+    for line in group.lines:
+        _mark(axis, line, printed(line.series, results))
     axis.set(xlabel="← better     model bias (%)", ylabel="average group accuracy (%)     better →")
-    figures.plain(axis)
+    style.plain(axis)
     handles, labels = axis.get_legend_handles_labels()
     grey = "#777777"
     for label, size, face in (("measured, mean", 9, grey), ("measured, a seed", 4, grey), ("published", 9, "white")):
@@ -286,46 +318,47 @@ def tradeoff(group: Group) -> Figure:
     return figure
 
 
-def _mark(axis: Axes, series: Series) -> None:
-    points = measured(series)
+def _mark(axis: Axes, line: Line, paper: tuple[float, float] | None) -> None:
+    points = measured(line.series)
     if not len(points):
         return
-    mean, color = points.mean(0), series.color
-    marker = MARKERS[series.dash]
-    if paper := published(series.run):
+    mean, color = points.mean(0), line.color
+    marker = MARKERS[line.dash]
+    if paper:
         axis.plot(*zip(mean, paper, strict=True), color=color, linewidth=0.8, alpha=0.6, zorder=1)
         axis.plot(*paper, marker, markersize=9, color=color, markerfacecolor="white")
     if len(points) > 1:
         axis.plot(*points.T, marker, markersize=4, color=color, alpha=0.5, markeredgewidth=0)
-    axis.plot(*mean, marker, markersize=9, color=color, label=series.label)
+    axis.plot(*mean, marker, markersize=9, color=color, label=line.label)
 
 
 def measured(series: Series) -> np.ndarray:
     """Model bias and average accuracy of every seed after the last epoch, [k, 2]; seeds without both are left out."""
-    results = [records.fairness(record) for record in series.found]
-    points = [(each.get("model_bias"), each.get("avg_acc")) for each in results]
+    found = [record.fairness() for record in series.records]
+    points = [(each.get("model_bias"), each.get("avg_acc")) for each in found]
     return np.array([point for point in points if None not in point], dtype=float).reshape(-1, 2)
 
 
-def published(run: Run) -> tuple[float, float] | None:
+def printed(series: Series, results: Results) -> tuple[float, float] | None:
     """The paper's model bias and average accuracy of exactly these settings, from the first table that has them."""
-    for table in plan.TABLES.values():
-        for row in table.rows if run.task in table.available_tasks and "model_bias" in table.metrics else ():
-            if table.run(row, run.task, 0).digest == run.digest:
-                numbers = (
-                    tables.published().get((table.name, row.key, run.task, each)) for each in ("model_bias", "avg_acc")
-                )
-                bias, accuracy = numbers
+    numbers, task = published.numbers(), series.records[0].task
+    for table in TABLES.values():
+        for row in table.rows if task in table.tasks and "model_bias" in table.metrics else ():
+            if results.cell(table, row, task).id == series.id:
+                bias, accuracy = (numbers.get((table.name, row.key, task, each)) for each in ("model_bias", "avg_acc"))
                 if bias is not None and accuracy is not None:
-                    return float(bias), float(accuracy)
+                    return bias, accuracy
     return None
 
 
 def text(group: Group) -> str:
     """A few epochs of each series as numbers, and all of them as a sparkline from 0 to 100."""
     parts = [group.title]
-    for metric, title, curve in (panel for panel in PANELS if panel and panel[0] in PREVIEWED):
-        means = {series.label: _mean([curve(record) for record in series.found], metric) for series in group.series}
+    for panel in (panel for panel in PANELS if panel and panel.metric in PREVIEWED):
+        means = {
+            line.label: _mean([record.curve(panel.network) for record in line.records], panel.metric)
+            for line in group.lines
+        }
         length = max(map(len, means.values()))
         epochs = sorted({1, 2, *(round(length * share) for share in (0.25, 0.5, 0.75, 1))} & set(range(1, length + 1)))
         rows = [
@@ -333,14 +366,14 @@ def text(group: Group) -> str:
             for label, mean in means.items()
             if len(mean)
         ]
-        head = [title.replace("*", ""), *map(str, epochs), "0 to 100"]
+        head = [panel.title.replace("*", ""), *map(str, epochs), "0 to 100"]
         align = ["left", *["right"] * len(epochs), "left"]
         if rows:
             parts.append(tabulate(rows, head, tablefmt="simple", disable_numparse=True, colalign=align))
     return "\n\n".join(parts) + "\n"
 
 
-def _mean(lines: Sequence[list[dict[str, Any]]], metric: str) -> np.ndarray:
+def _mean(lines: Sequence[list[Entry]], metric: str) -> np.ndarray:
     """Mean over the seeds' curves after each epoch that all have; empty where the metric was not measured."""
     length = min(map(len, lines))
     values = np.array([[entry.get(metric) for entry in line[:length]] for line in lines], dtype=float)

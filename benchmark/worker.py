@@ -1,35 +1,36 @@
-"""Executes one run: builds its dataset, trains, and makes the record."""
+"""Executes runs: builds their dataset, trains them, and stores a record or why there is none."""
 
 from __future__ import annotations
 
 import gc
 import json
-import platform
-import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 import datasets
-from benchmark import claims, recipes
-from benchmark.claims import Claim, Holder
+import methods
 from benchmark.errors import UserError
-from benchmark.networks import imagenet_weights
-from benchmark.plan import Run
-from benchmark.records import SCHEMA, Record, Store, patiently
-from benchmark.training import Entry, Training, train
+from benchmark.plan import limits
+from benchmark.plan.run import Run
+from benchmark.recording import make_record
+from benchmark.store import leases
+from benchmark.store.atomic import patiently
+from benchmark.store.leases import Holder, Lease
+from benchmark.store.store import Store
+from benchmark.training.loop import train
+from benchmark.training.networks import imagenet_weights
+from benchmark.training.training import EpochEntry, Training
 from datasets import BiasedDataset
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 Outcome = Literal["done", "failed", "elsewhere"]
 
 
@@ -41,6 +42,13 @@ def pick_device(name: str) -> torch.device:
         return torch.zeros(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"Device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error
+
+
+class Leased(NamedTuple):
+    """A run and our lease of it."""
+
+    run: Run
+    lease: Lease
 
 
 class Worker:
@@ -68,7 +76,7 @@ class Worker:
         self.log = log
         self.submitted = submitted
         self.seeds_at_once = seeds_at_once or (16 if device.type == "cuda" else 1)
-        self._claims: list[Claim] = []
+        self._leases: list[Lease] = []
         self._trainings: list[Training] = []
         self.threads = torch.get_num_threads()
         self._load = lru_cache(maxsize=1)(self._load_dataset)
@@ -78,22 +86,23 @@ class Worker:
         # over when they start.
         torch.set_flush_denormal(True)
 
-    def _load_dataset(self, builder: str, data: str, balance: float | None) -> tuple[BiasedDataset, str]:
+    def _load_dataset(self, builder: str, data: str, balance: float) -> tuple[BiasedDataset, str]:
         dataset = datasets.load(builder, self.data_root, balance, **json.loads(data))
         return dataset, dataset.fingerprint()
 
     def dataset(self, run: Run) -> tuple[BiasedDataset, str]:
         """The run's dataset and its fingerprint. Raises UserError when its files are missing or damaged."""
-        return self._load(run.settings["dataset"], json.dumps(run.settings["data"]), run.settings.get("balance"))
+        return self._load(run.settings["dataset"], json.dumps(run.settings["data"]), run.settings["balance"])
 
     def check(self, run: Run) -> None:
         """Raises UserError for what would make the run fail and can be known beforehand."""
+        check_options(run)
         dataset, _ = self.dataset(run)
         unknown = int((dataset.train.bias < 0).sum())
-        if unknown and recipes.uses_bias_labels(run.method):
+        if unknown and methods.get(run.method).uses_bias_labels:
             raise UserError(
-                f"{recipes.method_title(run.method)} needs the bias of every training image, which {unknown:,} of "
-                f"{dataset.name} lack: add them, or choose other methods with --methods."
+                f"The method {run.method} needs the bias of every training image, which {unknown:,} of {dataset.name} "
+                "lack: add them, or choose other methods with --methods."
             )
         if run.settings.get("pretrained"):
             imagenet_weights(run.settings["network"])
@@ -107,9 +116,9 @@ class Worker:
             self.check(run)
 
     def work(self, runs: Sequence[Run]) -> list[Outcome]:
-        """Execute the runs, first those that nobody else has claimed; returns what became of each.
+        """Execute the runs, first those that nobody else has; returns what became of each.
 
-        Claims of others are then watched until they change or go stale, so that nothing stays behind a dead owner.
+        Leases of others are then watched until they change or go stale, so that nothing stays behind a dead owner.
         """
         outcomes: dict[str, Outcome] = {}
         watched: list[tuple[Run, Holder | None, float]] = []
@@ -119,13 +128,13 @@ class Worker:
             outcomes |= self.execute(runs_together)
             for run in runs_together:
                 if outcomes[run.id] == "elsewhere":
-                    watched.append((run, claims.newest(self.store.record_path(run)), time.monotonic()))
+                    watched.append((run, leases.newest(self.store.record_path(run)), time.monotonic()))
         for run, holder, since in watched:
-            while holder and holder == claims.newest(self.store.record_path(run)):
-                if time.monotonic() - since > claims.STALE:
+            while holder and holder == leases.newest(self.store.record_path(run)):
+                if time.monotonic() - since > leases.STALE:
                     break
                 time.sleep(1)
-            # Should the claim have changed after all, it is not the abandoned one and is respected.
+            # Should the lease have changed after all, it is not the abandoned one and is respected.
             outcomes |= self.execute([run], holder)
             if outcomes[run.id] == "elsewhere":
                 print(f"{run} is being trained by another worker.", flush=True)
@@ -143,67 +152,64 @@ class Worker:
     def execute(self, runs: Sequence[Run], abandoned: Holder | None = None) -> dict[str, Outcome]:
         """Train seeds of one run and store their records, or store why one failed; returns outcomes by run id.
 
-        A seed that another worker has claimed is left to that worker. ``abandoned`` is a claim that may be
-        disregarded, since it was watched long enough. Should anything go wrong with several seeds, each goes on
-        alone from its checkpoint.
+        A seed that another worker has is left to that worker. ``abandoned`` is a lease that may be disregarded, since
+        it was watched long enough. Should anything go wrong with several seeds, each goes on alone from its checkpoint.
         """
-        outcomes: dict[str, Outcome] = {}
-        mine: list[tuple[Run, Claim]] = []
-        self._claims = []
-        for run in runs:
-            claim = patiently(partial(claims.acquire, self.store.record_path(run), self.log, abandoned))
-            if claim is None:
-                outcomes[run.id] = "elsewhere"
-            else:
-                mine.append((run, claim))
-                self._claims.append(claim)
-        try:
-            for run, _ in mine:
-                if self.store.has(run):  # another worker has just finished it
-                    outcomes[run.id] = "done"
-            rest = [(run, claim) for run, claim in mine if run.id not in outcomes]
-            for (run, claim), (record, predictions) in zip(rest, self._train(rest) if rest else (), strict=True):
-                claim.check()
-                # First, so that a record that is there has its predictions.
-                patiently(partial(self.store.save_predictions, run, record, *predictions))
-                patiently(partial(self.store.save, run, record))
-                outcomes[run.id] = "done"
-            return outcomes
-        except Exception as error:
-            # Whatever goes wrong in one run must not take the others with it.
-            if len(mine) == 1:
-                return outcomes | {mine[0][0].id: self._explain(mine[0][0], error)}
-            print(f"{title(runs)} go on one by one: {type(error).__name__}: {error}".strip(), flush=True)
-        finally:
-            self._trainings = []
-            gc.collect()  # a training hangs in cycles of references, and its tensors with it
-            for claim in self._claims:
-                claim.release()
+        outcomes: dict[str, Outcome] = {run.id: "elsewhere" for run in runs}
+        with self._leased(runs, abandoned) as mine:
+            try:
+                for outcome in self._train_and_store(mine):
+                    outcomes |= outcome
+                return outcomes
+            except Exception as error:  # whatever goes wrong in one run must not take the others with it
+                if len(mine) == 1:
+                    return outcomes | {mine[0].run.id: self._explain(mine[0].run, error)}
+                reason = f"{type(error).__name__}: {error}".strip()
+        print(f"{title(runs)} go on one by one: {reason}", flush=True)
         for run, _ in mine:
             outcomes |= self.execute([run])
         return outcomes
 
-    def _explain(self, run: Run, error: Exception) -> Outcome:
-        """Say and store why a run ended without a record."""
-        if isinstance(error, claims.Lost):
-            print(f"{run} stopped: {error}", flush=True)
-            return "elsewhere"
-        reason = f"{type(error).__name__}: {error}".strip()
-        print(f"{run} failed: {reason}", flush=True)
-        where = {"job": claims.slurm_job(), "log": str(self.log)} if self.log else {}
-        patiently(lambda: self.store.save_failure(run, reason, traceback.format_exc(), **where))
-        return "failed"
+    @contextmanager
+    def _leased(self, runs: Sequence[Run], abandoned: Holder | None) -> Iterator[list[Leased]]:
+        """Those of the runs that can be had, ours until the end of the context."""
+        mine: list[Leased] = []
+        self._leases = []
+        try:
+            for run in runs:
+                lease = patiently(partial(leases.acquire, self.store.record_path(run), self.log, abandoned))
+                if lease:
+                    self._leases.append(lease)
+                    mine.append(Leased(run, lease))
+            yield mine
+        finally:
+            self._trainings = []
+            gc.collect()  # a training hangs in cycles of references, and its tensors with it
+            for lease in self._leases:
+                lease.release()
 
-    def suspend(self) -> None:
-        """Checkpoint the runs in progress and let others have them; made to be called from a signal handler."""
-        for training in self._trainings:
-            training.save_checkpoint()
-        for claim in self._claims:
-            claim.release()
+    def _train_and_store(self, mine: Sequence[Leased]) -> Iterator[dict[str, Outcome]]:
+        """Train and store what has no record yet; yields the outcome of each run, once it is on disk."""
+        open_runs = []
+        for each in mine:
+            if self.store.has(each.run):  # another worker has just finished it
+                yield {each.run.id: "done"}
+            else:
+                open_runs.append(each)
+        if not open_runs:
+            return
+        data = self._train(open_runs)
+        for (run, lease), training in zip(open_runs, self._trainings, strict=True):
+            lease.check()
+            record = make_record(run, training, data, len(open_runs), self.submitted)
+            # First, so that a record that is there has its predictions.
+            patiently(partial(self.store.save_predictions, record, *training.predictions()))
+            patiently(partial(self.store.save, record))
+            yield {run.id: "done"}
 
-    def _train(self, mine: Sequence[tuple[Run, Claim]]) -> list[tuple[Record, tuple[np.ndarray, np.ndarray]]]:
-        """Train seeds of one run; returns the record and the predictions of each."""
-        first = mine[0][0]
+    def _train(self, mine: Sequence[Leased]) -> str:
+        """Train seeds of one run, ``self._trainings``, to their end; returns the fingerprint of their data."""
+        first = mine[0].run
         dataset, fingerprint = self.dataset(first)
         # One thread for the small network: more hardly help it, crawl where another program wants the cores, and
         # would make its sums, hence its numbers, depend on the machine.
@@ -212,35 +218,46 @@ class Worker:
             torch.cuda.reset_peak_memory_stats(self.device)
         self._trainings = []
         for run, _ in mine:
-            path, other = self.store.checkpoint_path(run), self._trainings[0] if self._trainings else None
+            path, splits = self.store.checkpoint_path(run), self._trainings[0].splits if self._trainings else None
             self._trainings.append(
-                Training(
-                    dataset, run.settings, run.seed, self.device, path, self.checkpoint_seconds, same_data_as=other
-                )
+                Training(dataset, run.settings, run.seed, self.device, path, self.checkpoint_seconds, splits=splits)
             )
         epochs = sum(training.total_epochs for training in self._trainings)
         name = title([run for run, _ in mine])
         with tqdm(total=epochs, desc=name, unit="epoch", disable=not sys.stderr.isatty()) as bar:
-            for (run, claim), training in zip(mine, self._trainings, strict=True):
-                claim.total = training.total_epochs
-                training.report = self._reporter(run, training, claim, bar)
+            for (run, lease), training in zip(mine, self._trainings, strict=True):
+                lease.total = training.total_epochs
+                training.report = self._reporter(run, training, lease, bar)
             train(self._trainings)
-        finished = []
-        for (run, _), training in zip(mine, self._trainings, strict=True):
-            record = make_record(run, dataset, training, fingerprint, len(mine))
-            if self.submitted is not None:
-                record["provenance"]["submitted"] = self.submitted
-            finished.append((record, training.predictions()))
-        return finished
+        return fingerprint
 
-    def _reporter(self, run: Run, training: Training, claim: Claim, bar: tqdm) -> Callable[[Entry], None]:
-        def report(entry: Entry) -> None:
-            claim.check()
-            claim.done = done = len(training.history)
+    def _explain(self, run: Run, error: Exception) -> Outcome:
+        """Say and store why a run ended without a record."""
+        if isinstance(error, leases.Lost):
+            print(f"{run} stopped: {error}", flush=True)
+            return "elsewhere"
+        reason = f"{type(error).__name__}: {error}".strip()
+        print(f"{run} failed: {reason}", flush=True)
+        where = {"job": leases.slurm_job(), "log": str(self.log)} if self.log else {}
+        patiently(lambda: self.store.save_failure(run, reason, traceback.format_exc(), **where))
+        return "failed"
+
+    def suspend(self) -> None:
+        """Checkpoint the runs in progress and let others have them; made to be called from a signal handler."""
+        for training in self._trainings:
+            if training.checkpoint:
+                training.checkpoint.write()
+        for lease in self._leases:
+            lease.release()
+
+    def _reporter(self, run: Run, training: Training, lease: Lease, bar: tqdm) -> Callable[[EpochEntry], None]:
+        def report(entry: EpochEntry) -> None:
+            lease.check()
+            lease.done = done = len(training.progress.history)
             shown = entry.get("target") or entry.get("biased") or {}
             shown = {key: shown[key] for key in ("avg_acc", "model_bias", "bias_acc") if shown.get(key) is not None}
             text = " ".join(f"{key} {value:.1f}" for key, value in shown.items())
-            bar.update(sum(len(each.history) for each in self._trainings) - bar.n)
+            bar.update(sum(len(each.progress.history) for each in self._trainings) - bar.n)
             bar.set_postfix_str(f"{entry['phase']} {text}")
             if bar.disable:
                 print(
@@ -251,84 +268,15 @@ class Worker:
         return report
 
 
+def check_options(run: Run) -> None:
+    """Raises UserError for an option of the run's method beyond the limits that stand beside the method."""
+    kinds = methods.options(run.method)
+    for name, value in run.settings["options"].items():
+        limits.check(f"{run.method}.{name}", value, kinds[name])
+
+
 def title(runs: Sequence[Run]) -> str:
     """A run's name, or that of several seeds of one."""
     if len(runs) == 1:
         return str(runs[0])
     return f"{runs[0].task}/{runs[0].method} seeds {', '.join(str(run.seed) for run in runs)}"
-
-
-def make_record(
-    run: Run, dataset: BiasedDataset, training: Training, fingerprint: str, seeds_at_once: int = 1
-) -> Record:
-    """Everything that is known of a finished run, as plain JSON.
-
-    Of the time that ``seeds_at_once`` took together, each gets its share.
-    """
-    validation = {"validation": training.best} if training.best else {}
-    train_total = dataset.group_sizes(dataset.train)
-    return {
-        "schema": SCHEMA,
-        "task": run.task,
-        "method": run.method,
-        "seed": run.seed,
-        "preset": run.preset,
-        "settings": run.settings,
-        "groups": {
-            "classes": list(dataset.class_names),
-            "biases": list(dataset.bias_names),
-            "aligned_bias": np.asarray(dataset.aligned_bias).tolist(),
-            "train": train_total.tolist(),
-            "test": dataset.group_sizes(dataset.test).tolist(),
-            **({} if dataset.scored is None else {"scored": dataset.scored.tolist()}),
-        },
-        "test": {"last": training.last, **validation},
-        "train": training.train_counts,
-        "curves": training.history,
-        "summary": training.method.summary(),
-        "warnings": training.warnings,
-        "provenance": {
-            **commit(),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "benchmark": version("debiasing-benchmark"),
-            "device": device_name(training.device),
-            "threads": torch.get_num_threads(),
-            "seconds": round(training.seconds / seeds_at_once, 2),
-            **({"seeds_at_once": seeds_at_once} if seeds_at_once > 1 else {}),
-            "images_per_second": round(training.samples_trained / max(training.seconds_training, 1e-9)),
-            **peak_memory(training.device),
-            "data": fingerprint,
-            **({"data_notes": list(dataset.notes)} if dataset.notes else {}),
-        },
-    }
-
-
-def peak_memory(device: torch.device) -> dict[str, int]:
-    """The most bytes that tensors took on a GPU since the run's start; nothing on a CPU, which does not tell."""
-    return {"peak_device_memory": torch.cuda.max_memory_allocated(device)} if device.type == "cuda" else {}
-
-
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()})"
-
-
-@lru_cache(maxsize=1)
-def commit() -> dict[str, object]:
-    """The checkout's commit and whether its code differs from it; both None outside a git checkout."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return {
-            "commit": git("rev-parse", "HEAD"),
-            "modified": bool(git("status", "--porcelain", "--", "benchmark", "methods", "datasets")),
-        }
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "modified": None}

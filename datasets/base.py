@@ -143,7 +143,7 @@ def register(name: str) -> Callable[[Builder], Builder]:
     return add
 
 
-def load(builder: str, data_root: Path, balance: float | None = None, **data: Any) -> BiasedDataset:
+def load(builder: str, data_root: Path, balance: float = 0.0, **data: Any) -> BiasedDataset:
     """Build a dataset, ``balanced`` if that is asked for.
 
     Raises UserError when the builder is unknown, or its files are missing or damaged.
@@ -151,7 +151,7 @@ def load(builder: str, data_root: Path, balance: float | None = None, **data: An
     if builder not in BUILDERS:
         raise unknown("dataset", builder, BUILDERS)
     dataset = BUILDERS[builder](data_root, **data)
-    if balance is not None:
+    if balance:
         dataset = balanced(dataset, balance)
     present = np.bincount(dataset.train.targets, minlength=len(dataset.class_names))
     if (present == 0).any():

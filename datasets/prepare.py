@@ -7,7 +7,6 @@ Training does the last step itself where it has not been done.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,9 +14,11 @@ from pathlib import Path
 from tabulate import tabulate
 
 import datasets
-from benchmark import recipes
 from benchmark.errors import UserError, exit_code
 from benchmark.metrics import aligned_mask
+from benchmark.options import DATA_ROOT, with_dataset
+from benchmark.plan.recipes import Recipes, load
+from benchmark.plan.run import PAPER, Settings
 from datasets import colored_mnist
 from datasets.download import obtain
 from datasets.images import IMAGE_SETS, SPLITS, Listing, NotFound, prepare, prepared_path
@@ -30,11 +31,11 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("task", nargs="?", metavar="TASK", help="a task, or a folder of your own with a labels.csv")
     parser.add_argument("--check", action="store_true", help="say what is there for TASK, or each, and what to fetch")
-    parser.add_argument("--preset", default=recipes.PAPER, help="paper (default), or reduced or cpu")
+    parser.add_argument("--preset", default=PAPER, help="paper (default), or reduced or cpu")
     parser.add_argument("--size", type=int, metavar="PIXELS", help="width and height (default: the preset's)")
     parser.add_argument("--allow-subset", action="store_true", help="accept a part of the data")
     parser.add_argument(
-        "--data-root", type=Path, default=Path(os.environ.get("BENCHMARK_DATA_ROOT", "data")),
+        "--data-root", type=Path, default=DATA_ROOT,
         help="folder of the datasets (default: $BENCHMARK_DATA_ROOT or data/)",
     )  # fmt: skip
     return parser
@@ -47,23 +48,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(options: argparse.Namespace) -> int:
-    if options.task and (Path(options.task) / "labels.csv").exists():
-        options.data_root = Path(options.task).resolve().parent
-        options.task = recipes.add_folder(Path(options.task))
+    recipes, task, data_root = load(), options.task, options.data_root
+    if task and (Path(task) / "labels.csv").exists():
+        data_root = Path(task).resolve().parent
+        recipes, task = with_dataset(recipes, Path(task))
     if options.check:
-        print(check(options.data_root, [options.task] if options.task else recipes.tables()[0]))
-    elif options.task:
-        prepare_task(options)
+        print(check(data_root, [task] if task else recipes.tasks, recipes))
+    elif task:
+        prepare_task(task, data_root, recipes, options)
     else:
         raise UserError("Nothing to do: name a task or --check.")
     return 0
 
 
-def prepare_task(options: argparse.Namespace) -> None:
+def prepare_task(task: str, data_root: Path, recipes: Recipes, options: argparse.Namespace) -> None:
     """Obtain and prepare one task, and print its groups. Raises UserError."""
-    task, data_root = options.task, options.data_root
-    settings = recipes.data_settings(task, options.preset)
-    builder = recipes.loop_settings(task, options.preset)["dataset"]
+    of_task = recipes.task_settings(task, options.preset)
+    builder, settings = of_task["dataset"], of_task["data"]
     if builder not in IMAGE_SETS:
         datasets.load(builder, data_root, **settings)
         print(f"{recipes.task_title(task)} is there; it is made from its files at every start.")
@@ -106,7 +107,7 @@ def groups(listing: Listing) -> str:
     return tabulate(rows, ("group", *SPLITS), tablefmt="github", intfmt=",")
 
 
-def check(data_root: Path, tasks: Iterable[str]) -> str:
+def check(data_root: Path, tasks: Iterable[str], recipes: Recipes) -> str:
     """What is there for each of the tasks and its presets, and what to fetch where something is missing.
 
     Raises UserError for a task that does not exist.
@@ -116,7 +117,7 @@ def check(data_root: Path, tasks: Iterable[str]) -> str:
         lines.append(f"{task}  {recipes.task_title(task)}")
         shown = ""
         for preset in recipes.presets(task):
-            state, table = _state(task, preset, data_root)
+            state, table = _state(recipes.task_settings(task, preset), data_root)
             lines.append(f"  {preset}: {state}")
             if table != shown:
                 lines += [f"    {line}" for line in table.splitlines()]
@@ -124,9 +125,9 @@ def check(data_root: Path, tasks: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def _state(task: str, preset: str, data_root: Path) -> tuple[str, str]:
-    """A sentence on the task's data, and its table of groups where there are any."""
-    builder, data = recipes.loop_settings(task, preset)["dataset"], recipes.data_settings(task, preset)
+def _state(settings: Settings, data_root: Path) -> tuple[str, str]:
+    """A sentence on a task's data, and its table of groups where there are any."""
+    builder, data = settings["dataset"], settings["data"]
     if builder == "colored_mnist":
         absent = colored_mnist.missing(data_root)
         return (

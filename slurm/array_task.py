@@ -13,11 +13,12 @@ from pathlib import Path
 from types import FrameType
 from uuid import uuid4
 
-from benchmark import claims
 from benchmark.errors import UserError, exit_code
-from benchmark.plan import Run
-from benchmark.records import Store, write_atomically
-from benchmark.run import choose_tables, parser, planned_runs
+from benchmark.options import execution, parser, select
+from benchmark.plan.run import Run
+from benchmark.store import leases
+from benchmark.store.atomic import write_atomically
+from benchmark.store.store import Store
 from slurm import jobs
 
 
@@ -28,17 +29,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    job = claims.slurm_job()
+    job = leases.slurm_job()
     if job is None or "_" not in job:
         raise UserError("This is a task of a SLURM array: submit it with sbatch --array=0-35 slurm/array.sbatch.")
     store = Store(options.results)
-    run = _share(planned_runs(choose_tables(options), options), store, job)
+    run = _share(select(options).runs(), store, job)
     if run is None or store.has(run):
         print("Nothing to train.")
         return 0
     from benchmark.worker import Worker, pick_device
 
-    worker = Worker(store, options.data_root, pick_device(options.device), options.checkpoint_seconds, _log(job))
+    how = execution(options)
+    worker = Worker(store, how.data_root, pick_device(how.device), how.checkpoint_seconds, _log(job))
 
     def requeue(signum: int, frame: FrameType | None) -> None:
         # The requeueing kills this step with SIGTERM, and the scontrol that asks for it with it.

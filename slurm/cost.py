@@ -11,9 +11,13 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmark import plan
-from benchmark.plan import Row
-from benchmark.records import Store
+from benchmark.collect import collect
+from benchmark.plan.paper import TABLES
+from benchmark.plan.recipes import load
+from benchmark.plan.run import PAPER
+from benchmark.plan.table import Row
+from benchmark.store.results import Results
+from benchmark.store.store import Store
 
 SEEDS = 3
 GPUS = (1, 8, 64)
@@ -22,20 +26,17 @@ GPUS = (1, 8, 64)
 def grid() -> dict[str, list[Row]]:
     """The rows to train for each task of Tables 1 to 4; what two tables share is trained once."""
     found: dict[str, dict[tuple[str, tuple[object, ...]], Row]] = {}
-    for table in plan.TABLES.values():
+    for table in TABLES.values():
         for task in table.tasks:
             for row in table.rows:
                 found.setdefault(task, {}).setdefault((row.method, row.overrides), row)
     return {task: list(rows.values()) for task, rows in found.items()}
 
 
-def seconds(task: str, row: Row, store: Store, gpu: bool) -> float | None:
+def seconds(task: str, row: Row, results: Results, gpu: bool) -> float | None:
     """Mean seconds of a run over its records of GPUs, or of CPUs; None without any."""
-    table = plan.selection([task], [row.method])
-    if task not in table.available_tasks:
-        return None
-    records = [record["provenance"] for record in store.seeds(table.run(row, task, 0))]
-    taken = [each["seconds"] for each in records if each["device"].startswith("CPU") != gpu]
+    found = [record.provenance for record in results.find(task, row.method, row.overrides, PAPER).records]
+    taken = [each.seconds for each in found if each.device.startswith("CPU") != gpu]
     return sum(taken) / len(taken) if taken else None
 
 
@@ -47,14 +48,14 @@ def hours(runs: Sequence[float], devices: int) -> float:
     return max(ends) / 3600
 
 
-def report(store: Store) -> str:
+def report(results: Results) -> str:
     """A table of all tasks, runs and hours, and how long 1, 8 and 64 GPUs are busy with all of them."""
     lines, on_gpus, count = [], [], 0
     for task, rows in grid().items():
         runs = len(rows) * SEEDS
         cells = []
         for gpu in (True, False):
-            measured = [each for row in rows if (each := seconds(task, row, store, gpu)) is not None]
+            measured = [each for row in rows if (each := seconds(task, row, results, gpu)) is not None]
             whole = len(measured) == len(rows)
             some = f" ({len(measured)} of {len(rows)} methods)" if measured else ""
             cells.append(f"{sum(measured) * SEEDS / 3600:.2f}" if whole else f"not measured{some}")
@@ -68,4 +69,4 @@ def report(store: Store) -> str:
 
 
 if __name__ == "__main__":
-    print(report(Store(Path(sys.argv[1] if len(sys.argv) > 1 else "results"))))
+    print(report(collect(Store(Path(sys.argv[1] if len(sys.argv) > 1 else "results")), load())))

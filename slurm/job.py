@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import submitit
 
-from benchmark.plan import Run
-from benchmark.records import Store
+from benchmark.options import Execution
+from benchmark.plan.run import Run
+from benchmark.store.provenance import commit
+from benchmark.store.store import Store
 
 if TYPE_CHECKING:
     from benchmark.worker import Worker
@@ -27,16 +29,13 @@ class TrainRuns:
 
     runs: tuple[Run, ...]
     results: Path
-    data_root: Path
-    device: str
-    checkpoint_seconds: float
+    execution: Execution
     submitted: Mapping[str, object]
-    seeds_at_once: int | None = None
     worker: Worker | None = field(default=None, init=False)
 
     def __call__(self) -> None:
         """Train what has no record yet. Raises RuntimeError when a run fails, so that SLURM lists the job as failed."""
-        from benchmark.worker import Worker, commit, pick_device  # PyTorch is loaded on the node only
+        from benchmark.worker import Worker, pick_device  # PyTorch is loaded on the node only
 
         if commit() != self.submitted:
             print(f"Submitted at {self.submitted}, running at {commit()}: the records will say so.", flush=True)
@@ -48,12 +47,12 @@ class TrainRuns:
         store = Store(self.results)
         self.worker = Worker(
             store,
-            self.data_root,
-            pick_device(self.device),
-            self.checkpoint_seconds,
+            self.execution.data_root,
+            pick_device(self.execution.device),
+            self.execution.checkpoint_seconds,
             log,
             self.submitted,
-            self.seeds_at_once,
+            self.execution.seeds_at_once,
         )
         outcomes = self.worker.work([run for run in self.runs if not store.has(run)])
         if failed := outcomes.count("failed"):

@@ -10,10 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark import claims
 from benchmark.errors import UserError
-from benchmark.records import write_atomically
-from benchmark.status import Job
+from benchmark.store import leases
+from benchmark.store.atomic import write_atomically
+from benchmark.store.status import Job
 
 # States of squeue in which a job does not run but will.
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT")
@@ -28,7 +28,7 @@ def submission(launcher: str, runs: Mapping[str, Sequence[str]], log: Path) -> s
     """The note of a submission: the run ids of each job, by job id; ``log`` is a job's log file, %j its id."""
     content: dict[str, Any] = {"launcher": launcher, "submitted": time.time(), "runs": dict(runs), "log": str(log)}
     if launcher == "local":  # process ids are used again by other machines and other processes
-        content |= {"machine": claims.machine(), "started": {job: claims.started(int(job)) for job in runs}}
+        content |= {"machine": leases.machine(), "started": {job: leases.started(int(job)) for job in runs}}
     return json.dumps(content) + "\n"
 
 
@@ -55,9 +55,9 @@ def last_jobs(results: Path, accounting: bool = True) -> dict[str, Job]:
 
 
 def _local_state(submission: dict[str, Any], job: str) -> str:
-    if submission["machine"] != claims.machine():
+    if submission["machine"] != leases.machine():
         return ""
-    return "running" if claims.started(int(job)) == submission["started"][job] else ""
+    return "running" if leases.started(int(job)) == submission["started"][job] else ""
 
 
 def slurm_states(arrays: Collection[str], accounting: bool = True) -> dict[str, str]:

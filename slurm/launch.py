@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -14,20 +13,21 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import submitit
 
-from benchmark import status
 from benchmark.errors import UserError
-from benchmark.plan import Run
-from benchmark.records import Store
+from benchmark.options import Execution, Jobs
+from benchmark.plan.run import Run
+from benchmark.store import status
+from benchmark.store.provenance import REPOSITORY, commit
+from benchmark.store.store import Store
 from slurm import jobs, profiles
 from slurm.job import TrainRuns
 from slurm.profiles import KEYS, Request
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 # Runs of these networks take a minute, less than a scheduler's overhead.
 PACKED = {"mlp": 10}
 # How often a job may be started again, after time-outs or after its process was killed.
@@ -35,74 +35,66 @@ RESTARTS = 20
 POLL_SECONDS = 5.0
 
 
-def launch(runs: Sequence[Run], store: Store, options: argparse.Namespace) -> int | None:
+def launch(runs: Sequence[Run], store: Store, execution: Execution, asked: Jobs) -> int | None:
     """Submit what is missing; with --wait return the number of failed runs, else None at once.
 
     Raises UserError when a check fails, before anything is queued, or when SLURM refuses.
     """
-    for name in ("max_parallel", "runs_per_job"):
-        if (value := getattr(options, name)) is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {value}: it must be at least 1.")
-    if options.launcher == "slurm" and shutil.which("sbatch") is None:
+    if asked.launcher == "slurm" and shutil.which("sbatch") is None:
         raise UserError("--launcher slurm needs sbatch, which is not on this machine: run it on a login node.")
-    profile = profiles.load(options.profile, options.slurm)
+    profile = profiles.load(asked.profile, asked.slurm)
     found = status.survey(runs, store, jobs.last_jobs(store.folder))
     print(f"{len(runs)} runs: {status.counts(found)}.")
-    wanted = ("missing", "failed") if options.retry_failed else ("missing",)
+    wanted = ("missing", "failed") if asked.retry_failed else ("missing",)
     missing = [each.run for each in found if each.condition in wanted]
-    if not options.retry_failed and any(each.condition == "failed" for each in found):
+    if not asked.retry_failed and any(each.condition == "failed" for each in found):
         print("Failed runs are left out; --status says why they failed, --retry-failed submits them again.")
     submitted: list[str] = []
     try:
         if missing:
-            submit = _submit_slurm if options.launcher == "slurm" else _submit_local
-            for ids in submit(missing, store, options, profile):
+            submit = _submit_slurm if asked.launcher == "slurm" else _submit_local
+            for ids in submit(missing, store, execution, asked, profile):
                 submitted += ids
         print(f"Submitted {len(submitted)} jobs for {len(missing)} runs." if missing else "Nothing to submit.")
-        if options.wait:
+        if asked.wait:
             return _wait(runs, store)
     except KeyboardInterrupt:
         print("\nInterrupted. Jobs that were submitted go on.")
-        _say_how_to_go_on(runs, store, options.launcher)
+        _say_how_to_go_on(runs, store, asked.launcher)
         sys.exit(130)
-    _say_how_to_go_on(runs, store, options.launcher)
+    _say_how_to_go_on(runs, store, asked.launcher)
     return None
 
 
-def _task(runs: Sequence[Run], store: Store, options: argparse.Namespace, device: str) -> TrainRuns:
-    from benchmark.worker import commit
-
+def _task(runs: Sequence[Run], store: Store, execution: Execution) -> TrainRuns:
     return TrainRuns(
         runs=tuple(runs),
         results=store.folder.resolve(),
-        data_root=options.data_root.resolve(),
-        device=device,
-        checkpoint_seconds=options.checkpoint_seconds,
+        execution=replace(execution, data_root=execution.data_root.resolve()),
         submitted=commit(),
-        seeds_at_once=options.seeds_at_once,
     )
 
 
 def _submit_slurm(
-    missing: Sequence[Run], store: Store, options: argparse.Namespace, profile: profiles.Profile
+    missing: Sequence[Run], store: Store, execution: Execution, asked: Jobs, profile: profiles.Profile
 ) -> Iterator[list[str]]:
     """Submit arrays, one per distinct request and no larger than the cluster allows; yields each one's job ids."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in missing:
         groups[json.dumps(profile.request(run.settings["network"]))].append(run)
     requests = [(json.loads(request), runs) for request, runs in groups.items()]
-    _check_data(missing, store, options)
+    _check_data(missing, store, execution)
     for request, _ in requests:
         _check_request(request)
     limit = _array_limit()
     for request, runs in requests:
-        device = "cuda" if request.get("gpus") and options.device == "auto" else options.device
+        device = "cuda" if request.get("gpus") and execution.device == "auto" else execution.device
         previous = None
-        packs = list(_packs(runs, options.runs_per_job))
+        packs = list(_packs(runs, asked.runs_per_job))
         for start in range(0, len(packs), limit):
-            executor = _slurm_executor(store, request, options.max_parallel, previous)
-            ids = _submit(executor, packs[start : start + limit], store, options, device)
-            previous = ids[0].split("_")[0] if options.max_parallel else None
+            executor = _slurm_executor(store, request, asked.max_parallel, previous)
+            ids = _submit(executor, packs[start : start + limit], store, replace(execution, device=device), asked.launcher)
+            previous = ids[0].split("_")[0] if asked.max_parallel else None
             print(f"Job array {ids[0].split('_')[0]}: {len(ids)} jobs, {_described(request)}", flush=True)
             yield ids
 
@@ -157,19 +149,19 @@ def _environment() -> list[str]:
 
 
 def _submit(
-    executor: submitit.Executor, packs: Sequence[Sequence[Run]], store: Store, options: argparse.Namespace, device: str
+    executor: submitit.Executor, packs: Sequence[Sequence[Run]], store: Store, execution: Execution, launcher: str
 ) -> list[str]:
     """Submit one job for each pack, as an array where the launcher has them; returns the job ids."""
     with _ignoring_interrupts():
         try:
             with executor.batch():
-                pending = [executor.submit(_task(pack, store, options, device)) for pack in packs]
+                pending = [executor.submit(_task(pack, store, execution)) for pack in packs]
         except submitit.core.utils.FailedJobError as error:
             raise UserError(f"SLURM refused the jobs ({_refusal(str(error))}): see --profile and --slurm.") from error
         ids = [job.job_id for job in pending]
         log = jobs.folder(store.folder).resolve() / "%j_0_log.out"
         runs = {each: [run.id for run in pack] for each, pack in zip(ids, packs, strict=True)}
-        jobs.register(store.folder, options.launcher, runs, log)
+        jobs.register(store.folder, launcher, runs, log)
     return ids
 
 
@@ -182,14 +174,14 @@ def _described(request: Request) -> str:
 
 
 def _submit_local(
-    missing: Sequence[Run], store: Store, options: argparse.Namespace, profile: profiles.Profile
+    missing: Sequence[Run], store: Store, execution: Execution, asked: Jobs, profile: profiles.Profile
 ) -> Iterator[list[str]]:
     """Start as many processes as there are GPUs or CPUs, or --max-parallel, and deal the runs out to them."""
     import torch
 
-    _check_data(missing, store, options)
-    gpus = torch.cuda.device_count() if options.device != "cpu" else 0
-    count = min(len(missing), options.max_parallel or gpus or os.cpu_count() or 1)
+    _check_data(missing, store, execution)
+    gpus = torch.cuda.device_count() if execution.device != "cpu" else 0
+    count = min(len(missing), asked.max_parallel or gpus or os.cpu_count() or 1)
     # Each process gets its share of the CPUs; how sums are split over threads shows in the last digits.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
@@ -197,7 +189,7 @@ def _submit_local(
         executor = submitit.LocalExecutor(jobs.folder(store.folder).resolve())
         visible = {"gpus_per_node": 1, "visible_gpus": [number % gpus]} if gpus else {}
         executor.update_parameters(timeout_min=365 * 24 * 60, stderr_to_stdout=True, **visible)
-        ids = _submit(executor, [missing[number::count]], store, options, options.device)
+        ids = _submit(executor, [missing[number::count]], store, execution, asked.launcher)
         print(f"Process {ids[0]}: {len(missing[number::count])} runs", flush=True)
         yield ids
 
@@ -212,13 +204,13 @@ def _ignoring_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _check_data(missing: Sequence[Run], store: Store, options: argparse.Namespace) -> None:
+def _check_data(missing: Sequence[Run], store: Store, execution: Execution) -> None:
     """Prepare and load all data here, once, before the jobs want it. Raises UserError where that fails."""
     import torch
 
     from benchmark.worker import Worker
 
-    Worker(store, options.data_root, torch.device("cpu")).prepare(missing)
+    Worker(store, execution.data_root, torch.device("cpu")).prepare(missing)
 
 
 def _check_request(request: Request) -> None:

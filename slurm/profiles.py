@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark.errors import UserError, unknown
-from benchmark.recipes import tables, tomllib
+from benchmark.plan.recipes import load as load_recipes
+from benchmark.plan.recipes import tomllib
 
 PROFILES = Path(__file__).with_name("profiles")
 Request = dict[str, Any]
@@ -63,7 +64,8 @@ def load(name: str, changes: Iterable[str] = ()) -> Profile:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML ({error}): correct it, or choose another --profile.") from error
-    known = {table["network"] for table in tables()[0].values()}
+    recipes = load_recipes()
+    known = {recipes.task_settings(task)["network"] for task in recipes.tasks}
     networks = {key: value for key, value in content.items() if isinstance(value, dict)}
     for network in networks:
         if network not in known:

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from tabulate import tabulate
 
 import datasets
-from benchmark import metrics, recipes, sheets
 from benchmark.errors import UserError, exit_code
-from benchmark.plan import Run
-from benchmark.records import Record, Store, run_of, write_atomically
+from benchmark.inspect import sheets
+from benchmark.inspect.identified import Identified, percent
+from benchmark.options import DATA_ROOT
+from benchmark.plan.recipes import Recipes, load
+from benchmark.plan.run import PAPER
+from benchmark.store.atomic import write_atomically
+from benchmark.store.record import Record
+from benchmark.store.store import Store
 from datasets import BiasedDataset
 from datasets.folder import LABELS, labels_digest
 
@@ -37,7 +37,6 @@ Runs of another machine cannot be inspected unless their predictions, the .npz b
 It writes conflicting.csv, the images found with the most conflicting first, and a contact sheet of every class.
 The sheets show images of the data set: mind its licence before you pass them on.
 """
-DATA_ROOT = Path(os.environ.get("BENCHMARK_DATA_ROOT", "data"))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,20 +74,20 @@ def _main(options: argparse.Namespace) -> int:
     if options.limit < 1:
         raise UserError(f"--limit is {options.limit}: a sheet shows at least 1 image.")
     store, record = choose(options.run, options.results)
-    recipes.add_folder_of(record["settings"])
-    run = run_of(record)
-    predictions = store.predictions(run, record)
+    recipes, run = load().with_folder_of(record.settings), record.run
+    predictions = store.predictions(record)
     if predictions is None:
         raise UserError(
             f"{run.id} has no predictions beside its record: it was trained by an earlier version or on another "
-            f"machine. {_advice(run, store, options)}"
+            f"machine. {_advice(record, recipes, store, options)}"
         )
-    findings = Findings(load_dataset(record, store, options), *predictions)
+    identified = Identified(load_dataset(record, recipes, store, options), *predictions)
     folder = options.output or store.folder / "inspect" / run.id.replace("/", "-")
-    print(f"{recipes.task_title(run.task)}, seed {run.seed}: what {network_of(record)} takes for another class\n")
-    print(findings.report())
+    network = network_of(record, recipes)
+    print(f"{recipes.task_title(run.task)}, seed {run.seed}: what {network} takes for another class\n")
+    print(identified.report())
     try:
-        for path in write(findings, record, folder, options.limit):
+        for path in write(identified, record, recipes, folder, options.limit):
             print(f"wrote {path}")
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}): name another folder with --output.") from error
@@ -103,8 +102,8 @@ def choose(name: str, results: Path) -> tuple[Store, Record]:
             raise UserError(f"{name} is no record: they are called <results>/runs/<task>/<method>/<hash>-s<seed>.json.")
         results, name = path.parents[3], path.relative_to(path.parents[2]).as_posix().removesuffix(".json")
     store = Store(results)
-    found = store.find(name)
-    if len(found) > 1:
+    found = [record for run in store.ids(name) if (record := store.read(run))]
+    if len(found) != 1:
         listed = ", ".join(_described(record) for record in found)
         raise UserError(f"{len(found)} runs begin with '{name}': {listed}: give more of the one you mean.")
     return store, found[0]
@@ -112,21 +111,19 @@ def choose(name: str, results: Path) -> tuple[Store, Record]:
 
 def _described(record: Record) -> str:
     """The run's id and, in brackets, what sets it apart from its recipe."""
-    recipes.add_folder_of(record["settings"])
-    changes = ", ".join(str(change) for change in recipes.changes(record["settings"]))
-    return run_of(record).id + (f" ({changes})" if changes else "")
+    changes = load().with_folder_of(record.settings).changes(record.settings)
+    return record.run.id + (f" ({', '.join(map(str, changes))})" if changes else "")
 
 
-def network_of(record: Record) -> str:
+def network_of(record: Record, recipes: Recipes) -> str:
     """Whose mistakes are shown, such as "Poisoner's biased model"."""
-    method = recipes.method_title(record["method"])
-    network = "biased model" if "biased" in record["train"] else "tested network"
-    return f"{method}'s {network}"
+    network = "biased model" if record.has_biased else "tested network"
+    return f"{recipes.method_title(record.method)}'s {network}"
 
 
-def load_dataset(record: Record, store: Store, options: argparse.Namespace) -> BiasedDataset:
+def load_dataset(record: Record, recipes: Recipes, store: Store, options: argparse.Namespace) -> BiasedDataset:
     """The very data that the run was trained on. Raises UserError where they cannot be had, or differ."""
-    run = run_of(record)
+    run = record.run
     data, data_root = run.settings["data"], options.data_root
     if run.settings["dataset"] == "folder":
         if not options.dataset:
@@ -139,18 +136,18 @@ def load_dataset(record: Record, store: Store, options: argparse.Namespace) -> B
         data_root, data = options.dataset.resolve().parent, data | {"folder": options.dataset.resolve().name}
     elif options.dataset:
         raise UserError(f"{run.id} was not trained on a folder of one's own: leave out --dataset.")
-    dataset = datasets.load(run.settings["dataset"], data_root, run.settings.get("balance"), **data)
-    if (now := dataset.fingerprint()) != (then := record["provenance"].get("data")):
+    dataset = datasets.load(run.settings["dataset"], data_root, run.settings["balance"], **data)
+    if (now := dataset.fingerprint()) != (then := record.provenance.data):
         raise UserError(
             f"{run.id} was trained on other data (fingerprint {then}) than those found now ({now}): restore them or "
-            f"name their folder. {_advice(run, store, options)}"
+            f"name their folder. {_advice(record, recipes, store, options)}"
         )
     return dataset
 
 
-def _advice(run: Run, store: Store, options: argparse.Namespace) -> str:
+def _advice(record: Record, recipes: Recipes, store: Store, options: argparse.Namespace) -> str:
     """The command that trains the run anew, in another folder since this one has its record."""
-    changes = recipes.changes(run.settings)
+    run, changes = record.run, recipes.changes(record.settings)
     if recipes.resolve(run.task, run.method, changes, run.preset) != run.settings:
         return "Its recipe has changed since, so that it cannot be trained again: look at a newer run."
     results = f"{store.folder}-again"
@@ -161,160 +158,60 @@ def _advice(run: Run, store: Store, options: argparse.Namespace) -> str:
         command += ["--tasks", run.task]
         command += ["--data-root", str(options.data_root)] if options.data_root != DATA_ROOT else []
     command += ["--methods", run.method]
-    command += ["--preset", run.preset] if run.preset != recipes.PAPER else []
+    command += ["--preset", run.preset] if run.preset != PAPER else []
     command += ["--seeds", str(run.seed + 1)] if run.seed else []
     command += ["--set", *(f"{each.name}={json.dumps(each.value)}" for each in changes)] if changes else []
     command += ["--results", results]
     return f"Train it anew with `{shlex.join(command)}`, then give --results {shlex.quote(results)} here."
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What a biased model says of the training set: its predictions, int64 [n], and scores, float [n].
-
-    The score is the probability of the image's own label: the lower, the more conflicting.
-    """
-
-    dataset: BiasedDataset
-    predicted: np.ndarray
-    score: np.ndarray
-
-    @cached_property
-    def found(self) -> np.ndarray:
-        """bool [n], true for what is found conflicting."""
-        return self.predicted != self.dataset.train.targets
-
-    @cached_property
-    def known(self) -> np.ndarray:
-        """bool [n], true where the bias label is known."""
-        return self.dataset.train.bias >= 0
-
-    @cached_property
-    def conflicting(self) -> np.ndarray:
-        """bool [n], true for what is conflicting, as far as that is known."""
-        train = self.dataset.train
-        return self.known & (train.bias != np.asarray(self.dataset.aligned_bias)[train.targets])
-
-    @cached_property
-    def files(self) -> np.ndarray:
-        """The images' names, [n]: their files, or their places where they come from no files of their own."""
-        train = self.dataset.train
-        return np.array(train.files or [f"train/{number:05}" for number in range(len(train))])
-
-    def members(self, c: int | None) -> np.ndarray:
-        """bool [n], true for the images of class ``c``, or of all."""
-        return np.ones(len(self.found), bool) if c is None else self.dataset.train.targets == c
-
-    def precision_recall(self, c: int | None = None) -> tuple[float | None, float | None]:
-        """In percent, over the images of class ``c`` whose bias is known."""
-        judged = self.members(c) & self.known
-        return metrics.precision_recall(self.found[judged], self.conflicting[judged])
-
-    def ranked(self, chosen: np.ndarray, *, best_first: bool = False) -> np.ndarray:
-        """Positions of the chosen images by score, the lowest first; equal ones in the order of the data."""
-        positions = np.flatnonzero(chosen)
-        score = self.score[positions]
-        return positions[np.argsort(-score if best_first else score, kind="stable")]
-
-    def table(self) -> pd.DataFrame:
-        """The images found, the most conflicting first: file, target, predicted, score and, where known, bias."""
-        order = self.ranked(self.found)
-        train, classes = self.dataset.train, np.array(self.dataset.class_names)
-        columns = {
-            "file": self.files[order],
-            "target": classes[train.targets[order]],
-            "predicted": classes[self.predicted[order]],
-            "score": self.score[order],
-        }
-        if self.known.any():
-            # An unknown bias, −1, is the empty name put last.
-            columns["bias"] = np.array([*self.dataset.bias_names, ""])[train.bias[order]]
-        return pd.DataFrame(columns)
-
-    def report(self) -> str:
-        """Counts, precision and recall of all classes, for the terminal."""
-        rows = [self._row(c, name) for c, name in enumerate(self.dataset.class_names)]
-        head = ["Class", "Images", "Found", "Conflicting", "Precision", "Recall"]
-        body = [*rows, self._row(None, "all")]
-        if not self.known.any():
-            head, body = head[:3], [row[:3] for row in body]
-        table = tabulate(
-            body, head, tablefmt="github", disable_numparse=True, colalign=("left", *["right"] * (len(head) - 1))
-        )
-        return f"{table}\n\n{self._verdict()}"
-
-    def _row(self, c: int | None, name: str) -> list[str]:
-        members = self.members(c)
-        counts = (int((members & each).sum()) for each in (members, self.found, self.conflicting))
-        return [name, *(f"{count:,}" for count in counts), *(percent(each) for each in self.precision_recall(c))]
-
-    def _verdict(self) -> str:
-        if not self.known.any():
-            return "Bias labels unknown: how many of the found images are truly conflicting cannot be said."
-        if not self.found.any():
-            return "Nothing was found: the network fits the label of every training image."
-        hits = int((self.found & self.conflicting).sum())
-        judged = int((self.found & self.known).sum())
-        precision, recall = (percent(each) for each in self.precision_recall())
-        unknown = int((~self.known).sum())
-        left_out = f" {unknown:,} images of unknown bias are left out of both." if unknown else ""
-        return (
-            f"Precision {precision}: {hits:,} of {judged:,} found images are conflicting. "
-            f"Recall {recall}: {hits:,} of {int(self.conflicting.sum()):,} conflicting images are found.{left_out}"
-        )
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f} %"
-
-
-def write(findings: Findings, record: Record, folder: Path, limit: int) -> list[Path]:
+def write(identified: Identified, record: Record, recipes: Recipes, folder: Path, limit: int) -> list[Path]:
     """Write conflicting.csv and a contact sheet of every class into ``folder``."""
-    content = {"conflicting.csv": findings.table().to_csv(index=False, float_format="%.4g").encode()}
-    for c, name in enumerate(findings.dataset.class_names):
+    content = {"conflicting.csv": identified.table().to_csv(index=False, float_format="%.4g").encode()}
+    for c, name in enumerate(identified.dataset.class_names):
         slug = "".join(each if each.isalnum() else "_" for each in name)
-        content[f"class-{c}-{slug}.png"] = sheets.png(sheet(findings, c, record, limit))
+        content[f"class-{c}-{slug}.png"] = sheets.png(sheet(identified, c, record, recipes, limit))
     for name, data in content.items():
         write_atomically(folder / name, data)
     return [folder / name for name in content]
 
 
-def sheet(findings: Findings, c: int, record: Record, limit: int) -> sheets.Sheet:
+def sheet(identified: Identified, c: int, record: Record, recipes: Recipes, limit: int) -> sheets.Sheet:
     """What the contact sheet of class ``c`` shows."""
-    name, members = findings.dataset.class_names[c], findings.members(c)
-    found = findings.ranked(members & findings.found)
-    aligned = findings.ranked(members & ~findings.found, best_first=True)
+    name, members = identified.dataset.class_names[c], identified.members(c)
+    found = identified.ranked(members & identified.found)
+    aligned = identified.ranked(members & ~identified.found, best_first=True)
     shown = found[:limit]
     which = f"the {len(shown)} lowest scores of {len(found):,}" if len(shown) < len(found) else "lowest score first"
     notes = [f"Score: the probability that the model gives to the image's own label, {name}."]
-    if findings.known[members].any():
-        precision, recall = (percent(each) for each in findings.precision_recall(c))
+    if identified.known[members].any():
+        precision, recall = (percent(each) for each in identified.precision_recall(c))
         quality = f"precision {precision}, recall {recall}"
         notes.append("Frames: green where the bias label agrees, orange where it does not.")
     else:
         quality = "bias labels unknown"
     return sheets.Sheet(
-        title=f"Class “{name}”: what {network_of(record)} takes for another class",
+        title=f"Class “{name}”: what {network_of(record, recipes)} takes for another class",
         subtitle=f"{recipes.task_title(record['task'])}, seed {record['seed']}. "
         f"{len(found):,} of {int(members.sum()):,} training images found bias-conflicting; {quality}.",
-        found=sheets.Panel("Found conflicting", which, _tiles(findings, shown)),
+        found=sheets.Panel("Found conflicting", which, _tiles(identified, shown)),
         aligned=sheets.Panel(
-            "For contrast: found aligned", "highest score first", _tiles(findings, aligned[: sheets.beside(len(shown))])
+            "For contrast: found aligned", "highest score first", _tiles(identified, aligned[: sheets.beside(len(shown))])
         ),
         notes=notes,
     )
 
 
-def _tiles(findings: Findings, positions: np.ndarray) -> list[sheets.Tile]:
-    dataset, tiles = findings.dataset, []
+def _tiles(identified: Identified, positions: np.ndarray) -> list[sheets.Tile]:
+    dataset, tiles = identified.dataset, []
     for i in positions.tolist():
-        found, score = bool(findings.found[i]), findings.score[i]
-        lines = [f"taken for {dataset.class_names[findings.predicted[i]]}"] if found else []
+        found, score = bool(identified.found[i]), identified.score[i]
+        lines = [f"taken for {dataset.class_names[identified.predicted[i]]}"] if found else []
         lines.append("score < 0.01" if score < 0.01 else f"score {score:.2f}")
         agrees = None
-        if findings.known[i]:
+        if identified.known[i]:
             lines.append(f"bias: {dataset.bias_names[dataset.train.bias[i]]}")
-            agrees = found == bool(findings.conflicting[i])
+            agrees = found == bool(identified.conflicting[i])
         tiles.append(sheets.Tile(np.asarray(dataset.train.images[i]), lines, agrees))
     return tiles
 

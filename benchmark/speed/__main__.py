@@ -4,9 +4,9 @@ Everything is timed in turn in one process, so that a drifting machine touches a
 paired ratios. Beside the methods' phases there are
 
 * the bare loop: slices of a resident uint8 array, forward, backward and fused Adam, and nothing else;
-* image files: the loop of ``benchmark.file_loop``;
+* image files: the loop of ``benchmark.speed.file_loop``;
 * a large matrix product and a large copy: the rates at which this machine computes and moves. Counted operations and
-  bytes (``benchmark.floor``) at these rates are the floor.
+  bytes (``benchmark.speed.roofline``) at these rates are the floor.
 
 docs/speed.md says what came out.
 """
@@ -33,19 +33,23 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmark import floor, recipes, speed_report
 from benchmark.errors import UserError, exit_code
-from benchmark.file_loop import file_epoch, write_images
-from benchmark.loader import autocast, memory_format
-from benchmark.networks import OPTIONS, Network, build
-from benchmark.plan import COMPARED
-from benchmark.recipes import Settings
-from benchmark.records import write_atomically
-from benchmark.training import Training
-from benchmark.updates import Updates
-from benchmark.worker import commit, device_name, pick_device
+from benchmark.plan.paper import COMPARED
+from benchmark.plan.recipes import load
+from benchmark.plan.run import Settings
+from benchmark.recording import device_name
+from benchmark.speed import report, roofline
+from benchmark.speed.file_loop import file_epoch, write_images
+from benchmark.store.atomic import write_atomically
+from benchmark.store.provenance import commit
+from benchmark.training.loader import autocast, memory_format
+from benchmark.training.networks import OPTIONS, build
+from benchmark.training.training import Training
+from benchmark.training.updates import Updates
+from benchmark.worker import pick_device
 from datasets import BiasedDataset, Split
 from methods import METHODS
+from methods.base import Network
 
 # The task and preset whose settings a network is measured with at an image size.
 TASKS = {
@@ -116,15 +120,15 @@ def phases(
     ``captured`` is false.
     """
     first = Training(dataset, settings, seed=0, device=device)
-    updates, title = seeds * first.updates_per_epoch, recipes.method_title(settings["method"])
+    updates, title = seeds * first.updates_per_epoch, load().method_title(settings["method"])
     suffix = (f", {seeds} seeds" if seeds > 1 else "") + ("" if captured else ", no graph")
 
     def subject(index: int) -> Subject:
-        trainings = [Training(dataset, settings, seed, device, same_data_as=first) for seed in range(seeds)]
+        trainings = [Training(dataset, settings, seed, device, splits=first.splits) for seed in range(seeds)]
         for training in trainings:
             training.go_to(index)
         phase = Updates(trainings, captured)
-        flops, moved = floor.of_update(first, index)
+        flops, moved = roofline.of_update(first, index)
         return Subject(phase.epoch, updates * first.batch_size, updates * flops, updates * moved)
 
     kinds: dict[str, int] = {}
@@ -141,10 +145,10 @@ def machine(device: torch.device, precision: torch.dtype) -> dict[str, Subject]:
     one, other, product = (torch.rand(side, side, device=device, dtype=precision) for _ in range(3))
     source, copy = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
     return {
-        speed_report.PRODUCT: Subject(
+        report.PRODUCT: Subject(
             lambda: [torch.mm(one, other, out=product) for _ in range(times)], flops=times * 2 * side**3
         ),
-        speed_report.COPY: Subject(lambda: [copy.copy_(source) for _ in range(times)], bytes=times * 2 * size),
+        report.COPY: Subject(lambda: [copy.copy_(source) for _ in range(times)], bytes=times * 2 * size),
     }
 
 
@@ -162,7 +166,7 @@ def measure(
     load = os.getloadavg()
     task, preset = TASKS[network, size]
     dataset = noise(images, size, CLASSES[network])
-    settings = {method: recipes.resolve(task, method, (), preset) for method in methods}
+    settings = {method: load().resolve(task, method, (), preset) for method in methods}
     plain = settings["vanilla"]
     subjects: dict[str, Subject] = {}
     for method in methods:
@@ -171,7 +175,7 @@ def measure(
             subjects |= phases(dataset, settings[method], device, seeds)
         if network == "mlp" and device.type == "cuda":
             subjects |= phases(dataset, settings[method], device, captured=False)
-    vanilla = subjects[recipes.method_title("vanilla")]
+    vanilla = subjects[load().method_title("vanilla")]
     batch_size = min(plain["batch_size"], images)
     bare = bare_epoch(dataset, plain, batch_size, device)
     file_network = new_network(dataset, plain, device)
@@ -184,8 +188,8 @@ def measure(
         of_files = vanilla.flops * files // images, vanilla.bytes * files // images
         subjects = {
             **machine(device, precision),
-            speed_report.BARE: Subject(bare, images, vanilla.flops, vanilla.bytes),
-            speed_report.FILES: Subject(from_files, files, *of_files),
+            report.BARE: Subject(bare, images, vanilla.flops, vanilla.bytes),
+            report.FILES: Subject(from_files, files, *of_files),
             **subjects,
         }
         times, memory = _interleaved(subjects, repetitions, device)
@@ -311,8 +315,8 @@ def _main(options: argparse.Namespace) -> int:
         measurement = _measure(options)
         path = options.results / "speed" / f"{stem(measurement)}.json"
         write_atomically(path, json.dumps(measurement, indent=1) + "\n")
-        print(f"{speed_report.section(measurement)}\nwrote {path}")
-    for path in speed_report.write(options.results):
+        print(f"{report.section(measurement)}\nwrote {path}")
+    for path in report.write(options.results):
         print(f"wrote {path}")
     return 0
 
@@ -334,7 +338,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     if network == "mlp" or options.threads:
         torch.set_num_threads(options.threads or 1)
     torch.backends.cudnn.benchmark = True
-    methods = dict.fromkeys(["vanilla", *(recipes.check_method(each) for each in options.methods)])
+    methods = dict.fromkeys(["vanilla", *(load().check_method(each) for each in options.methods)])
     seeds = options.seeds_at_once or ((8, 16) if network == "mlp" and device.type == "cuda" else ())
     if seeds and (network != "mlp" or min(seeds) < 2):
         raise UserError("--seeds-at-once is for the MLP, and numbers of at least 2: larger networks fill a device.")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from benchmark.recipes import Settings
+from benchmark.plan.run import Settings
 
 
 class ImageFiles(Dataset[tuple[Tensor, int]]):

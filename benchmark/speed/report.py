@@ -12,13 +12,12 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure as Drawing
 from tabulate import tabulate
 
-from benchmark import recipes
-from benchmark.figures import plain, save
-from benchmark.records import write_atomically
+from benchmark.report.style import plain, save
+from benchmark.store.atomic import write_atomically
 
 PRODUCT, COPY = "matrix product", "copy"
 BARE, FILES = "bare loop", "image files"
-VANILLA = recipes.method_title("vanilla")
+VANILLA = "Vanilla"
 NETWORKS = {"mlp": "MLP", "resnet18": "ResNet-18"}
 HEADINGS = (
     "",

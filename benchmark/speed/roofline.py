@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.training import Training
-from benchmark.updates import Updates
+from benchmark.training.training import Training
+from benchmark.training.updates import Updates
 
 # How often a byte of each kind is read or written in an update.
 TRAFFIC = {

@@ -1,8 +1,8 @@
-"""Claims: who trains a run, so that several launchers and machines can share one results folder.
+"""Leases: who trains a run, so that several launchers and machines can share one results folder.
 
-A claim is a small file beside the record, ``<hash>-s<seed>.<number>.claim``. It is created exclusively and numbered
+A lease is a small file beside the record, ``<hash>-s<seed>.<number>.lease``. It is created exclusively and numbered
 one above the highest there is, so that of several contenders exactly one gets it; the highest number counts. Its
-owner rewrites it every BEAT seconds. A claim may be succeeded by the next number when it was released, when its owner
+owner rewrites it every BEAT seconds. A lease may be succeeded by the next number when it was released, when its owner
 is known to be dead, or when it did not change for STALE seconds of watching. Clocks of different machines are never
 compared. Exclusive creation and renaming are all that is asked of the file system; network file systems give them.
 """
@@ -21,11 +21,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmark.records import write_atomically
+from benchmark.store.atomic import write_atomically
 
 BEAT = 10.0
 STALE = 60.0
-NAME = re.compile(r"(.+)\.(\d+)\.claim")
+NAME = re.compile(r"(.+)\.(\d+)\.lease")
 
 
 class Lost(Exception):
@@ -73,14 +73,14 @@ def slurm_job() -> str | None:
 
 @dataclass(frozen=True)
 class Holder:
-    """The newest claim on a run as it was read; ``text`` changes with every beat."""
+    """The newest lease on a run as it was read; ``text`` changes with every beat."""
 
     number: int
     text: str
 
     @property
     def content(self) -> dict[str, Any]:
-        """What the claim says; empty in the moment between its creation and its first beat."""
+        """What the lease says; empty in the moment between its creation and its first beat."""
         try:
             return json.loads(self.text)
         except ValueError:
@@ -104,7 +104,7 @@ def _restarts() -> int:
 
 
 def newest(record: Path, names: Iterable[str] | None = None) -> Holder | None:
-    """The newest claim on the run of that record; ``names`` are those of the files beside it, if already known."""
+    """The newest lease on the run of that record; ``names`` are those of the files beside it, if already known."""
     if names is None:
         names = os.listdir(record.parent) if record.parent.is_dir() else ()
     matches = (NAME.fullmatch(name) for name in names)
@@ -118,11 +118,11 @@ def newest(record: Path, names: Iterable[str] | None = None) -> Holder | None:
 
 
 def _path(record: Path, number: int) -> Path:
-    return record.with_name(f"{record.stem}.{number}.claim")
+    return record.with_name(f"{record.stem}.{number}.lease")
 
 
-def acquire(record: Path, log: Path | None = None, abandoned: Holder | None = None) -> Claim | None:
-    """Claim the run of that record; None while somebody else has it. ``abandoned`` was watched for STALE seconds."""
+def acquire(record: Path, log: Path | None = None, abandoned: Holder | None = None) -> Lease | None:
+    """Lease the run of that record; None while somebody else has it. ``abandoned`` was watched for STALE seconds."""
     record.parent.mkdir(parents=True, exist_ok=True)
     holder = newest(record)
     if holder and not holder.gone and holder != abandoned:
@@ -132,10 +132,10 @@ def acquire(record: Path, log: Path | None = None, abandoned: Holder | None = No
         os.close(os.open(_path(record, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:
         return None
-    return Claim(record, number, log)
+    return Lease(record, number, log)
 
 
-class Claim:
+class Lease:
     """A run that is ours, kept alive by a thread until it is released. ``done`` of ``total`` epochs are trained."""
 
     def __init__(self, record: Path, number: int, log: Path | None) -> None:
@@ -160,7 +160,7 @@ class Claim:
 
     @property
     def lost(self) -> bool:
-        """Whether somebody has made the next claim."""
+        """Whether somebody has made the next lease."""
         return _path(self.record, self.number + 1).exists()
 
     def check(self) -> None:
@@ -169,7 +169,7 @@ class Claim:
             raise Lost(f"{self.record.stem} was taken over by another worker")
 
     def release(self) -> None:
-        """Let others have the run. Once there is a record nobody needs a claim, and all of the run's go."""
+        """Let others have the run. Once there is a record nobody needs a lease, and all of the run's go."""
         self._released = True
         try:
             if not self.record.exists():
@@ -177,7 +177,7 @@ class Claim:
                 return
             for number in range(self.number, 0, -1):
                 _path(self.record, number).unlink(missing_ok=True)
-        except OSError:  # unwritable: the claim goes stale instead
+        except OSError:  # unwritable: the lease goes stale instead
             pass
 
     def _keep_alive(self) -> None:

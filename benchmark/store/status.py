@@ -11,9 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmark import claims
-from benchmark.plan import Run, Table
-from benchmark.records import Store
+from benchmark.plan.run import Run
+from benchmark.plan.table import Table
+from benchmark.store import leases
+from benchmark.store.store import Store
 
 Condition = Literal["done", "running", "waiting", "failed", "missing"]
 CONDITIONS: tuple[Condition, ...] = ("done", "running", "waiting", "failed", "missing")
@@ -52,10 +53,10 @@ def survey(runs: Iterable[Run], store: Store, jobs: Mapping[str, Job]) -> list[S
         return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
 
     @cache
-    def claimed(folder: Path) -> dict[str, list[str]]:
+    def leased(folder: Path) -> dict[str, list[str]]:
         found: dict[str, list[str]] = defaultdict(list)
         for name in files(folder):
-            if name.endswith(".claim"):
+            if name.endswith(".lease"):
                 found[name.split(".", 1)[0]].append(name)
         return found
 
@@ -65,10 +66,10 @@ def survey(runs: Iterable[Run], store: Store, jobs: Mapping[str, Job]) -> list[S
         if record.name in names and store.has(run):
             return Status(run, "done")
         job = jobs.get(run.id)
-        holder = claims.newest(record, claimed(record.parent).get(record.stem, ()))
+        holder = leases.newest(record, leased(record.parent).get(record.stem, ()))
         if holder and not holder.gone and (running := _owner(holder, job)):
             return Status(run, "running", running)
-        note = store.failure_note(run) if store.failure_path(run).name in names else {}
+        note = store.failure(run) if store.failure_path(run).name in names else {}
         if job and job.alive and note.get("job") != job.id:
             return Status(run, "waiting", f"job {job.id}")
         if note:
@@ -83,18 +84,18 @@ def survey(runs: Iterable[Run], store: Store, jobs: Mapping[str, Job]) -> list[S
     return [look(run) for run in runs]
 
 
-def _owner(holder: claims.Holder, job: Job | None) -> str:
-    """Where the owner of a claim is and how far; "" when he seems to have died.
+def _owner(holder: leases.Holder, job: Job | None) -> str:
+    """Where the owner of a lease is and how far; "" when he seems to have died.
 
-    A look cannot watch a claim for a minute, so clocks are compared here; nothing but this page depends on it.
+    A look cannot watch a lease for a minute, so clocks are compared here; nothing but this page depends on it.
     """
     content: dict[str, Any] = holder.content
     if not content:
-        return "just claimed"
+        return "just begun"
     if job and job.id == content["job"] and job.state:
-        if job.state != "running":  # requeued, or at its end, and did not live to release the claim
+        if job.state != "running":  # requeued, or at its end, and did not live to release the lease
             return ""
-    elif time.time() - content["written"] > 2 * claims.STALE:
+    elif time.time() - content["written"] > 2 * leases.STALE:
         return ""
     place = f"job {content['job']} on {content['host']}" if content["job"] else f"{content['host']}, {content['pid']}"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(content["since"]))

@@ -65,37 +65,26 @@ class Store:
 
     def load(self, run: Run) -> Record | None:
         """The run's record, or None. A damaged one is set aside under another name, so that the run is done again."""
-        return self._read(run.id)
+        return self.read(run.id)
 
     def everything(self) -> Iterator[Record]:
         """Every record of the folder, whatever table it belongs to, in order of their ids."""
-        return self._records(self._ids())
+        return (record for each in self._ids() if (record := self.read(each)))
 
-    def find(self, beginning: str = "") -> list[Record]:
-        """The records whose run is called, or begins, so, in order of their ids. Raises UserError where none is."""
+    def ids(self, beginning: str) -> list[str]:
+        """The stored runs that are called, or begin, so, in order. Raises UserError where none is."""
         ids = self._ids()
         if not ids:
             raise UserError(
                 f"{self._runs} holds no record: train with python -m benchmark.run, or name another --results."
             )
         chosen = [beginning] if beginning in ids else [each for each in ids if each.startswith(beginning)]
-        found = list(self._records(chosen))
-        if not found:
+        if not chosen:
             raise unknown("run", beginning, {each.rpartition("/")[0] for each in ids})
-        return found
+        return chosen
 
-    @property
-    def _runs(self) -> Path:
-        return self.folder / "runs"
-
-    def _ids(self) -> list[str]:
-        names = (path.relative_to(self._runs).as_posix() for path in self._runs.glob("*/*/*.json"))
-        return sorted(name.removesuffix(".json") for name in names if not name.endswith(".failed.json"))
-
-    def _records(self, ids: list[str]) -> Iterator[Record]:
-        return (record for each in ids if (record := self._read(each)))
-
-    def _read(self, run_id: str) -> Record | None:
+    def read(self, run_id: str) -> Record | None:
+        """The record of a run of that id, or None, as ``load``."""
         path = self._runs / f"{run_id}.json"
         try:
             record = records.decode(path.read_bytes())
@@ -113,6 +102,14 @@ class Store:
             return None
         print(f"Record {path} is damaged ({problem}); kept as {aside.name}, the run counts as missing.")
         return None
+
+    @property
+    def _runs(self) -> Path:
+        return self.folder / "runs"
+
+    def _ids(self) -> list[str]:
+        names = (path.relative_to(self._runs).as_posix() for path in self._runs.glob("*/*/*.json"))
+        return sorted(name.removesuffix(".json") for name in names if not name.endswith(".failed.json"))
 
     def save(self, record: Record) -> None:
         """Store a finished run. Raises ValueError for a record that contradicts itself."""

@@ -1,0 +1,258 @@
+"""The command line of ``benchmark.run``: its options, and what they choose."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmark.errors import UserError, unknown
+from benchmark.plan import catalogue, limits, ours
+from benchmark.plan.paper import COMPARED, FIGURES, TABLES
+from benchmark.plan.recipes import Recipes, load
+from benchmark.plan.run import PAPER, Run
+from benchmark.plan.table import Figure, Override, Table, with_methods
+
+EPILOG = """examples:
+  python -m benchmark.run --quick                              nine methods on embedded digits, about a minute
+  python -m benchmark.run --table 2 --tasks cmnist_99          the paper's Colored MNIST column
+  python -m benchmark.run --tasks cmnist_99 --methods poisoner --set poisoner.gamma=0.5 --seeds 5
+  python -m benchmark.run --dataset my_birds --methods vanilla poisoner
+                                                               two methods on a folder with a labels.csv
+  python -m benchmark.run --figure 4 --task cmnist_99          a figure of the paper, on another task
+  python -m benchmark.run --all --render-only                  every table and figure from stored records
+  python -m benchmark.run --table 2 --status                   what is done, failed and missing
+  python -m benchmark.run --show cmnist_99 poisoner            every setting of a run, and where it comes from
+"""
+DATA_ROOT = Path(os.environ.get("BENCHMARK_DATA_ROOT", "data"))
+COMPARISONS = ("beside", "apart")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark.run",
+        description="Train what a table or figure still lacks, then write it with measured numbers beside the paper's.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_argument_group("what to run")
+    what.add_argument("--table", nargs="+", metavar="N", help="the paper's tables, 1 to 4, or ours: ablations, beyond")
+    what.add_argument("--figure", nargs="+", metavar="N", help="the paper's figures: 2, 4, 5, 6, 7")
+    what.add_argument("--task", metavar="TASK", help="draw the figures on this task in place of the paper's")
+    what.add_argument("--all", action="store_true", help="all tables and figures")
+    what.add_argument("--quick", action="store_true", help="all methods on the embedded digits")
+    what.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="only these tasks")
+    what.add_argument(
+        "--dataset", type=Path, metavar="FOLDER", help="a task of your own: a folder of images with a labels.csv"
+    )
+    what.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="only these methods")
+    what.add_argument("--preset", default=PAPER, help="settings: paper (default), or reduced or cpu for small machines")
+    what.add_argument("--seeds", type=int, default=1, metavar="N", help="number of seeds, 0 to N-1 (default 1)")
+    what.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="change a setting: epochs=5, data.ratio=0.95, poisoner.gamma=0.5",
+    )  # fmt: skip
+    where = parser.add_argument_group("where")
+    where.add_argument(
+        "--data-root", type=Path, default=DATA_ROOT,
+        help="folder of the datasets (default: $BENCHMARK_DATA_ROOT or data/)",
+    )  # fmt: skip
+    where.add_argument("--results", type=Path, default=Path("results"), help="folder of records and tables")
+    where.add_argument(
+        "--compare", choices=COMPARISONS, default=COMPARISONS[0],
+        help="the paper's numbers beside the measured ones (default), or in a table of their own",
+    )  # fmt: skip
+    where.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    where.add_argument(
+        "--checkpoint-seconds", type=float, default=30, metavar="S", help="at least so long between checkpoints"
+    )
+    where.add_argument(
+        "--seeds-at-once", type=int, metavar="N",
+        help="train up to N seeds of a small network as one (default: 16 on a GPU, 1 on a CPU)",
+    )  # fmt: skip
+    cluster = parser.add_argument_group("jobs", "docs/cluster.md explains them")
+    cluster.add_argument(
+        "--launcher", choices=("inline", "local", "slurm"), default="inline",
+        help="train in this process (default), in processes of this machine, or in SLURM jobs",
+    )  # fmt: skip
+    cluster.add_argument("--max-parallel", type=int, metavar="N", help="at most N jobs at a time")
+    cluster.add_argument("--runs-per-job", type=int, metavar="N", help="pack N runs into a SLURM job")
+    cluster.add_argument("--profile", default="default", metavar="NAME", help="slurm/profiles/NAME.toml, or a path")
+    cluster.add_argument(
+        "--slurm", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help="change the profile: partition=gpu, minutes=240",
+    )  # fmt: skip
+    cluster.add_argument("--wait", action="store_true", help="wait for the jobs, then write the tables")
+    cluster.add_argument(
+        "--retry-failed", action="store_true", help="submit runs that failed, too (inline always does)"
+    )
+    instead = parser.add_argument_group("instead of training").add_mutually_exclusive_group()
+    instead.add_argument("--list", action="store_true", help="show tasks, methods, tables and settings")
+    instead.add_argument(
+        "--show", nargs=2, metavar=("TASK", "METHOD"), help="show every setting of a run and where it comes from"
+    )
+    instead.add_argument("--status", action="store_true", help="show which runs are done, running, waiting, failed")
+    instead.add_argument("--dry-run", action="store_true", help="show which runs would be trained")
+    instead.add_argument(
+        "--render-only", "--collect", action="store_true", help="write tables and figures from stored records"
+    )
+    return parser
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How runs are executed, wherever that is."""
+
+    data_root: Path
+    device: str
+    checkpoint_seconds: float
+    seeds_at_once: int | None
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """How runs become jobs; ``slurm`` are changes of the profile."""
+
+    launcher: str
+    max_parallel: int | None
+    runs_per_job: int | None
+    profile: str
+    slurm: tuple[str, ...]
+    wait: bool
+    retry_failed: bool
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The tables and figures asked for, narrowed to some tasks and methods where any are named, and the seeds."""
+
+    recipes: Recipes
+    tables: tuple[Table, ...]
+    tasks: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: int
+
+    def runs(self, *tables: Table) -> list[Run]:
+        """The runs of these tables, or of all, each once."""
+        chosen = tables or self.tables
+        return catalogue.runs(self.recipes, chosen, range(self.seeds), self.tasks, self.methods)
+
+
+def execution(options: argparse.Namespace) -> Execution:
+    """Raises UserError for a number that cannot be."""
+    _at_least_one(options, "seeds_at_once")
+    # A folder of one's own lies where it lies.
+    data_root = options.dataset.resolve().parent if options.dataset else options.data_root
+    return Execution(data_root, options.device, options.checkpoint_seconds, options.seeds_at_once)
+
+
+def jobs(options: argparse.Namespace) -> Jobs:
+    """Raises UserError for a number that cannot be."""
+    _at_least_one(options, "max_parallel", "runs_per_job")
+    return Jobs(
+        options.launcher,
+        options.max_parallel,
+        options.runs_per_job,
+        options.profile,
+        tuple(options.slurm),
+        options.wait,
+        options.retry_failed,
+    )
+
+
+def _at_least_one(options: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {value}: it must be at least 1.")
+
+
+def select(options: argparse.Namespace) -> Selection:
+    """What the options choose. Raises UserError for names that do not exist and choices that leave nothing."""
+    if options.seeds < 1:
+        raise UserError(f"--seeds is {options.seeds}: it is the number of seeds and must be at least 1.")
+    recipes, own = with_dataset(load(), options.dataset)
+    if own and (options.table or options.quick or options.tasks or options.task or options.all):
+        raise UserError("--dataset is a task of its own: leave out --table, --all, --quick, --task and --tasks.")
+    task = own if own and options.figure else options.task
+    tasks = tuple(recipes.check_task(each) for each in ([own] if own and not options.figure else options.tasks))
+    methods = tuple(recipes.check_method(each) for each in options.methods)
+    if options.preset not in recipes.all_presets:
+        raise unknown("preset", options.preset, recipes.all_presets)
+    tables = tuple(replace(each, preset=options.preset) for each in _chosen(options, recipes, task, tasks, methods))
+    if not options.all:
+        _check_columns(tables, tasks, recipes)
+    overrides = _effective(options.overrides, Selection(recipes, tables, tasks, methods, 1))
+    return Selection(
+        recipes, tuple(replace(each, overrides=overrides) for each in tables), tasks, methods, options.seeds
+    )
+
+
+def with_dataset(recipes: Recipes, folder: Path | None) -> tuple[Recipes, str]:
+    """The recipes with the task of a folder of one's own, and its name. Raises UserError without a labels.csv there."""
+    if folder is None:
+        return recipes, ""
+    from datasets.folder import labels_digest  # the registry of data sets, which only such a folder needs here
+
+    name = folder.resolve().name
+    return recipes.with_folder(name, labels_digest(folder)), name
+
+
+def _chosen(
+    options: argparse.Namespace, recipes: Recipes, task: str | None, tasks: Sequence[str], methods: tuple[str, ...]
+) -> list[Table]:
+    """The tables and figures, with rows of the user's extra methods."""
+    chosen = [catalogue.table(number) for number in (TABLES if options.all else options.table or ())]
+    if options.quick or (options.all and options.render_only):
+        chosen.append(ours.QUICK)
+    chosen = [with_methods(table, methods) for table in chosen]
+    figures: list[Figure] = [catalogue.figure(number) for number in (FIGURES if options.all else options.figure or ())]
+    if task and not figures:
+        raise UserError("--task is for figures: add --figure, or choose columns of tables with --tasks.")
+    if task:
+        figures = [figure.on(recipes.check_task(task)) for figure in figures]
+    if chosen or figures:
+        return [*chosen, *figures]
+    if not tasks:
+        raise UserError(
+            "Nothing to do: name a --table, --figure, --tasks, --dataset, --quick or --all; --list shows what there is."
+        )
+    return [ours.selection(tasks, methods or [row.method for row in COMPARED])]
+
+
+def _check_columns(tables: Sequence[Table], tasks: Sequence[str], recipes: Recipes) -> None:
+    """Raises UserError for a task that a table lacks, and a table of whose tasks none has the preset."""
+    for table in tables:
+        for task in tasks:
+            if task not in table.tasks:
+                raise UserError(f"{table.name} has no column {task}; its tasks: {', '.join(table.tasks)}.")
+        asked, available = tasks or table.tasks, recipes.available(table)
+        if not set(asked) & set(available):
+            raise UserError(f"No preset '{table.preset}' exists for {', '.join(asked)}: leave out --preset.")
+
+
+def _effective(texts: Sequence[str], selection: Selection) -> tuple[Override, ...]:
+    """The overrides that change a run asked for. Raises UserError for one that should and does not, or is beyond limits.
+
+    A setting of a method that is not asked for does no harm, and is no modification.
+    """
+    recipes = selection.recipes
+    overrides = [recipes.parse_override(text) for text in texts]
+    asked = {(run.task, run.method, run.preset) for run in selection.runs()} if overrides else set()
+    effective = [each for each in overrides if any(recipes.applies(each, *run) for run in asked)]
+    for override in overrides:
+        if override not in effective and override.owner in ("", "data"):
+            raise UserError(f"--set {override} changes none of the runs asked for: leave it out.")
+    _check_options(effective, recipes)
+    return tuple(effective)
+
+
+def _check_options(overrides: Sequence[Override], recipes: Recipes) -> None:
+    """Raises UserError for an option of a method beyond the limits that stand beside the method."""
+    owned = [each for each in overrides if each.owner in recipes.methods and each.key in recipes.options(each.owner)]
+    if owned:
+        import methods  # the methods themselves, hence PyTorch, which only this asks for before something is trained
+
+        for override in owned:
+            limits.check(override.name, override.value, methods.options(override.owner)[override.key])

@@ -1,0 +1,99 @@
+"""The record of a finished training."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmark.plan.run import Run
+from benchmark.store.provenance import commit
+from benchmark.store.record import NETWORKS, SCHEMA, Curves, Groups, PhaseCurves, Provenance, Record, Tested, rounded
+from benchmark.training.training import EpochEntry, Training
+
+
+def make_record(
+    run: Run,
+    training: Training,
+    data: str,
+    seeds_at_once: int = 1,
+    submitted: Mapping[str, Any] | None = None,
+) -> Record:
+    """Everything that is known of a finished run; ``data`` is the fingerprint of its dataset.
+
+    Of the time that ``seeds_at_once`` took together, each gets its share. ``submitted`` is the commit at which a job
+    was submitted.
+    """
+    dataset, progress = training.dataset, training.progress
+    test = {"last": Tested(**progress.last)}
+    if progress.best:
+        test["validation"] = Tested(**progress.best)
+    return Record(
+        schema=SCHEMA,
+        task=run.task,
+        method=run.method,
+        seed=run.seed,
+        preset=run.preset,
+        settings=run.settings,
+        groups=Groups(
+            classes=list(dataset.class_names),
+            biases=list(dataset.bias_names),
+            aligned_bias=np.asarray(dataset.aligned_bias).tolist(),
+            train=dataset.group_sizes(dataset.train).tolist(),
+            test=dataset.group_sizes(dataset.test).tolist(),
+            scored=None if dataset.scored is None else dataset.scored.tolist(),
+        ),
+        test=test,
+        train=progress.train_counts,
+        phases=phases_of(progress.history),
+        summary=training.method.summary(),
+        warnings=progress.warnings,
+        provenance=Provenance(
+            **commit(),
+            finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            python=platform.python_version(),
+            torch=torch.__version__,
+            benchmark=version("debiasing-benchmark"),
+            device=device_name(training.device),
+            threads=torch.get_num_threads(),
+            seconds=round(progress.seconds / seeds_at_once, 2),
+            images_per_second=round(progress.samples_trained / max(progress.seconds_training, 1e-9)),
+            data=data,
+            data_notes=list(dataset.notes),
+            seeds_at_once=seeds_at_once,
+            peak_device_memory=peak_memory(training.device),
+            submitted=None if submitted is None else dict(submitted),
+        ),
+    )
+
+
+def phases_of(history: Sequence[EpochEntry]) -> list[PhaseCurves]:
+    """The entries of all epochs as curves of each phase."""
+    phases = []
+    for name, group in groupby(history, lambda entry: entry["phase"]):
+        entries = list(group)
+        networks = {network: _curves(entries, network) for network in NETWORKS if network in entries[0]}
+        phases.append(PhaseCurves(name=name, loss=[rounded(entry["loss"]) for entry in entries], **networks))
+    return phases
+
+
+def _curves(entries: Sequence[EpochEntry], network: str) -> Curves:
+    measured: list[dict[str, float | None]] = [dict(entry[network]) for entry in entries]  # type: ignore[literal-required]
+    return Curves(**{metric: [rounded(each[metric]) for each in measured] for metric in measured[0]})
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes that tensors took on a GPU since the run's start; None on a CPU, which does not tell."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.machine()})"
