@@ -233,7 +233,7 @@ def _check_columns(tables: Sequence[Table], tasks: Sequence[str], recipes: Recip
 
 
 def _effective(texts: Sequence[str], selection: Selection) -> tuple[Override, ...]:
-    """The overrides that change a run asked for. Raises UserError for one that should and does not, or is beyond limits.
+    """The overrides that change a run asked for. Raises UserError for one that should and does not, or may not.
 
     A setting of a method that is not asked for does no harm, and is no modification.
     """

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import torch
 
 from benchmark.plan.run import Run
 from benchmark.store.provenance import commit
-from benchmark.store.record import NETWORKS, SCHEMA, Curves, Groups, PhaseCurves, Provenance, Record, Tested, rounded
+from benchmark.store.record import (
+    NETWORKS,
+    SCHEMA,
+    Commit,
+    Curves,
+    Groups,
+    PhaseCurves,
+    Provenance,
+    Record,
+    Rule,
+    Tested,
+    rounded,
+)
 from benchmark.training.training import EpochEntry, Training
 
 
@@ -23,15 +34,15 @@ def make_record(
     training: Training,
     data: str,
     seeds_at_once: int = 1,
-    submitted: Mapping[str, Any] | None = None,
+    submitted: Commit | None = None,
 ) -> Record:
     """Everything that is known of a finished run; ``data`` is the fingerprint of its dataset.
 
     Of the time that ``seeds_at_once`` took together, each gets its share. ``submitted`` is the commit at which a job
     was submitted.
     """
-    dataset, progress = training.dataset, training.progress
-    test = {"last": Tested(**progress.last)}
+    dataset, progress, checkout = training.dataset, training.progress, commit()
+    test: dict[Rule, Tested] = {"last": Tested(**progress.last)}
     if progress.best:
         test["validation"] = Tested(**progress.best)
     return Record(
@@ -50,15 +61,16 @@ def make_record(
             scored=None if dataset.scored is None else dataset.scored.tolist(),
         ),
         test=test,
-        train=progress.train_counts,
+        train={network: progress.train_counts[network] for network in NETWORKS if network in progress.train_counts},
         phases=phases_of(progress.history),
         summary=training.method.summary(),
         warnings=progress.warnings,
         provenance=Provenance(
-            **commit(),
+            commit=checkout.commit,
+            modified=checkout.modified,
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             python=platform.python_version(),
-            torch=torch.__version__,
+            torch=str(torch.__version__),
             benchmark=version("debiasing-benchmark"),
             device=device_name(training.device),
             threads=torch.get_num_threads(),
@@ -68,7 +80,7 @@ def make_record(
             data_notes=list(dataset.notes),
             seeds_at_once=seeds_at_once,
             peak_device_memory=peak_memory(training.device),
-            submitted=None if submitted is None else dict(submitted),
+            submitted=submitted,
         ),
     )
 
@@ -85,7 +97,11 @@ def phases_of(history: Sequence[EpochEntry]) -> list[PhaseCurves]:
 
 def _curves(entries: Sequence[EpochEntry], network: str) -> Curves:
     measured: list[dict[str, float | None]] = [dict(entry[network]) for entry in entries]  # type: ignore[literal-required]
-    return Curves(**{metric: [rounded(each[metric]) for each in measured] for metric in measured[0]})
+    return Curves(**{metric: [_rounded(each[metric]) for each in measured] for metric in measured[0]})
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else rounded(value)
 
 
 def peak_memory(device: torch.device) -> int | None:

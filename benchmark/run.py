@@ -13,7 +13,7 @@ from benchmark import options as command
 from benchmark.errors import exit_code
 from benchmark.options import Execution, Selection
 from benchmark.plan import catalogue, sources
-from benchmark.plan.recipes import Recipes
+from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import Run
 from benchmark.plan.table import Figure, Table
 from benchmark.store import status
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(options: argparse.Namespace) -> int:
     if options.list or options.show:
-        recipes, _ = command.with_dataset(command.load(), options.dataset)
+        recipes, _ = command.with_dataset(load(), options.dataset)
         print(_show(recipes, options) if options.show else catalogue.listing(recipes))
         return 0
     selection, store = command.select(options), Store(options.results)
@@ -130,7 +130,8 @@ def _write(table: Table, results: Results, compare: str) -> None:
 def _show(recipes: Recipes, options: argparse.Namespace) -> str:
     """Every setting of a run with its value, where it was set last, and the source that is given there."""
     overrides = [recipes.parse_override(text) for text in options.overrides]
-    settings = sources.settings(recipes, *options.show, overrides, options.preset)
+    task, method = options.show
+    settings = sources.settings(recipes, task, method, overrides, options.preset)
     lines = [(each.name, each.value, each.where, each.source) for each in settings]
     return tabulate(lines, ["setting", "value", "set in", "source"], tablefmt="plain", disable_numparse=True)
 

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from benchmark.recording import make_record
 from benchmark.store import leases
 from benchmark.store.atomic import patiently
 from benchmark.store.leases import Holder, Lease
+from benchmark.store.record import Commit
 from benchmark.store.store import Store
 from benchmark.training.loop import train
 from benchmark.training.networks import imagenet_weights
@@ -66,7 +67,7 @@ class Worker:
         device: torch.device,
         checkpoint_seconds: float = 30,
         log: Path | None = None,
-        submitted: Mapping[str, object] | None = None,
+        submitted: Commit | None = None,
         seeds_at_once: int | None = None,
     ) -> None:
         self.store = store

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import submitit
 from benchmark.options import Execution
 from benchmark.plan.run import Run
 from benchmark.store.provenance import commit
+from benchmark.store.record import Commit
 from benchmark.store.store import Store
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class TrainRuns:
     runs: tuple[Run, ...]
     results: Path
     execution: Execution
-    submitted: Mapping[str, object]
+    submitted: Commit
     worker: Worker | None = field(default=None, init=False)
 
     def __call__(self) -> None:

@@ -93,7 +93,9 @@ def _submit_slurm(
         packs = list(_packs(runs, asked.runs_per_job))
         for start in range(0, len(packs), limit):
             executor = _slurm_executor(store, request, asked.max_parallel, previous)
-            ids = _submit(executor, packs[start : start + limit], store, replace(execution, device=device), asked.launcher)
+            ids = _submit(
+                executor, packs[start : start + limit], store, replace(execution, device=device), asked.launcher
+            )
             previous = ids[0].split("_")[0] if asked.max_parallel else None
             print(f"Job array {ids[0].split('_')[0]}: {len(ids)} jobs, {_described(request)}", flush=True)
             yield ids

@@ -27,9 +27,14 @@ def tidy(table: Table, results: Results) -> pd.DataFrame:
         for column in table.columns
         for row in table.rows
         for metric in table.metrics
-        for rule in (("last",) if metric == "bias_acc" else RULES)
+        for rule in rules_of(metric)
     ]
     return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def rules_of(metric: str) -> tuple[Rule, ...]:
+    """The selection rules of a metric; rows of Table 3 name their epochs themselves."""
+    return ("last",) if metric == "bias_acc" else tuple(RULES)
 
 
 def _over_seeds(table: Table, row: Row, column: str, metric: str, rule: Rule, results: Results) -> list[float]:

@@ -56,9 +56,7 @@ def annotate(lines: pd.DataFrame) -> pd.DataFrame:
     """Lines of published cells, with ``kind`` and ``note`` of the errata of each added."""
     places = zip(lines.table, lines.method, lines.task, lines.metric, strict=True)
     known = [published.errata_of(cell) for cell in places]
-    kinds, notes = (
-        [" ".join(getattr(each, name) for each in cell) for cell in known] for name in ("kind", "note")
-    )
+    kinds, notes = ([" ".join(getattr(each, name) for each in cell) for cell in known] for name in ("kind", "note"))
     return lines.assign(kind=kinds, note=notes)
 
 

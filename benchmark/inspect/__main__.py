@@ -192,11 +192,13 @@ def sheet(identified: Identified, c: int, record: Record, recipes: Recipes, limi
         quality = "bias labels unknown"
     return sheets.Sheet(
         title=f"Class “{name}”: what {network_of(record, recipes)} takes for another class",
-        subtitle=f"{recipes.task_title(record['task'])}, seed {record['seed']}. "
+        subtitle=f"{recipes.task_title(record.task)}, seed {record.seed}. "
         f"{len(found):,} of {int(members.sum()):,} training images found bias-conflicting; {quality}.",
         found=sheets.Panel("Found conflicting", which, _tiles(identified, shown)),
         aligned=sheets.Panel(
-            "For contrast: found aligned", "highest score first", _tiles(identified, aligned[: sheets.beside(len(shown))])
+            "For contrast: found aligned",
+            "highest score first",
+            _tiles(identified, aligned[: sheets.beside(len(shown))]),
         ),
         notes=notes,
     )

@@ -28,7 +28,7 @@ LOOP: dict[str, Any] = {
 
 
 def check(name: str, value: Any, kind: Any) -> None:
-    """Raises UserError, naming the setting, for a value that ``kind``, a type, ``Annotated`` or ``Literal``, excludes."""
+    """Raises UserError, naming the setting, for a value that ``kind`` (a type, Annotated or a Literal) excludes."""
     if get_origin(kind) is Literal:
         names = get_args(kind)
         if value not in names:

@@ -121,9 +121,7 @@ class Recipes:
 
     # Settings of one run
 
-    def resolve(
-        self, task: str, method: str, overrides: Iterable[Override] = (), preset: str = PAPER
-    ) -> Settings:
+    def resolve(self, task: str, method: str, overrides: Iterable[Override] = (), preset: str = PAPER) -> Settings:
         """All settings that decide the numbers of a run, except its seed.
 
         Loop keys stand at the top level, the dataset's under "data" and the method's under "options". An override
@@ -138,9 +136,7 @@ class Recipes:
                 limits.check(key, settings[key], kind)
         return settings
 
-    def layers(
-        self, task: str, method: str, overrides: Iterable[Override] = (), preset: str = PAPER
-    ) -> list[Layer]:
+    def layers(self, task: str, method: str, overrides: Iterable[Override] = (), preset: str = PAPER) -> list[Layer]:
         """What a run's settings are merged from, in that order, each with the place where it stands.
 
         The method's exceptions in the tables of tasks come after all of these tables, and after the method's own. A
@@ -237,7 +233,9 @@ class Recipes:
             return
         known = self.presets(task)
         if preset not in known:
-            raise UserError(f"Task '{task}' has no preset '{preset}', but {', '.join(known)}: choose one with --preset.")
+            raise UserError(
+                f"Task '{task}' has no preset '{preset}', but {', '.join(known)}: choose one with --preset."
+            )
         yield from self._of_preset(chain, preset)
 
     def _of_preset(self, chain: list[tuple[str, Settings]], preset: str) -> Iterator[tuple[str, Settings]]:

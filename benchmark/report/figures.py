@@ -151,7 +151,9 @@ def _draw_sweep(axes: Axes, panel: Panel, found: Found, results: Results, task: 
     published_too = False
     for method in methods:
         rows = [row for row in panel.rows if row.method == method and len(found[row.key])]
-        points = sorted(((_position(panel.x, found[row.key].records[0]), row) for row in rows), key=lambda each: each[0])
+        points = sorted(
+            ((_position(panel.x, found[row.key].records[0]), row) for row in rows), key=lambda each: each[0]
+        )
         if not points:
             continue
         for metric in panel.metrics:

@@ -21,7 +21,7 @@ from benchmark.plan.ours import QUICK
 from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import Figure, Table
-from benchmark.report import figures, page_records, style, tables
+from benchmark.report import figures, page_records, style
 from benchmark.report.page_tables import PageTable, anchor, command, missing, number_cells
 from benchmark.report.words import Context, lines_of, number, signed
 from benchmark.store.atomic import write_atomically
@@ -66,7 +66,9 @@ def page(
     quick = [QUICK] if any(results.measured(QUICK, task) for task in QUICK.tasks) else []
     shown: list[Table] = [*TABLES.values(), *FIGURES.values(), *quick, *variants]
     near = fidelity.overall(compared)
-    records = [page_records.summary(record, series, results) for series in results.series.values() for record in series.records]
+    records = [
+        page_records.summary(record, series, results) for series in results.series.values() for record in series.records
+    ]
     grids = [PageTable.of(table, results, numbers).context() for table in shown if not isinstance(table, Figure)]
     own = near[near.preset == PAPER]
     return {
@@ -92,7 +94,11 @@ def _findings(
     """Of each table: how far the measured numbers are from the paper's, and where another method is the best."""
     for table in shown:
         for line in near:
-            if (line["table"], line["preset"]) == (table.name, table.preset) and not table.overrides and line["measured"]:
+            if (
+                (line["table"], line["preset"]) == (table.name, table.preset)
+                and not table.overrides
+                and line["measured"]
+            ):
                 own = compared[(compared.table == table.name) & (compared.preset == table.preset)]
                 columns, others = _best_methods(table, own[own.task != table.average], results)
                 yield {

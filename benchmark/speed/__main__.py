@@ -29,6 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -163,7 +164,7 @@ def measure(
     seeds_at_once: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Time everything ``repetitions`` times in turn, after one warm-up; returns the measurement as plain JSON."""
-    load = os.getloadavg()
+    before = os.getloadavg()
     task, preset = TASKS[network, size]
     dataset = noise(images, size, CLASSES[network])
     settings = {method: load().resolve(task, method, (), preset) for method in methods}
@@ -202,7 +203,7 @@ def measure(
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "workers": workers,
-        "load": [round(load[0], 2), round(os.getloadavg()[0], 2)],
+        "load": [round(before[0], 2), round(os.getloadavg()[0], 2)],
         "batch_size": batch_size,
         "updates": updates,
         "repetitions": repetitions,
@@ -211,7 +212,7 @@ def measure(
             "python": platform.python_version(),
             **{package: version(package) for package in ("torch", "torchvision", "pillow", "numpy")},
         },
-        **commit(),
+        **msgspec.to_builtins(commit()),
         "subjects": {
             name: {
                 "images": subject.images,

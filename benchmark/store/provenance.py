@@ -6,13 +6,15 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
+from benchmark.store.record import Commit
+
 REPOSITORY = Path(__file__).parents[2]
 CODE = ("benchmark", "methods", "datasets")
 
 
 @lru_cache(maxsize=1)
-def commit() -> dict[str, str | bool | None]:
-    """The checkout's commit and whether its code differs from it; both None outside a git checkout."""
+def commit() -> Commit:
+    """The checkout's commit, and whether its code differs from it."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -20,6 +22,6 @@ def commit() -> dict[str, str | bool | None]:
         ).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain", "--", *CODE))}
+        return Commit(commit=git("rev-parse", "HEAD"), modified=bool(git("status", "--porcelain", "--", *CODE)))
     except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "modified": None}
+        return Commit(commit=None, modified=None)

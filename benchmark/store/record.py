@@ -16,22 +16,24 @@ import numpy as np
 from benchmark import metrics
 from benchmark.plan.run import Run, Settings
 
-SCHEMA = 2
+SCHEMA: Literal[2] = 2
 DIGITS = 6  # significant ones, of the curves
 Counts = list[list[int]]
 """Numbers of images of each group, [C, B]."""
 Number = float | None
+Network = Literal["target", "biased"]
+NETWORKS: tuple[Network, ...] = ("target", "biased")
 Rule = Literal["last", "validation"]
 """Which epoch is reported: the last, or the one of the best plain validation accuracy."""
 Entry = dict[str, Any]
 """The metrics of one epoch of one network, by their names, and its number, "epoch"."""
 
 
-class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Part(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Base of a record's parts: what it does not know is an error, what is not there is not written."""
 
 
-class Groups(Struct):
+class Groups(Part):
     """Names and sizes of the groups, and g(y); ``scored`` are the test groups of average and worst accuracy."""
 
     classes: list[str]
@@ -42,7 +44,7 @@ class Groups(Struct):
     scored: list[list[bool]] | None = None
 
 
-class Tested(Struct):
+class Tested(Part):
     """Right answers of each test group after an epoch of the last phase."""
 
     epoch: int
@@ -50,7 +52,7 @@ class Tested(Struct):
     validation_acc: Number = None
 
 
-class Curves(Struct):
+class Curves(Part):
     """A network's metrics after each epoch of a phase, a number an epoch. Those of the test are the target's only."""
 
     bias_acc: list[Number]
@@ -65,10 +67,7 @@ class Curves(Struct):
     validation_acc: list[Number] = []
 
 
-NETWORKS = ("target", "biased")
-
-
-class PhaseCurves(Struct):
+class PhaseCurves(Part):
     """A phase: its mean loss of each epoch, and the curves of the networks that it trains."""
 
     name: str
@@ -77,8 +76,15 @@ class PhaseCurves(Struct):
     biased: Curves | None = None
 
 
-class Provenance(Struct):
-    """Where a record comes from. ``commit`` and ``modified`` are None outside of a git checkout.
+class Commit(Part):
+    """A checkout's commit, and whether its code differed from it; both None outside of a git checkout."""
+
+    commit: str | None
+    modified: bool | None
+
+
+class Provenance(Part):
+    """Where a record comes from; ``commit`` and ``modified`` as in ``Commit``.
 
     ``data`` is a fingerprint of every image and label, ``data_notes`` what a reader must know of them. Seconds are a
     seed's share where several trained as one. Device memory is in bytes, and of GPUs only.
@@ -98,7 +104,7 @@ class Provenance(Struct):
     data_notes: list[str] = []
     seeds_at_once: int = 1
     peak_device_memory: int | None = None
-    submitted: dict[str, Any] | None = None
+    submitted: Commit | None = None
 
     @property
     def short_commit(self) -> str:
@@ -106,7 +112,7 @@ class Provenance(Struct):
         return "unknown" if self.commit is None else self.commit[:10] + ("+" if self.modified else "")
 
 
-class Record(Struct, dict=True):
+class Record(Part, dict=True):
     """One finished run. ``train`` holds, by network, the right answers of each training group at its end."""
 
     schema: Literal[2]
@@ -117,7 +123,7 @@ class Record(Struct, dict=True):
     settings: Settings
     groups: Groups
     test: dict[Rule, Tested]
-    train: dict[Literal["target", "biased"], Counts]
+    train: dict[Network, Counts]
     phases: list[PhaseCurves]
     summary: dict[str, float | list[int]]
     warnings: list[str]
@@ -136,7 +142,7 @@ class Record(Struct, dict=True):
         """Whether there is a biased network apart from the target."""
         return "biased" in self.train
 
-    def curve(self, network: Literal["target", "biased"]) -> list[Entry]:
+    def curve(self, network: Network) -> list[Entry]:
         """An entry an epoch of a network, numbered within its phase. The biased one of plain training is the target."""
         role = network if network == "target" or self.has_biased else "target"
         return [entry for phase in self.phases for entry in _entries(getattr(phase, role))]
@@ -238,6 +244,6 @@ def _layout(value: Any, indent: str = "") -> str:
     return f"{opening}\n{indent} {separator.join(members)}\n{indent}{closing}"
 
 
-def rounded(value: Number) -> Number:
+def rounded(value: float) -> float:
     """To the digits that curves are stored with."""
-    return None if value is None else float(f"{float(value):.{DIGITS}g}")
+    return float(f"{float(value):.{DIGITS}g}")

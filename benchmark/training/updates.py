@@ -26,7 +26,11 @@ WARM_UP = 3  # updates before a capture, in which libraries make what may not be
 
 def is_small(training: Training) -> bool:
     """Whether an update's kernels are too short to keep a GPU busy, and nothing but indices differs between updates."""
-    return training.layout is torch.contiguous_format and training.splits.train.resident and not training.augmentation.varies
+    return (
+        training.layout is torch.contiguous_format
+        and training.splits.train.resident
+        and not training.augmentation.varies
+    )
 
 
 class Updates:
@@ -74,7 +78,9 @@ class Updates:
         training, steps = self.trainings[0], self.phase.steps
         turns = itertools.cycle(zip(steps, training.optimizers, strict=True))
         training.set_modes(steps[0].trains)
-        batches = zip(training.splits.train.batches(order), draws.to(training.device, non_blocking=True), turns, strict=False)
+        batches = zip(
+            training.splits.train.batches(order), draws.to(training.device, non_blocking=True), turns, strict=False
+        )
         for (indices, images), drawn, (step, optimizer) in batches:
             if len(steps) > 1:
                 training.set_modes(step.trains)
