@@ -240,7 +240,7 @@ class Training:
         """What a method sees of the samples ``indices`` [m], or [S, m] for S seeds, until the next batch."""
         images = self.augmentation.apply(images, draws).contiguous(memory_format=self.layout)
         if self._images.shape != images.shape:
-            self._images = torch.empty_like(images, dtype=torch.float32)
+            self._images = torch.empty_like(images, dtype=torch.get_default_dtype())
         return Batch(
             images=self.train.normalise(images, self._images),
             targets=self.train.targets[indices],
