@@ -104,7 +104,7 @@ class Oracle:
 
 
 def equal(value: Tensor, expected: Tensor, within: float = 1e-10, relative: float = 0) -> None:
-    """Of the same shape and the same, but for the absolute difference ``within`` and one ``relative`` to ``expected``."""
+    """The same, shape included, but for an absolute difference ``within`` and one ``relative`` to what is expected."""
     torch.testing.assert_close(value, expected, rtol=relative, atol=within, check_dtype=False)
 
 
