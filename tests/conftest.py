@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from benchmark import recipes
 from benchmark.recipes import Settings
@@ -22,6 +23,30 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Train in float64: what processors add up in another order then stays equal to many digits.
+
+    float32 does not do for that. Adam's first steps make a full step of a gradient's sign, and DebiAN descends the
+    logarithm of a difference that is nearly zero.
+    """
+    monkeypatch.setattr(Tensor, "float", Tensor.double)  # losses ask for it, to leave bfloat16
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def draw_weights(module: nn.Module, seed: int) -> None:
+    """Weights and biases of all layers anew, with bits that do not depend on the processor; PyTorch's do."""
+    rng = np.random.default_rng(seed)
+    for layer in module.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            bound = layer.weight[0].numel() ** -0.5
+            for parameter in layer.parameters():
+                parameter.data.copy_(torch.from_numpy(rng.uniform(-bound, bound, parameter.shape)))
 
 
 @pytest.fixture(scope="session")

@@ -33,15 +33,20 @@ def trainings(dataset: BiasedDataset, method: str, seeds: int = SEEDS, **changes
 
 
 def assert_same(first: Training, second: Training) -> None:
-    """As near as batched matrix products may come: they add up in another order."""
+    """As near as batched matrix products may come in float64: they add up in another order."""
     assert [entry["phase"] for entry in first.history] == [entry["phase"] for entry in second.history]
-    losses = [[entry["loss"] for entry in training.history] for training in (first, second)]
-    np.testing.assert_allclose(*losses, rtol=1e-4)
+    np.testing.assert_allclose(losses(first), losses(second), rtol=1e-9)
     for name, tensor in first.method.state_dict().items():
-        torch.testing.assert_close(tensor, second.method.state_dict()[name], rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(tensor, second.method.state_dict()[name], rtol=1e-9, atol=1e-9, msg=name)
     assert first.last == second.last
 
 
+def losses(training: Training) -> list[float]:
+    """The mean loss of each epoch, phase by phase."""
+    return [entry["loss"] for entry in training.history]
+
+
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("method", ALL)
 def test_seeds_in_lockstep_end_like_each_alone(tiny: BiasedDataset, method: str) -> None:
     alone, together = trainings(tiny, method), trainings(tiny, method)
@@ -50,9 +55,22 @@ def test_seeds_in_lockstep_end_like_each_alone(tiny: BiasedDataset, method: str)
     train(together)
     for one, other in zip(alone, together, strict=True):
         assert_same(one, other)
-    assert together[0].last != together[1].last, "seeds stay different"
+    assert losses(together[0]) != pytest.approx(losses(together[1]), rel=1e-4), "seeds stay different"
 
 
+@pytest.mark.parametrize("method", ALL)
+def test_seeds_in_lockstep_have_the_losses_of_each_alone_in_float32(tiny: BiasedDataset, method: str) -> None:
+    """One epoch. The losses of two seeds are 4e-5 apart or more, those of DebiAN, which makes much of little, 8e-3."""
+    alone, together = (trainings(tiny, method, epochs=1) for _ in range(2))
+    for training in alone:
+        training.run()
+    train(together)
+    for one, other in zip(alone, together, strict=True):
+        assert all(tensor.dtype is not torch.float64 for tensor in other.method.state_dict().values())
+        np.testing.assert_allclose(losses(one), losses(other), rtol=1e-3 if method == "debian" else 1e-5)
+
+
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("seeds", [1, 2])
 @pytest.mark.parametrize("method", ALL)
 def test_a_replayed_update_does_what_the_update_does(
@@ -79,6 +97,7 @@ def test_a_replayed_update_does_what_the_update_does(
         assert_same(one, other)
 
 
+@pytest.mark.usefixtures("float64")
 def test_an_update_that_waits_for_the_device_runs_without_a_graph(
     tiny: BiasedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +122,7 @@ def test_an_update_that_waits_for_the_device_runs_without_a_graph(
     assert "'train' runs without a CUDA graph" in warning
 
 
+@pytest.mark.usefixtures("float64")
 def test_seeds_that_were_interrupted_at_different_epochs_catch_up(tiny: BiasedDataset, tmp_path: Path) -> None:
     def resumed() -> list[Training]:
         return [
