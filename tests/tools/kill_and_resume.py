@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from benchmark import recipes
-from benchmark.plan import Run
-from benchmark.records import Store
+from benchmark.plan.run import Run
+from benchmark.store.store import Store
 from benchmark.worker import Worker
 from methods import METHODS
 

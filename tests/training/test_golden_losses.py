@@ -22,8 +22,9 @@ from conftest import draw_weights, tiny_settings
 from torch import Tensor
 
 from benchmark import plan, recipes
-from benchmark.recipes import Settings
-from benchmark.training import Training
+from benchmark.plan.run import Settings
+from benchmark.training.loop import train
+from benchmark.training.training import Training
 from datasets import BiasedDataset, Split
 from methods import METHODS
 from methods.base import Batch, Phase, Step
@@ -53,7 +54,7 @@ def recorded(training: Training) -> Losses:
         return replace(phase, steps=steps)
 
     training.phases = tuple(listen(phase) for phase in training.phases)
-    training.run()
+    train([training])
     return {name: [float(each) for each in values] for name, values in losses.items()}
 
 

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_settings
+from factories.digits import tiny_settings
 
 from benchmark import recipes
-from benchmark.plan import Run
-from benchmark.records import Store
+from benchmark.plan.run import Run
+from benchmark.store.store import Store
 from benchmark.speed import noise
-from benchmark.training import Training, train
-from benchmark.updates import Updates
+from benchmark.training.loop import train
+from benchmark.training.training import Training
+from benchmark.training.updates import Updates
 from benchmark.worker import Worker
 from datasets import BiasedDataset
 from methods import METHODS
@@ -48,11 +49,11 @@ def test_seeds_in_lockstep_end_like_each_alone(tiny: BiasedDataset, method: str)
     settings = tiny_settings(method, learning_rate=1e-4)
     alone, together = ([Training(tiny, settings, seed, CUDA) for seed in range(3)] for _ in range(2))
     for training in alone:
-        training.run()
+        train([training])
     train(together)
     for one, other in zip(alone, together, strict=True):
-        expected = [entry["loss"] for entry in one.history]
-        assert [entry["loss"] for entry in other.history] == pytest.approx(expected, rel=1e-2)
+        expected = [entry["loss"] for entry in one.progress.history]
+        assert [entry["loss"] for entry in other.progress.history] == pytest.approx(expected, rel=1e-2)
 
 
 @pytest.mark.parametrize(("network", "method"), [("mlp", method) for method in ALL] + [("resnet18", "poisoner")])
