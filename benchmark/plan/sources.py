@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-
-import tomlkit
-from tomlkit.container import Container
-from tomlkit.items import Table
 
 from benchmark.plan.recipes import RECIPES, Recipes
 from benchmark.plan.run import Settings
@@ -25,19 +22,21 @@ class Setting:
     source: str
 
 
-def settings(recipes: Recipes, task: str, method: str, overrides: Iterable[Override], preset: str) -> Iterator[Setting]:
+def settings(
+    recipes: Recipes, task: str, method: str, overrides: Iterable[Override], preset: str
+) -> Iterator[Setting]:
     """Every setting of a run, those of the loop first. Raises UserError for a name that does not exist."""
-    method = recipes.check_method(method)
-    resolved = recipes.resolve(task, method, overrides, preset)
+    method, overrides = recipes.check_method(method), tuple(overrides)
     set_by: dict[str, str] = {}
     for layer in recipes.layers(task, method, overrides, preset):
-        if "dataset" in layer.settings:
+        if "dataset" in layer.settings:  # brings data of its own
             set_by = {name: where for name, where in set_by.items() if not name.startswith("data.")}
         set_by |= {name: layer.where for name, _ in _flat(layer.settings, method)}
-    document = tomlkit.parse(RECIPES.read_text(encoding="utf-8"))
-    for name, value in _flat(resolved, method):
+    comments = _comments()
+    for name, value in _flat(recipes.resolve(task, method, overrides, preset), method):
         if where := set_by[name]:
-            yield Setting(name, value, where, _comment(document, where, name.removeprefix(f"{method}.")))
+            key = f"{where[1:-1]}.{name.removeprefix(f'{method}.')}"
+            yield Setting(name, value, where, comments.get(key) or comments.get(key.rpartition(".")[0], ""))
 
 
 def _flat(settings: Settings, method: str) -> Iterator[tuple[str, Any]]:
@@ -49,15 +48,12 @@ def _flat(settings: Settings, method: str) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def _comment(document: tomlkit.TOMLDocument, where: str, name: str) -> str:
-    """The comment behind a key of a table, without its mark; nothing for --set."""
-    item: Any = document
-    comment = ""
-    for part in (*where.strip("[]").split("."), *name.split(".")):
-        container = item if isinstance(item, Container) else item.value
-        if not isinstance(container, Container) or part not in container:
-            return ""
-        item = container.item(part)
-        if not isinstance(item, Table):  # what stands behind a table's head is about all of it
-            comment = item.trivia.comment or comment
-    return comment.removeprefix("#").strip()
+def _comments() -> dict[str, str]:
+    """What stands behind each key of recipes.toml, by its full name; a parser of TOML would drop it."""
+    found, table = {}, ""
+    for line in RECIPES.read_text(encoding="utf-8").splitlines():
+        if head := re.match(r"\[(.+?)\]", line):
+            table = head[1]
+        elif key := re.match(r"([\w.]+) *=.*?# *(.+)", line):
+            found[f"{table}.{key[1]}"] = key[2]
+    return found
