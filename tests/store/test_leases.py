@@ -1,40 +1,20 @@
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 import threading
-import time
-import weakref
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import torch
-from factories.digits import tiny_settings
+from factories.leases import rewrite
 
-from benchmark import claims
-from benchmark.claims import Claim, acquire, newest
-from benchmark.plan.run import Run
-from benchmark.records import Store, patiently
-from benchmark.training.loop import train
-from benchmark.training.training import Training
-from benchmark.worker import Worker
-from datasets import BiasedDataset
+from benchmark.store import leases
+from benchmark.store.leases import Lease, acquire, newest
 
 
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
     return tmp_path / "runs" / "task" / "method" / "abc-s0.json"
-
-
-def rewrite(record: Path, **changes: object) -> None:
-    """Make the newest claim say something else, such as that its owner lives on another machine."""
-    holder = newest(record)
-    assert holder
-    path = record.with_name(f"{record.stem}.{holder.number}.claim")
-    path.write_text(json.dumps(holder.content | changes))
 
 
 def dead_process() -> int:
@@ -43,12 +23,12 @@ def dead_process() -> int:
     return process.pid
 
 
-def test_of_many_contenders_one_gets_the_claim(record: Path) -> None:
+def test_of_many_contenders_one_gets_the_lease(record: Path) -> None:
     for _ in range(20):
-        found: list[Claim | None] = []
+        found: list[Lease | None] = []
         barrier = threading.Barrier(8)
 
-        def contend(found: list[Claim | None] = found, barrier: threading.Barrier = barrier) -> None:
+        def contend(found: list[Lease | None] = found, barrier: threading.Barrier = barrier) -> None:
             barrier.wait()
             found.append(acquire(record))
 
@@ -57,11 +37,11 @@ def test_of_many_contenders_one_gets_the_claim(record: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        (winner,) = [claim for claim in found if claim]
+        (winner,) = [lease for lease in found if lease]
         winner.release()
 
 
-def test_a_released_claim_is_free_and_a_record_ends_all_claims(record: Path) -> None:
+def test_a_released_lease_is_free_and_a_record_ends_all_leases(record: Path) -> None:
     first = acquire(record)
     assert first
     assert acquire(record) is None
@@ -91,7 +71,7 @@ def test_a_released_claim_is_free_and_a_record_ends_all_claims(record: Path) -> 
 def test_who_is_known_to_be_dead(
     record: Path, changes: dict[str, object], free: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "BEAT", 1e6)
+    monkeypatch.setattr(leases, "BEAT", 1e6)
     for key, value in {"ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "1", "JOB_ID": "8", "RESTART_COUNT": "1"}.items():
         monkeypatch.setenv(f"SLURM_{key}", value)
     assert acquire(record)
@@ -99,10 +79,10 @@ def test_who_is_known_to_be_dead(
     assert (acquire(record) is not None) == free
 
 
-def test_a_claim_without_content_is_respected_until_it_is_watched_long_enough(record: Path) -> None:
+def test_a_lease_without_content_is_respected_until_it_is_watched_long_enough(record: Path) -> None:
     """Its owner may have died, or be between creating the file and writing it."""
     record.parent.mkdir(parents=True)
-    record.with_name("abc-s0.1.claim").write_text("")
+    record.with_name("abc-s0.1.lease").write_text("")
     holder = newest(record)
     assert acquire(record) is None
     assert acquire(record, abandoned=holder)
@@ -114,25 +94,5 @@ def test_the_owner_notices_that_he_was_succeeded(record: Path) -> None:
     assert first
     first.check()
     assert acquire(record, abandoned=newest(record))
-    with pytest.raises(claims.Lost):
+    with pytest.raises(leases.Lost):
         first.check()
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
