@@ -19,7 +19,7 @@ def test_clean_predictions_do_not_depend_on_the_evaluation_batch(
 ) -> None:
     training = Training(tiny, tiny_settings("vanilla"), seed=0)
     whole = training.splits.train.logits(training.method.target)
-    monkeypatch.setattr("benchmark.loader.EVALUATION_BATCH", 7)
+    monkeypatch.setattr("benchmark.training.loader.EVALUATION_BATCH", 7)
     parts = training.splits.train.logits(training.method.target)
     assert torch.allclose(whole, parts, atol=1e-6)
     assert training.method.target.training, "the mode is restored"

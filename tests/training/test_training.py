@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -27,10 +25,6 @@ def test_images_are_normalised_as_the_recipe_says(tiny: BiasedDataset) -> None:
     batch = training.batch(row, images, torch.empty(0))
     assert np.allclose(batch.images.numpy(), expected, atol=1e-5)
     assert batch.targets.tolist() == tiny.train.targets[indices].tolist()
-
-
-
-
 
 
 def test_epochs_and_updates_are_counted_as_declared(tiny: BiasedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,14 +82,6 @@ def test_a_loss_that_is_no_number_ends_the_run(tiny: BiasedDataset) -> None:
         train([training])
 
 
-
-
-
-
-
-
-
-
 def test_unknown_sampler_is_a_user_error(tiny: BiasedDataset) -> None:
     training = Training(tiny, tiny_settings("poisoner", target_sampler="class_balance"), seed=0)
     with pytest.raises(UserError, match="did you mean 'class_balanced'"):
@@ -120,5 +106,3 @@ def test_group_balanced_batches_show_rare_groups_as_often(tiny: BiasedDataset) -
 def test_unknown_network_is_a_user_error(tiny: BiasedDataset) -> None:
     with pytest.raises(UserError, match="Unknown network 'mpl'; did you mean 'mlp'"):
         Training(tiny, tiny_settings("vanilla", network="mpl"), seed=0)
-
-

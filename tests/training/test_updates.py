@@ -9,18 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tape
 import torch
+from factories import tape
 from factories.digits import tiny_settings
 from torch import Tensor
 
-from benchmark import plan, recipes, updates
-from benchmark.errors import TrainingError
-from benchmark.plan.run import Run
-from benchmark.store.store import Store
+from benchmark.training import graphs, updates
 from benchmark.training.loop import train
 from benchmark.training.training import Training
-from benchmark.worker import Worker
 from datasets import BiasedDataset
 from methods import METHODS
 from methods.base import Batch, Step
@@ -89,8 +85,8 @@ def test_a_replayed_update_does_what_the_update_does(
         replay = tape.capture(update, optimizers, [*state, update.__self__._total])  # type: ignore[attr-defined]
         return lambda: (replays.append(1), replay())[1]
 
-    monkeypatch.setattr(updates, "can_capture", lambda device: True)
-    monkeypatch.setattr(updates, "capture", capture)
+    monkeypatch.setattr(graphs, "can_capture", lambda device: True)
+    monkeypatch.setattr(graphs, "capture", capture)
     train(replayed)
     assert replays
     for one, other in zip(plain, replayed, strict=True):
@@ -114,8 +110,8 @@ def test_an_update_that_waits_for_the_device_runs_without_a_graph(
         return value
 
     training.phases = (replace(phase, steps=(Step(looking, phase.steps[0].trains),)),)
-    monkeypatch.setattr(updates, "can_capture", lambda device: True)
-    monkeypatch.setattr(updates, "capture", lambda update, optimizers: tape.capture(update, optimizers, []))
+    monkeypatch.setattr(graphs, "can_capture", lambda device: True)
+    monkeypatch.setattr(graphs, "capture", lambda update, optimizers: tape.capture(update, optimizers, []))
     train([training])
     assert len(looked) == 3 * 4
     assert_same(plain, training)
@@ -138,7 +134,9 @@ def test_seeds_that_were_interrupted_at_different_epochs_catch_up(tiny: BiasedDa
         raise Stop
 
     for training, stops in zip(resumed(), (0, 2, 4), strict=True):
-        training.report = lambda entry, training=training, stops=stops: len(training.progress.history) == stops and stop(entry)
+        training.report = lambda entry, training=training, stops=stops: (
+            len(training.progress.history) == stops and stop(entry)
+        )
         if stops:
             with pytest.raises(Stop):
                 train([training])
@@ -162,15 +160,3 @@ def test_seeds_whose_images_vary_take_turns(tiny: BiasedDataset) -> None:
     train(together)
     for one, other in zip(alone, together, strict=True):
         assert one.progress.history == other.progress.history
-
-
-
-
-
-
-
-
-
-
-
-
