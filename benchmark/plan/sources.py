@@ -22,9 +22,7 @@ class Setting:
     source: str
 
 
-def settings(
-    recipes: Recipes, task: str, method: str, overrides: Iterable[Override], preset: str
-) -> Iterator[Setting]:
+def settings(recipes: Recipes, task: str, method: str, overrides: Iterable[Override], preset: str) -> Iterator[Setting]:
     """Every setting of a run, those of the loop first. Raises UserError for a name that does not exist."""
     method, overrides = recipes.check_method(method), tuple(overrides)
     set_by: dict[str, str] = {}
