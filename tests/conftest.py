@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import recipes
-from benchmark.recipes import Settings
+from benchmark.plan import recipes
+from benchmark.plan.run import Settings
 from datasets import BiasedDataset, Split
 
 
@@ -61,7 +61,7 @@ def tiny() -> BiasedDataset:
 
 def tiny_settings(method: str, **changes: object) -> Settings:
     """The digits' recipe cut down to a few short epochs, too few for the learning rate to fall."""
-    settings = recipes.resolve("colored_digits", method)
+    settings = recipes.load().resolve("colored_digits", method)
     settings |= {"epochs": 3, "batch_size": 64, "learning_rate_decay": 1.0}
     if method == "be":
         settings["options"]["auxiliary_updates"] = 6
