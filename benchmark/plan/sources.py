@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import tomlkit
-from tomlkit.container import Container
-from tomlkit.items import Table
-
 from benchmark.plan.recipes import RECIPES, Recipes
 from benchmark.plan.run import Settings
 from benchmark.plan.table import Override
+
+HEAD = re.compile(r"\s*\[(?P<table>[\w.-]+)\]")
+# A key, its value, or the beginning of one of several lines, and what stands behind "#" outside of strings.
+ENTRY = re.compile(r"""\s*(?P<key>[\w.-]+)\s*=(?:"[^"]*"|'[^']*'|[^"'#])*#(?P<comment>.*)""")
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,13 @@ def settings(recipes: Recipes, task: str, method: str, overrides: Iterable[Overr
         if "dataset" in layer.settings:
             set_by = {name: where for name, where in set_by.items() if not name.startswith("data.")}
         set_by |= {name: layer.where for name, _ in _flat(layer.settings, method)}
-    document = tomlkit.parse(RECIPES.read_text(encoding="utf-8"))
+    comments = _comments(RECIPES.read_text(encoding="utf-8"))
     for name, value in _flat(resolved, method):
         if where := set_by[name]:
-            yield Setting(name, value, where, _comment(document, where, name.removeprefix(f"{method}.")))
+            path = f"{where.strip('[]')}.{name.removeprefix(f'{method}.')}"
+            # A table on one line has one comment for all of its keys.
+            source = comments.get(path) or comments.get(path.rpartition(".")[0], "")
+            yield Setting(name, value, where, source)
 
 
 def _flat(settings: Settings, method: str) -> Iterator[tuple[str, Any]]:
@@ -49,15 +53,13 @@ def _flat(settings: Settings, method: str) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def _comment(document: tomlkit.TOMLDocument, where: str, name: str) -> str:
-    """The comment behind a key of a table, without its mark; nothing for --set."""
-    item: Any = document
-    comment = ""
-    for part in (*where.strip("[]").split("."), *name.split(".")):
-        container = item if isinstance(item, Container) else item.value
-        if not isinstance(container, Container) or part not in container:
-            return ""
-        item = container.item(part)
-        if not isinstance(item, Table):  # what stands behind a table's head is about all of it
-            comment = item.trivia.comment or comment
-    return comment.removeprefix("#").strip()
+def _comments(text: str) -> dict[str, str]:
+    """The comment behind each key of the recipes, by the dotted name of table and key."""
+    found: dict[str, str] = {}
+    table = ""
+    for line in text.splitlines():
+        if head := HEAD.match(line):
+            table = head["table"]  # what stands behind it is about all of its keys
+        elif entry := ENTRY.match(line):
+            found[f"{table}.{entry['key']}"] = entry["comment"].strip()
+    return found
