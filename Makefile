@@ -28,6 +28,7 @@ lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

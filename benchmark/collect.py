@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from itertools import groupby
+
+import msgspec
 
 from benchmark.errors import UserError
 from benchmark.plan.paper import AVERAGES
@@ -31,7 +34,7 @@ def collect(store: Store, recipes: Recipes) -> Results:
         if seed.isdecimal():
             failures.setdefault(name, {})[int(seed)] = reason
     series = {
-        name: _series(name, sorted(records, key=lambda record: record.seed), failures.get(name, {}), recipes)
+        name: _series(name, _shared(sorted(records, key=lambda record: record.seed)), failures.get(name, {}), recipes)
         for name, records in groupby(store.everything(), lambda record: record.run.series)
     }
     alone = {name: Series(name, failures=failed) for name, failed in failures.items() if name not in series}
@@ -46,6 +49,16 @@ def names(recipes: Recipes) -> Names:
         frozenset(method for method in recipes.methods if recipes.uses_bias_labels(method)),
         {task: recipes.presets(task) for task in recipes.tasks},
     )
+
+
+def _shared(records: Iterable[Record]) -> list[Record]:
+    """The records of a series with one copy of what all of them hold, which is a third of their space."""
+    shared: list[Record] = []
+    for record in records:
+        first = shared[0] if shared else record
+        groups = first.groups if first.groups == record.groups else record.groups
+        shared.append(msgspec.structs.replace(record, settings=first.settings, groups=groups))
+    return shared
 
 
 def _series(name: str, records: list[Record], failures: dict[int, str], recipes: Recipes) -> Series:

@@ -24,7 +24,7 @@ from benchmark.store.record import (
     Record,
     Rule,
     Tested,
-    rounded,
+    curve_of,
 )
 from benchmark.training.training import EpochEntry, Training
 
@@ -91,17 +91,13 @@ def phases_of(history: Sequence[EpochEntry]) -> list[PhaseCurves]:
     for name, group in groupby(history, lambda entry: entry["phase"]):
         entries = list(group)
         networks = {network: _curves(entries, network) for network in NETWORKS if network in entries[0]}
-        phases.append(PhaseCurves(name=name, loss=[rounded(entry["loss"]) for entry in entries], **networks))
+        phases.append(PhaseCurves(name=name, loss=curve_of(entry["loss"] for entry in entries), **networks))
     return phases
 
 
 def _curves(entries: Sequence[EpochEntry], network: str) -> Curves:
     measured: list[dict[str, float | None]] = [dict(entry[network]) for entry in entries]  # type: ignore[literal-required]
-    return Curves(**{metric: [_rounded(each[metric]) for each in measured] for metric in measured[0]})
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else rounded(value)
+    return Curves(**{metric: curve_of(each[metric] for each in measured) for metric in measured[0]})
 
 
 def peak_memory(device: torch.device) -> int | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -251,7 +251,7 @@ class Worker:
         for lease in self._leases:
             lease.release()
 
-    def _reporter(self, run: Run, training: Training, lease: Lease, bar: tqdm) -> Callable[[EpochEntry], None]:
+    def _reporter(self, run: Run, training: Training, lease: Lease, bar: tqdm[Any]) -> Callable[[EpochEntry], None]:
         def report(entry: EpochEntry) -> None:
             lease.check()
             lease.done = done = len(training.progress.history)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark.errors import UserError, unknown
 from benchmark.plan.recipes import load as load_recipes
-from benchmark.plan.recipes import tomllib
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 PROFILES = Path(__file__).with_name("profiles")
 Request = dict[str, Any]

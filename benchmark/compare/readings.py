@@ -113,8 +113,12 @@ def _measured(judged: Judged, task: str, results: Results) -> Iterator[tuple[str
         yield RECIPES, own, own
     for reading, overrides in READINGS.items():
         found = _records(replace(judged.table, overrides=overrides), task, results)
-        if judged.measured(found) and any(each and each != own[key] for key, each in found.items()):
+        if judged.measured(found) and any(_seeds(each) - _seeds(own[key]) for key, each in found.items()):
             yield reading, found, _same_runs(own, found)
+
+
+def _seeds(records: Sequence[Record]) -> set[str]:
+    return {record.run.id for record in records}
 
 
 def _records(table: Table, task: str, results: Results) -> Found:

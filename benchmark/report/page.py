@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import jinja2
-import markupsafe
 import pandas as pd
 
 from benchmark.compare import fidelity, readings, verdicts
@@ -50,7 +49,7 @@ def write(
     )
     path = results.folder / "report.html"
     context = page(results, variants, compared, judged, left_open)
-    write_atomically(path, environment.get_template("page.html").render(context))
+    write_atomically(path, environment.get_template("page.html").generate(context))
     return path
 
 
@@ -84,7 +83,7 @@ def page(
         "measured": own.measured.sum(),
         "newest": max((record["finished"] for record in records), default=""),
         "commits": sorted({record.provenance.short_commit for record in results.records}),
-        "data": markupsafe.Markup(page_records.data(number_cells(grids), results)),
+        "data": page_records.data(number_cells(grids), results),
     }
 
 

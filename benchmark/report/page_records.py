@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import markupsafe
 import msgspec
 
 from benchmark.metrics import METRICS
 from benchmark.plan.run import PAPER
 from benchmark.report.words import Context
-from benchmark.store.record import NETWORKS, Record
+from benchmark.store.record import NETWORKS, Record, numbers
 from benchmark.store.results import Results, Series
 
 CURVES = {
@@ -23,24 +24,24 @@ CURVES = {
 }
 
 
-def data(cells: Sequence[Context], results: Results) -> str:
-    """What the page's script knows, as JSON that may stand inside of HTML.
+def data(cells: Sequence[Context], results: Results) -> Iterator[markupsafe.Markup]:
+    """What the page's script knows, as JSON that may stand inside of HTML, a piece for each record.
 
-    Records are encoded one by one: their curves as objects would take a hundred times the space of the records.
+    All at once would take several times the space of the records.
     """
-    records = b",".join(
-        msgspec.json.encode(_details(record, series, results))
-        for series in results.series.values()
-        for record in series.records
-    )
-    parts = (
-        ("cells", msgspec.json.encode(cells)),
-        ("records", b"[" + records + b"]"),
-        ("metrics", msgspec.json.encode(CURVES)),
-        ("curves", msgspec.json.encode(_choices(results))),
-    )
-    text = ",".join(f'"{name}":{content.decode()}' for name, content in parts)
-    return f"{{{text}}}".replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    yield from _json('{"cells":', cells)
+    separator = ',"records":['
+    for series in results.series.values():
+        for record in series.records:
+            yield from _json(separator, _details(record, series, results))
+            separator = ","
+    yield from _json('],"metrics":' if results.records else ',"records":[],"metrics":', CURVES)
+    yield from _json(',"curves":', _choices(results), "}")
+
+
+def _json(before: str, value: Any, after: str = "") -> Iterator[markupsafe.Markup]:
+    text = msgspec.json.encode(value).decode().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    yield markupsafe.Markup(f"{before}{text}{after}")
 
 
 def _details(record: Record, series: Series, results: Results) -> Context:
@@ -61,10 +62,10 @@ def _details(record: Record, series: Series, results: Results) -> Context:
 
 def _curve(record: Record, network: str) -> dict[str, list[float | None]]:
     """The network's metrics after each of its epochs, rounded to what a picture shows."""
-    own = [curves for phase in record.phases if (curves := getattr(phase, network))]
+    own = [curves.measured for phase in record.phases if (curves := getattr(phase, network))]
     found: dict[str, list[float | None]] = {}
     for metric in CURVES:
-        values = [value for curves in own for value in getattr(curves, metric)]
+        values = [value for measured in own if metric in measured for value in numbers(measured[metric])]
         if any(value is not None for value in values):
             found[metric] = [None if value is None else float(f"{value:.4g}") for value in values]
     return found

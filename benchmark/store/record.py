@@ -6,6 +6,7 @@ A record is a JSON file, one curve and one row of counts a line, so that a diffe
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal
@@ -21,6 +22,8 @@ DIGITS = 6  # significant ones, of the curves
 Counts = list[list[int]]
 """Numbers of images of each group, [C, B]."""
 Number = float | None
+Curve = np.ndarray
+"""A number an epoch, float64 [epochs], NaN where it was not measured; a list with nulls in the file."""
 Network = Literal["target", "biased"]
 NETWORKS: tuple[Network, ...] = ("target", "biased")
 Rule = Literal["last", "validation"]
@@ -29,11 +32,11 @@ Entry = dict[str, Any]
 """The metrics of one epoch of one network, by their names, and its number, "epoch"."""
 
 
-class Part(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Base of a record's parts: what it does not know is an error, what is not there is not written."""
 
 
-class Groups(Part):
+class Groups(Part, frozen=True):
     """Names and sizes of the groups, and g(y); ``scored`` are the test groups of average and worst accuracy."""
 
     classes: list[str]
@@ -44,7 +47,7 @@ class Groups(Part):
     scored: list[list[bool]] | None = None
 
 
-class Tested(Part):
+class Tested(Part, frozen=True):
     """Right answers of each test group after an epoch of the last phase."""
 
     epoch: int
@@ -52,38 +55,43 @@ class Tested(Part):
     validation_acc: Number = None
 
 
-class Curves(Part):
-    """A network's metrics after each epoch of a phase, a number an epoch. Those of the test are the target's only."""
+class Curves(Part, frozen=True):
+    """A network's metrics after each epoch of a phase. Those of the test are the target's only."""
 
-    bias_acc: list[Number]
-    aligned_error: list[Number]
-    aligned_loss: list[Number]
-    conflicting_error: list[Number]
-    conflicting_loss: list[Number]
-    model_bias: list[Number] = []
-    avg_acc: list[Number] = []
-    worst_acc: list[Number] = []
-    max_min_bias: list[Number] = []
-    validation_acc: list[Number] = []
+    bias_acc: Curve
+    aligned_error: Curve
+    aligned_loss: Curve
+    conflicting_error: Curve
+    conflicting_loss: Curve
+    model_bias: Curve | None = None
+    avg_acc: Curve | None = None
+    worst_acc: Curve | None = None
+    max_min_bias: Curve | None = None
+    validation_acc: Curve | None = None
+
+    @property
+    def measured(self) -> dict[str, Curve]:
+        """The curves that there are, by the names of their metrics."""
+        return {name: each for name in self.__struct_fields__ if (each := getattr(self, name)) is not None}
 
 
-class PhaseCurves(Part):
+class PhaseCurves(Part, frozen=True):
     """A phase: its mean loss of each epoch, and the curves of the networks that it trains."""
 
     name: str
-    loss: list[float]
+    loss: Curve
     target: Curves | None = None
     biased: Curves | None = None
 
 
-class Commit(Part):
+class Commit(Part, frozen=True):
     """A checkout's commit, and whether its code differed from it; both None outside of a git checkout."""
 
     commit: str | None
     modified: bool | None
 
 
-class Provenance(Part):
+class Provenance(Part, frozen=True):
     """Where a record comes from; ``commit`` and ``modified`` as in ``Commit``.
 
     ``data`` is a fingerprint of every image and label, ``data_notes`` what a reader must know of them. Seconds are a
@@ -112,7 +120,7 @@ class Provenance(Part):
         return "unknown" if self.commit is None else self.commit[:10] + ("+" if self.modified else "")
 
 
-class Record(Part, dict=True):
+class Record(Part, frozen=True, dict=True):
     """One finished run. ``train`` holds, by network, the right answers of each training group at its end."""
 
     schema: Literal[2]
@@ -125,7 +133,7 @@ class Record(Part, dict=True):
     test: dict[Rule, Tested]
     train: dict[Network, Counts]
     phases: list[PhaseCurves]
-    summary: dict[str, float | list[int]]
+    summary: dict[str, int | float | list[int]]
     warnings: list[str]
     provenance: Provenance
 
@@ -178,9 +186,14 @@ class Record(Part, dict=True):
 def _entries(curves: Curves | None) -> Iterator[Entry]:
     if curves is None:
         return
-    measured = {name: values for name in curves.__struct_fields__ if (values := getattr(curves, name))}
+    measured = {name: numbers(each) for name, each in curves.measured.items()}
     for place, values in enumerate(zip(*measured.values(), strict=True), 1):
         yield {"epoch": place, **dict(zip(measured, values, strict=True))}
+
+
+def numbers(curve: Curve) -> list[Number]:
+    """The curve as plain numbers, None where it was not measured."""
+    return [None if math.isnan(value) else value for value in curve.tolist()]
 
 
 def faults(record: Record) -> Iterator[str]:
@@ -192,8 +205,7 @@ def faults(record: Record) -> Iterator[str]:
     for phase in record.phases:
         for network in NETWORKS:
             curves = getattr(phase, network)
-            lengths = {len(getattr(curves, name)) for name in curves.__struct_fields__} - {0} if curves else set()
-            if lengths - {len(phase.loss)}:
+            if curves and any(each.shape != phase.loss.shape for each in curves.measured.values()):
                 yield f"the curves of phase '{phase.name}' are not of one length"
     shape = len(record.groups.classes), len(record.groups.biases)
     counts = {"groups.train": record.groups.train, "groups.test": record.groups.test}
@@ -208,14 +220,24 @@ def faults(record: Record) -> Iterator[str]:
         yield from (f"test.{rule}: {fault}" for fault in metrics.inconsistencies(np.asarray(tested.correct), total))
 
 
-_decoder = msgspec.json.Decoder(Record)
+def _array(kind: type, value: Any) -> Curve:
+    """A curve from the file."""
+    return np.array(value, np.float64).reshape(len(value))
+
+
+def _list(value: Any) -> Any:
+    """A curve for the file."""
+    return numbers(value)
+
+
+_decoder = msgspec.json.Decoder(Record, dec_hook=_array)
 
 
 def decode(content: bytes) -> Record:
     """The record of a file. Raises ValueError, saying what is wrong, for what is none or contradicts itself."""
     try:
         record = _decoder.decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
         raise ValueError(str(error)) from error
     for fault in faults(record):
         raise ValueError(fault)
@@ -226,7 +248,7 @@ def encode(record: Record) -> str:
     """The record as text. Raises ValueError for one that contradicts itself."""
     for fault in faults(record):
         raise ValueError(f"The record of {record.run} is invalid: {fault}.")
-    return f"{_layout(msgspec.to_builtins(record))}\n"
+    return f"{_layout(msgspec.to_builtins(record, enc_hook=_list))}\n"
 
 
 def _layout(value: Any, indent: str = "") -> str:
@@ -244,6 +266,6 @@ def _layout(value: Any, indent: str = "") -> str:
     return f"{opening}\n{indent} {separator.join(members)}\n{indent}{closing}"
 
 
-def rounded(value: float) -> float:
-    """To the digits that curves are stored with."""
-    return float(f"{float(value):.{DIGITS}g}")
+def curve_of(values: Iterable[Number]) -> Curve:
+    """The numbers as a curve, rounded to the digits that curves are stored with."""
+    return np.array([math.nan if each is None else float(f"{each:.{DIGITS}g}") for each in values])
