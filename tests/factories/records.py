@@ -26,6 +26,7 @@ from benchmark.store.record import (
     Provenance,
     Record,
     Tested,
+    curve_of,
 )
 from benchmark.store.results import Results
 from benchmark.store.store import Store
@@ -110,7 +111,7 @@ def make_record(
 def phase(name: str = "train", **networks: Curves) -> PhaseCurves:
     """A phase with the curves of the networks "target" and "biased", or of one; its loss falls from 1."""
     epochs = len(next(iter(networks.values())).bias_acc)
-    return PhaseCurves(name=name, loss=[1 / epoch for epoch in range(1, epochs + 1)], **networks)
+    return PhaseCurves(name=name, loss=curve_of(1 / epoch for epoch in range(1, epochs + 1)), **networks)
 
 
 def curves(**told: Sequence[float]) -> Curves:
@@ -126,7 +127,7 @@ def curves(**told: Sequence[float]) -> Curves:
     if "conflicting_error" not in told:
         known = zip(metrics["bias_acc"], metrics["aligned_error"], strict=True)
         metrics["conflicting_error"] = [2 * bias_acc - 100 + aligned for bias_acc, aligned in known]
-    return Curves(**{name: list(values) for name, values in metrics.items()})
+    return Curves(**{name: curve_of(values) for name, values in metrics.items()})
 
 
 def make_results(folder: Path, *records: Record) -> Results:
@@ -150,7 +151,7 @@ def _correct(share: float) -> Counts:
 
 def _right(measured: Curves, sizes: np.ndarray) -> Counts:
     """The right answers of each training group that the last epoch's errors state."""
-    errors = _diagonal(measured.aligned_error[-1] or 0.0, measured.conflicting_error[-1] or 0.0)
+    errors = _diagonal(measured.aligned_error[-1], measured.conflicting_error[-1])
     return np.round(sizes * (1 - np.array(errors) / 100)).astype(int).tolist()
 
 
