@@ -9,8 +9,11 @@ import numpy as np
 from benchmark.errors import UserError
 from datasets.base import associated_bias, group_sizes
 from datasets.download import Archive
-from datasets.images import Listing, Source, centre_square, register_images
+from datasets.images import register_images
 from datasets.labels import read_table, require_columns, require_unique, require_values
+from datasets.listing import Listing
+from datasets.prepared import centre_square
+from datasets.source import Source
 
 ATTRIBUTES, PARTITION, IMAGES = "list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba"
 BIAS = "Male"

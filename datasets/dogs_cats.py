@@ -11,7 +11,10 @@ import numpy as np
 
 from benchmark.errors import UserError
 from datasets.download import Archive
-from datasets.images import Listing, Source, register_images, stretch
+from datasets.images import register_images
+from datasets.listing import Listing
+from datasets.prepared import stretch
+from datasets.source import Source
 
 CLASSES, BIASES = ("cat", "dog"), ("dark", "bright")
 # Entries of the lists, [cat, dog] × [dark, bright].

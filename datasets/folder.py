@@ -11,8 +11,10 @@ import numpy as np
 
 from benchmark.errors import UserError
 from datasets.base import associated_bias, group_sizes, tells_association
-from datasets.images import SPLITS, Listing, register_images, stretch
+from datasets.images import register_images
 from datasets.labels import read_table, require_columns, require_unique, require_values
+from datasets.listing import SPLITS, Listing
+from datasets.prepared import stretch
 
 LABELS = "labels.csv"
 UNTOLD = (

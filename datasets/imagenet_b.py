@@ -17,8 +17,11 @@ import numpy as np
 from benchmark.errors import UserError
 from datasets.coloring import assign_colors
 from datasets.download import Archive
-from datasets.images import Listing, Source, centre_square, register_images
+from datasets.images import register_images
 from datasets.labels import read_table
+from datasets.listing import Listing
+from datasets.prepared import centre_square
+from datasets.source import Source
 
 CORRUPTIONS = (
     "snow",

@@ -21,7 +21,10 @@ from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import PAPER, Settings
 from datasets import colored_mnist
 from datasets.download import obtain
-from datasets.images import IMAGE_SETS, SPLITS, Listing, NotFound, prepare, prepared_path
+from datasets.images import IMAGE_SETS
+from datasets.listing import SPLITS, Listing
+from datasets.prepared import prepare, prepared_path
+from datasets.source import NotFound
 
 
 def parser() -> argparse.ArgumentParser:

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from datasets.download import Archive
-from datasets.images import Listing, Source, centre_of_stretched, register_images
+from datasets.images import register_images
 from datasets.labels import read_table, require_columns, require_unique, require_values
+from datasets.listing import Listing
+from datasets.prepared import centre_of_stretched
+from datasets.source import Source
 
 METADATA = "metadata.csv"
 RELEASE = "waterbird_complete95_forest2water2"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_datasets import no_download, write_mnist
+from factories.images import no_download, write_mnist
 
 from benchmark import tables
 from benchmark.errors import exit_code

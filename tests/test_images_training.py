@@ -11,7 +11,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from factories.images import write_learnable_folder
 from torch import nn
 
 from benchmark import loader, metrics, networks, plan, recipes, records, run, tables
@@ -296,26 +296,6 @@ def test_unknown_presets_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
 # ----------------------------------------------------------------------------- a folder of one's own, by CLI
 
 
-def write_folder(root: Path, with_bias: bool = True) -> Path:
-    """40 training and 16 test images: gulls are bright, and mostly on blue."""
-    folder = root / "my_birds"
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    lines = ["file,target,bias,split"]
-    for split, n in (("train", 40), ("test", 16)):
-        for number in range(n):
-            y = number % 2
-            b = number // 2 % 2 if split == "test" or number < 8 else y
-            pixels = rng.integers(0, 120, (36, 40, 3), dtype=np.uint8) + np.uint8(80 * y)
-            pixels[:, :, 2] = 200 * b
-            name = f"{split}_{number}.png"
-            Image.fromarray(pixels).save(folder / name)
-            known = with_bias or split == "test"
-            lines.append(f"{name},{('tern', 'gull')[y]},{('green', 'blue')[b] if known else ''},{split}")
-    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
-    return folder
-
-
 QUICKLY = [
     "--set",
     "epochs=1",
@@ -329,7 +309,7 @@ QUICKLY = [
 
 
 def test_all_methods_train_on_an_own_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, results = write_folder(tmp_path), tmp_path / "results"
+    folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
     command = ["--dataset", str(folder), *QUICKLY, "--results", str(results), "--preset", "reduced"]
     assert run.main(command) == 0
     found = [json.loads(path.read_text()) for path in (results / "runs").rglob("*.json")]
@@ -350,7 +330,7 @@ def test_all_methods_train_on_an_own_folder(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_an_own_folder_without_training_bias(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, results = write_folder(tmp_path, with_bias=False), tmp_path / "results"
+    folder, results = write_learnable_folder(tmp_path, with_bias=False), tmp_path / "results"
     command = ["--dataset", str(folder), *QUICKLY, "--results", str(results)]
     assert run.main([*command, "--methods", "vanilla", "groupdro"]) == 2
     assert "GroupDRO needs the bias of every training image, which 40 of my_birds lack" in capsys.readouterr().err
@@ -361,7 +341,7 @@ def test_an_own_folder_without_training_bias(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_bad_own_folders_exit_with_2_and_write_no_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, results = write_folder(tmp_path), tmp_path / "results"
+    folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
     command = [*QUICKLY, "--results", str(results), "--methods", "vanilla"]
     assert run.main(["--dataset", str(tmp_path / "nowhere"), *command]) == 2
     assert "labels.csv cannot be read" in capsys.readouterr().err
@@ -378,7 +358,7 @@ def test_weights_that_cannot_be_had_stop_before_training(
 ) -> None:
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", _unreachable)
     networks.imagenet_weights.cache_clear()
-    command = ["--dataset", str(write_folder(tmp_path)), *QUICKLY, "pretrained=true", "--methods", "vanilla"]
+    command = ["--dataset", str(write_learnable_folder(tmp_path)), *QUICKLY, "pretrained=true", "--methods", "vanilla"]
     command.insert(command.index("--device"), command.pop(command.index("pretrained=true")))
     assert run.main([*command, "--results", str(tmp_path / "results")]) == 2
     assert "--set pretrained=false" in capsys.readouterr().err

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from factories.images import write_learnable_folder
 from PIL import Image
-from test_images_training import QUICKLY, write_folder
+from test_images_training import QUICKLY
 
 from benchmark import curves, inspect, run, sheets
 from benchmark.inspect import Findings, main
@@ -251,7 +252,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("prepared")
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_a_folder_of_ones_own(tmp_path: Path, with_bias: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, results = write_folder(tmp_path, with_bias), tmp_path / "results"
+    folder, results = write_learnable_folder(tmp_path, with_bias), tmp_path / "results"
     where = ["--dataset", str(folder), "--results", str(results)]
     assert run.main([*where, *QUICKLY, "--methods", "jtt"]) == 0
     capsys.readouterr()

@@ -1,0 +1,140 @@
+"""What an image set consists of, and the checks it must pass before any image is decoded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmark.errors import UserError
+from datasets.base import group_sizes
+
+SPLITS = ("train", "validation", "test")
+
+Fit = Callable[[Image.Image, int], Image.Image]
+"""Brings an RGB image of any size to [size, size]."""
+Finish = Callable[[np.ndarray, int, str], np.ndarray]
+"""Changes a fitted image, uint8 [H, W, 3], by its bias value and its file name. Its ``repr`` must tell what it does,
+since that is part of an array's name."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What an image set consists of, before any image is read.
+
+    ``files`` are relative to ``root``; every split is a slice of them. ``targets`` and ``bias``, int64 [n], are
+    their labels, bias −1 where unknown. ``published`` holds, by split, the release's group sizes [C, B] or, where
+    only that is known, its number of images.
+    """
+
+    name: str
+    root: Path
+    files: Sequence[str]
+    targets: np.ndarray
+    bias: np.ndarray
+    splits: tuple[slice, slice, slice]
+    class_names: tuple[str, ...]
+    bias_names: tuple[str, ...]
+    aligned_bias: np.ndarray
+    fit: Fit
+    finish: Finish | None = None
+    published: Mapping[str, Any] | None = None
+    scored: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    def group_sizes(self, split: slice) -> np.ndarray:
+        """Images of each group of a split, int64 [C, B]; those of unknown bias are left out."""
+        return group_sizes(self.targets[split], self.bias[split], len(self.class_names), len(self.bias_names))
+
+    def missing(self) -> np.ndarray:
+        """bool [n], true where there is no such file."""
+        folders: dict[str, set[str]] = {}
+        for folder in {os.path.dirname(file) for file in self.files}:
+            try:
+                folders[folder] = set(os.listdir(self.root / folder))
+            except (FileNotFoundError, NotADirectoryError):
+                folders[folder] = set()
+        present = (os.path.basename(file) in folders[os.path.dirname(file)] for file in self.files)
+        return ~np.fromiter(present, bool, len(self.files))
+
+    def only(self, kept: np.ndarray) -> Listing:
+        """The listing of the files that ``kept``, bool [n], marks."""
+        before = np.concatenate(([0], np.cumsum(kept)))
+        train, validation, test = (slice(int(before[part.start]), int(before[part.stop])) for part in self.splits)
+        files = [file for file, keep in zip(self.files, kept, strict=True) if keep]
+        return replace(
+            self, files=files, targets=self.targets[kept], bias=self.bias[kept], splits=(train, validation, test)
+        )
+
+    def deviations(self) -> list[str]:
+        """Where the counts differ from the published ones, one phrase for each split."""
+        found = []
+        for split, part in zip(SPLITS, self.splits, strict=True):
+            if not self.published:
+                continue
+            expected, sizes = np.asarray(self.published[split]), self.group_sizes(part)
+            if part.stop - part.start != expected.sum():
+                found.append(f"{split}: {expected.sum():,} images expected, {part.stop - part.start:,} found")
+            elif expected.ndim:
+                found += [
+                    f"{split}, {self.class_names[y]} with {self.bias_names[b]}: {expected[y, b]:,} images expected, "
+                    f"{sizes[y, b]:,} found"
+                    for y, b in np.argwhere(sizes != expected)
+                ]
+        return found
+
+
+def complete(listing: Listing, subset: bool) -> Listing:
+    """The listing as it may be used: checked against files and published counts.
+
+    Raises UserError where images are missing or counts differ; with ``subset`` the part that is there is taken,
+    and a note says so.
+    """
+    remedy = "complete the files, or accept a part with --set data.subset=true (prepare: --allow-subset)"
+    missing = listing.missing()
+    notes = list(listing.notes)
+    if missing.any():
+        first = listing.root / listing.files[int(missing.argmax())]
+        counts = f"{missing.sum():,} of {len(missing):,} listed images are missing"
+        if not subset or missing.all():
+            raise UserError(f"{listing.name}: {counts}, the first is {first}: {remedy}.")
+        listing = listing.only(~missing)
+        notes.append(f"Part of {listing.name}: {counts}.")
+    if deviations := listing.deviations():
+        if not subset:
+            raise UserError(f"{listing.name} in {listing.root} is not the release ({'; '.join(deviations)}): {remedy}.")
+        notes.append(f"Part of {listing.name} ({'; '.join(deviations)}).")
+    return replace(listing, notes=tuple(notes))
+
+
+def large_enough(listing: Listing, size: int, subset: bool) -> Listing:
+    """The listing, unless its images would have to be enlarged more than twofold: thumbnails are not the release.
+
+    Raises UserError then; with ``subset`` a note says so instead. A few images tell; what is no image is left to
+    be named when it is decoded.
+    """
+    few = listing.files[:: max(1, len(listing.files) // 8)]
+    sides = [side for file in few if (side := _shorter_side(listing.root / file))]
+    if not sides or 2 * np.median(sides) >= size:
+        return listing
+    found = f"images of {np.median(sides):.0f} pixels in {listing.root} are enlarged to {size}"
+    if not subset:
+        raise UserError(
+            f"{listing.name}: {found}: put the original ones there, choose a smaller --preset or data.size (prepare: "
+            "--size), or accept these with --set data.subset=true (prepare: --allow-subset)."
+        )
+    return replace(listing, notes=(*listing.notes, f"Part of {listing.name}: {found}."))
+
+
+def _shorter_side(path: Path) -> int | None:
+    """In pixels; None for what is no image."""
+    try:
+        with Image.open(path) as image:
+            return min(image.size)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None

@@ -1,0 +1,211 @@
+"""Prepared arrays: all images of a set decoded once into one memory-mapped file.
+
+They lie in ``$BENCHMARK_PREPARED`` (default ``data/prepared``), named by a fingerprint of their sources, so that
+tasks of the same images share one and a changed source gets a new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from benchmark.errors import UserError
+from datasets.listing import Listing
+
+# Images decoded, written and hashed together: a few megabytes, whatever the size of the set.
+CHUNK = 64
+# Below this many images, starting processes takes longer than decoding.
+FEW = 512
+DIGEST_BYTES = hashlib.sha256().digest_size
+# Raised when decoding changes, so that arrays of older versions are not used.
+VERSION = 1
+
+
+def stretch(image: Image.Image, size: int) -> Image.Image:
+    """The whole image, whatever its aspect."""
+    return image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def centre_square(image: Image.Image, size: int) -> Image.Image:
+    """The largest centred square."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
+
+
+def centre_of_stretched(image: Image.Image, size: int) -> Image.Image:
+    """Stretched to 256/224 of the size, then the centre: the evaluation transform of GroupDRO's code."""
+    large = round(size * 256 / 224)
+    edge = (large - size) // 2
+    return stretch(image, large).crop((edge, edge, edge + size, edge + size))
+
+
+def prepared_path(listing: Listing, size: int) -> Path:
+    """Where the prepared array of the listing's files lies, or will lie. Raises UserError for a size below 32."""
+    if size < 32:
+        raise UserError(f"data.size is {size}: images must be at least 32 pixels wide.")
+    sources = hashlib.sha256(f"{VERSION} {size} {listing.fit.__name__} {listing.finish}\n".encode())
+    for file, bias in zip(listing.files, listing.bias.tolist(), strict=True):
+        status = os.stat(listing.root / file)
+        sources.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0{bias if listing.finish else 0}\n".encode())
+    slug = "".join(each if each.isalnum() else "_" for each in listing.name.lower())
+    folder = Path(os.environ.get("BENCHMARK_PREPARED", "data/prepared"))
+    return folder / f"{slug}-{size}-{sources.hexdigest()[:16]}.npy"
+
+
+def prepare(listing: Listing, size: int) -> tuple[np.ndarray, str]:
+    """The listing's images, uint8 [n, 3, size, size], read-only from the map, and a digest of their pixels.
+
+    The array is a .npy file followed by the digest; a file of that name is whole, because it only gets the name
+    once it is. Raises UserError for an image that cannot be read and for a disk that is full.
+    """
+    path = prepared_path(listing, size)
+    if not path.exists():
+        _make(path, listing, size)
+    images = np.load(path, mmap_mode="r")
+    if images.shape != (len(listing.files), 3, size, size) or _tail(images) != path.stat().st_size - DIGEST_BYTES:
+        raise UserError(f"{path} is not what was prepared: delete it and run again.")
+    with path.open("rb") as file:
+        file.seek(-DIGEST_BYTES, os.SEEK_END)
+        return images, file.read().hex()
+
+
+def _tail(images: np.memmap) -> int:
+    """Position in the file at which the array ends."""
+    return images.offset + images.nbytes
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that a decoding process has to know."""
+
+    path: Path
+    offset: int
+    listing: Listing
+    size: int
+
+    def decode(self, chunk: range) -> bytes:
+        """Decode a run of images and write them to their place; returns the digest of their pixels."""
+        pixels = np.empty((len(chunk), 3, self.size, self.size), np.uint8)
+        for place, number in zip(pixels, chunk, strict=True):
+            place[:] = self._image(number)
+        with self.path.open("r+b") as file:
+            file.seek(self.offset + chunk.start * pixels[0].nbytes)
+            file.write(pixels.data)
+        return hashlib.sha256(pixels.data).digest()
+
+    def _image(self, number: int) -> np.ndarray:
+        """uint8 [3, size, size]. Raises UserError naming an image that cannot be read."""
+        file = self.listing.files[number]
+        try:
+            with Image.open(self.listing.root / file) as image:
+                if image.mode.startswith(("I", "F")):
+                    raise UserError(
+                        f"Image {self.listing.root / file} has more than 8 bits a channel, of which it is not said "
+                        "what is black and what is white: convert it to 8 bits."
+                    )
+                rgb = image if image.mode == "RGB" else image.convert("RGB")
+                pixels = np.asarray(self.listing.fit(rgb, self.size))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(f"Image {self.listing.root / file} cannot be read ({error}): restore it.") from error
+        if self.listing.finish:
+            pixels = self.listing.finish(pixels, int(self.listing.bias[number]), file)
+        return pixels.transpose(2, 0, 1)
+
+
+def _make(path: Path, listing: Listing, size: int) -> None:
+    """Decode everything into ``path``, in as many processes as there are cores."""
+    count = len(listing.files)
+    needed = count * 3 * size * size
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    full = f"it needs {needed / 1e9:.2f} GB: free some, or name another folder with BENCHMARK_PREPARED"
+    print(f"Preparing {listing.name}: {count:,} images of {size} px into {path.parent} …", flush=True)
+    started = time.perf_counter()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        if shutil.disk_usage(path.parent).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(count, 3, size, size))
+        job = _Job(partial, array.offset, listing, size)
+        del array
+        digest = hashlib.sha256()
+        with tqdm(total=count, unit="image", disable=not sys.stderr.isatty()) as bar:
+            for chunk, part in _run(job, count):
+                digest.update(part)
+                bar.update(len(chunk))
+        with partial.open("ab") as file:
+            file.write(digest.digest())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"The disk of {path.parent} has no room for {listing.name}: {full}.") from error
+        raise UserError(
+            f"The folder {path.parent} cannot be written ({error}): name another with BENCHMARK_PREPARED."
+        ) from error
+    except BrokenProcessPool as error:
+        raise UserError("A decoding process was killed, probably for want of memory: free some and repeat.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    seconds = time.perf_counter() - started
+    print(f"Prepared {count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s).", flush=True)
+
+
+def _run(job: _Job, count: int) -> Iterator[tuple[range, bytes]]:
+    """The chunks in order, each with its digest."""
+    chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    processes = min(cores(), len(chunks))
+    if count < FEW or processes == 1:
+        yield from zip(chunks, map(job.decode, chunks), strict=True)
+        return
+    # Spawned, not forked: the parent may hold threads and a GPU.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _start_process, (job,)) as pool:
+        try:
+            yield from zip(chunks, pool.map(_decode, chunks), strict=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_job: _Job
+"""The job of this decoding process; set once, so that it is not sent along with every chunk."""
+
+
+def _start_process(job: _Job) -> None:
+    global _job
+    _job = job
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+
+
+def _decode(chunk: range) -> bytes:
+    return _job.decode(chunk)
+
+
+def cores() -> int:
+    """The number of cores this process may use, which on a cluster is not that of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Delete what killed preparations left of this array; one that was touched within the hour may be running."""
+    for leftover in path.parent.glob(f"{path.name}.*.partial"):
+        if time.time() - leftover.stat().st_mtime > 3600:
+            leftover.unlink(missing_ok=True)

@@ -1,0 +1,131 @@
+"""Prepared arrays: made once, the same in any number of processes, and whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories.images import FACES, listing, own_listing, save_image, write_celeba, write_folder
+from PIL import Image
+
+from benchmark.errors import UserError
+from datasets import prepared
+from datasets.prepared import prepare, prepared_path
+
+
+def test_an_array_is_made_once_and_again_when_a_source_changes(tmp_path: Path, prepared_arrays: Path) -> None:
+    folder = write_folder(tmp_path)
+    found = own_listing(folder)
+    array, digest = prepare(found, 32)
+    made = prepared_path(found, 32).stat().st_mtime_ns
+    again, digest_again = prepare(own_listing(folder), 32)
+    assert prepared_path(found, 32).stat().st_mtime_ns == made
+    assert digest == digest_again
+    assert np.array_equal(array, again)
+    assert prepare(found, 40)[0].shape == (20, 3, 40, 40)
+    save_image(folder / "train/000.png", 99)
+    changed, other = prepare(own_listing(folder), 32)
+    assert other != digest
+    assert not np.array_equal(changed[0], array[0])
+    assert np.array_equal(changed[1:], array[1:])
+    assert len(list(prepared_arrays.iterdir())) == 3
+
+
+def test_many_processes_decode_what_one_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = own_listing(write_folder(tmp_path))
+    monkeypatch.setattr(prepared, "CHUNK", 7)
+    one, digest = prepare(found, 32)
+    prepared_path(found, 32).rename(tmp_path / "one.npy")
+    monkeypatch.setattr(prepared, "FEW", 0)
+    monkeypatch.setattr(prepared, "cores", lambda: 2)
+    many, digest_of_many = prepare(found, 32)
+    assert digest == digest_of_many
+    assert np.array_equal(one, many)
+
+
+@pytest.mark.parametrize(("cut", "processes"), [(0, 1), (60, 1), (60, 2)])
+def test_a_broken_image_is_named_and_nothing_is_left(
+    tmp_path: Path, prepared_arrays: Path, monkeypatch: pytest.MonkeyPatch, cut: int, processes: int
+) -> None:
+    folder = write_folder(tmp_path)
+    broken = folder / "test/110.png"
+    broken.write_bytes(broken.read_bytes()[:cut])
+    monkeypatch.setattr(prepared, "FEW", 100 if processes == 1 else 0)
+    monkeypatch.setattr(prepared, "CHUNK", 10)
+    monkeypatch.setattr(prepared, "cores", lambda: processes)
+    with pytest.raises(UserError, match=r"Image .*test/110\.png cannot be read"):
+        prepare(own_listing(folder), 32)
+    assert list(prepared_arrays.iterdir()) == []
+
+
+def test_an_image_of_more_than_eight_bits_is_refused_rather_than_clipped_to_white(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    gradient = np.linspace(0, 65535, 44 * 36).reshape(36, 44).astype(np.uint16)
+    Image.fromarray(gradient).save(folder / "train/000.png")
+    with pytest.raises(UserError, match=r"000\.png has more than 8 bits a channel"):
+        prepare(own_listing(folder), 32)
+
+
+def test_a_truncated_jpeg_is_named(tmp_path: Path) -> None:
+    folder = write_celeba(tmp_path, FACES)
+    image = folder / "img_align_celeba/000007.jpg"
+    image.write_bytes(image.read_bytes()[:-400])
+    with pytest.raises(UserError, match=r"000007\.jpg cannot be read .*truncated"):
+        prepare(listing("celeba", tmp_path, target="Big_Nose", subset=True), 32)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_full_disk_is_said_and_nothing_is_left(
+    tmp_path: Path, prepared_arrays: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    found = own_listing(write_folder(tmp_path))
+
+    def no_space(*_: object) -> bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if late:
+        monkeypatch.setattr(prepared._Job, "decode", no_space)
+    else:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: type("usage", (), {"free": 100}))
+    with pytest.raises(UserError, match=r"no room for my_birds: it needs 0\.00 GB.*BENCHMARK_PREPARED"):
+        prepare(found, 32)
+    assert list(prepared_arrays.iterdir()) == []
+
+
+def test_an_interrupted_preparation_leaves_nothing(
+    tmp_path: Path, prepared_arrays: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = own_listing(write_folder(tmp_path))
+
+    def interrupt(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    decode = prepared._Job.decode
+    monkeypatch.setattr(prepared._Job, "decode", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(found, 32)
+    monkeypatch.setattr(prepared._Job, "decode", decode)
+    assert list(prepared_arrays.iterdir()) == []
+    # What a killed process leaves is not taken for an array, and goes away in time.
+    leftover = prepared_arrays / f"{prepared_path(found, 32).name}.123.partial"
+    leftover.write_bytes(b"half")
+    os.utime(leftover, (time.time() - 7200,) * 2)
+    prepare(found, 32)
+    assert not leftover.exists()
+
+
+def test_a_cut_array_is_refused(tmp_path: Path) -> None:
+    found = own_listing(write_folder(tmp_path))
+    prepare(found, 32)
+    path = prepared_path(found, 32)
+    with path.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(UserError, match="is not what was prepared: delete it"):
+        prepare(found, 32)
+    with pytest.raises(UserError, match=r"data.size is 8"):
+        prepared_path(found, 8)
