@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from benchmark.records import Store
 from test_tables import made_up_record
 
 from benchmark import readings, recipes, tables
 from benchmark.plan import Run
-from benchmark.records import Store
 
 CONSTANT, RECIPES = "constant learning rate", "as in the recipes"
 
