@@ -146,6 +146,19 @@ def save_seeds(
         Store(folder).save(make_record(run, share, phases=phases))
 
 
+def fixed_store(folder: Path) -> Store:
+    """Two tasks, five methods, two seeds; LfF failed on one task and has a single seed on the other."""
+    shares = {"vanilla": 0.4, "lff": 0.6, "poisoner": 0.8, "groupdro": 0.9, "gce": 0.2}
+    for task in ("cmnist_99", "cmnist_98"):
+        for method, share in shares.items():
+            if method != "lff":
+                save_seeds(folder, method, {0: share, 1: share + 0.02}, task=task)
+    save_seeds(folder, "lff", {0: shares["lff"]})
+    store = Store(folder)
+    store.save_failure(make_run("cmnist_98", "lff"), "TrainingError: The loss became nan.", "trace")
+    return store
+
+
 def make_results(folder: Path, *records: Record) -> Results:
     """Everything in ``folder``, to which the records are added first, read once."""
     store = Store(folder)
