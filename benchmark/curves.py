@@ -142,14 +142,11 @@ def select(
         for series in results.series.values()
         if (records := tuple(record for record in series.records if record.run.id in runs))
     ]
-    own = {series.records[0].task for series in found}  # a folder of one's own is in no recipe
+    own = {series.task for series in found}  # a folder of one's own is in no recipe
     tasks = [task if task in own else recipes.check_task(task) for task in tasks or ()]
     methods = [recipes.check_method(method) for method in methods or ()]
     chosen = [
-        series
-        for series in found
-        for record in series.records[:1]
-        if (not tasks or record.task in tasks) and (not methods or record.method in methods)
+        series for series in found if (not tasks or series.task in tasks) and (not methods or series.method in methods)
     ]
     if not chosen:
         there = ", ".join(sorted({series.id.rpartition("/")[0] for series in found}))
@@ -168,7 +165,7 @@ class Line:
 
     @property
     def method(self) -> str:
-        return self.records[0].method
+        return self.series.method
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -199,10 +196,10 @@ def group_by_task(found: Sequence[Series], results: Results) -> list[Group]:
     """The series as figures and lines, methods in the order of the paper's tables, the recipe's settings first."""
 
     def figure(series: Series) -> tuple[str, str]:
-        return series.records[0].task, series.records[0].preset
+        return series.task, series.settings["preset"]
 
     def place(series: Series) -> tuple[int, str, bool, str]:
-        method = series.records[0].method
+        method = series.method
         known = METHODS.index(method) if method in METHODS else len(METHODS)
         return known, method, bool(series.changes), series.id
 
@@ -233,10 +230,10 @@ def legible(group: Group, results: Results) -> Group:
 
 def _lines(found: Sequence[Series], results: Results) -> Iterator[Line]:
     """A method looks as in the tables' figures; its variants have the same colour and other dashes."""
-    known = [*METHODS, *sorted({series.records[0].method for series in found} - set(METHODS))]
+    known = [*METHODS, *sorted({series.method for series in found} - set(METHODS))]
     used: set[tuple[str, str]] = set()
     for series in found:
-        color, dash = STYLES[known.index(series.records[0].method) % len(STYLES)]
+        color, dash = STYLES[known.index(series.method) % len(STYLES)]
         variants = ((color, each) for each in MARKERS)
         others = ((other, each) for other, _ in STYLES for each in MARKERS)
         look = next((each for each in chain([(color, dash)], variants, others) if each not in used), (color, dash))
@@ -246,7 +243,7 @@ def _lines(found: Sequence[Series], results: Results) -> Iterator[Line]:
 
 def _label(series: Series, results: Results) -> str:
     """The method's title and what sets the runs apart from its recipe."""
-    method = series.records[0].method
+    method = series.method
     parts = [str(each).removeprefix(f"{each.owner}.") for each in series.changes or ()]
     if series.older:
         parts.append("older recipe")
@@ -341,7 +338,7 @@ def measured(series: Series) -> np.ndarray:
 
 def printed(series: Series, results: Results) -> tuple[float, float] | None:
     """The paper's model bias and average accuracy of exactly these settings, from the first table that has them."""
-    numbers, task = published.numbers(), series.records[0].task
+    numbers, task = published.numbers(), series.task
     for table in TABLES.values():
         for row in table.rows if task in table.tasks and "model_bias" in table.metrics else ():
             if results.cell(table, row, task).id == series.id:

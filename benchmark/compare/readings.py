@@ -151,10 +151,10 @@ def _lines(
 def _compared(table: Table, task: str, found: Found, metric: str, rule: Rule) -> pd.DataFrame:
     """The column's cells that have a measured mean and a sound published number."""
     columns = ["table", "method", "task", "metric", "paper", "mean"]
+    printed = {row: (table.name, row.key, task, metric) for row in table.rows}
     lines = [
         (*cell, published.numbers().get(cell), _mean(found[row.key], row, metric, rule))
-        for row in table.rows
-        for cell in [(table.name, row.key, task, metric)]
+        for row, cell in printed.items()
     ]
     return fidelity.compared(fidelity.annotate(pd.DataFrame(lines, columns=columns).dropna()))
 

@@ -81,15 +81,17 @@ def evaluate(results: Results) -> pd.DataFrame:
     In the paper's preset every task that the claim is made on has a line. Where the paper makes the claim on other
     tasks only (scope "elsewhere"), and in other presets, there is a line where the claim could be decided.
     """
-    lines = [
-        line
+    lines = (
+        decide(claim, task, preset, results)
         for claim in CLAIMS
         for preset in results.names.all_presets
         for task in TASKS
-        for line in [decide(claim, task, preset, results)]
-        if line["verdict"] != MISSING or (preset == PAPER and task in claim.tasks)
+    )
+    asked = {(claim.id, PAPER, task) for claim in CLAIMS for task in claim.tasks}
+    kept = [
+        line for line in lines if line["verdict"] != MISSING or (line["claim"], line["preset"], line["task"]) in asked
     ]
-    return pd.DataFrame(lines, columns=COLUMNS)
+    return pd.DataFrame(kept, columns=COLUMNS)
 
 
 def decide(claim: Claim, task: str, preset: str, results: Results) -> dict[str, Any]:

@@ -47,16 +47,15 @@ def runs(
     methods: Sequence[str] = (),
 ) -> list[Run]:
     """The runs of the tables, each once, seed by seed so that a table fills evenly; all tasks and methods if none."""
-    found = {
-        run.id: run
+    found = (
+        recipes.run(table, row, task, seed)
         for table in tables
         for seed in seeds
         for task in recipes.available(table)
         for row in table.rows
         if (not tasks or task in tasks) and (not methods or row.method in methods)
-        for run in [recipes.run(table, row, task, seed)]
-    }
-    return list(found.values())
+    )
+    return list({run.id: run for run in found}.values())
 
 
 def listing(recipes: Recipes) -> str:

@@ -20,13 +20,14 @@ WITH_GIFL = Row("poisoner_with_gifl", "poisoner", "with GIFL")
 KNOWN_POISONING, BIAS_LABELS = Row("known", "known_poisoning", "known"), Row("bias_labels", "bias_labels", "bias")
 
 TABLES = {
-    "1": Table("table1", "Debiasing on CelebA", CELEBA, COMPARED, FAIRNESS, average="celeba_avg"),
+    "1": Table("table1", "Debiasing on CelebA", CELEBA, COMPARED, FAIRNESS, average="celeba_avg", number="1"),
     "2": Table(
         "table2",
         "Debiasing on further tasks",
         ("waterbirds", "dogs_cats", "cmnist_99", "cmnist_98", "imagenet_b"),
         COMPARED,
         FAIRNESS,
+        number="2",
     ),
     "3": Table(
         "table3",
@@ -34,6 +35,7 @@ TABLES = {
         (*CELEBA, "waterbirds", "dogs_cats", "cmnist_99", "imagenet_b"),
         (ERM, STOPPED_ERM, GCE, STOPPED_GCE, POISONER),
         ("bias_acc",),
+        number="3",
     ),
     "4": Table(
         "table4",
@@ -41,6 +43,7 @@ TABLES = {
         ("celeba_bignose", "waterbirds", "dogs_cats", "cmnist_99", "imagenet_b"),
         (WITHOUT_GIFL, WITH_GIFL),
         ("model_bias", "avg_acc"),
+        number="4",
     ),
 }
 
@@ -48,7 +51,15 @@ TABLES = {
 def _figure(number: str, title: str, tasks: tuple[str, ...], panels: tuple[Panel, ...], claim: str) -> Figure:
     rows = {row.key: row for panel in panels for row in panel.rows}
     return Figure(
-        f"figure{number}", title, tasks, tuple(rows.values()), FAIRNESS, panels=panels, claim=claim, own_tasks=tasks
+        f"figure{number}",
+        title,
+        tasks,
+        tuple(rows.values()),
+        FAIRNESS,
+        number=number,
+        panels=panels,
+        claim=claim,
+        own_tasks=tasks,
     )
 
 
@@ -60,10 +71,10 @@ def sweep(
 ) -> tuple[Row, ...]:
     """A row for each value of a setting, named as --set does."""
     owner, _, key = setting.rpartition(".")
+    overrides = {value: Override(owner, key, value) for value in values}
     return tuple(
         Row(f"{method}-{override}", method, overrides=(override,), published=(published or {}).get(value, ()))
-        for value in values
-        for override in [Override(owner, key, value)]
+        for value, override in overrides.items()
     )
 
 

@@ -11,10 +11,6 @@ from benchmark.plan.recipes import RECIPES, Recipes
 from benchmark.plan.run import Settings
 from benchmark.plan.table import Override
 
-HEAD = re.compile(r"\s*\[(?P<table>[\w.-]+)\]")
-# A key, its value, or the beginning of one of several lines, and what stands behind "#" outside of strings.
-ENTRY = re.compile(r"""\s*(?P<key>[\w.-]+)\s*=(?:"[^"]*"|'[^']*'|[^"'#])*#(?P<comment>.*)""")
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -28,20 +24,17 @@ class Setting:
 
 def settings(recipes: Recipes, task: str, method: str, overrides: Iterable[Override], preset: str) -> Iterator[Setting]:
     """Every setting of a run, those of the loop first. Raises UserError for a name that does not exist."""
-    method = recipes.check_method(method)
-    resolved = recipes.resolve(task, method, overrides, preset)
+    method, overrides = recipes.check_method(method), tuple(overrides)
     set_by: dict[str, str] = {}
     for layer in recipes.layers(task, method, overrides, preset):
-        if "dataset" in layer.settings:
+        if "dataset" in layer.settings:  # brings data of its own
             set_by = {name: where for name, where in set_by.items() if not name.startswith("data.")}
         set_by |= {name: layer.where for name, _ in _flat(layer.settings, method)}
-    comments = _comments(RECIPES.read_text(encoding="utf-8"))
-    for name, value in _flat(resolved, method):
+    comments = _comments()
+    for name, value in _flat(recipes.resolve(task, method, overrides, preset), method):
         if where := set_by[name]:
-            path = f"{where.strip('[]')}.{name.removeprefix(f'{method}.')}"
-            # A table on one line has one comment for all of its keys.
-            source = comments.get(path) or comments.get(path.rpartition(".")[0], "")
-            yield Setting(name, value, where, source)
+            key = f"{where[1:-1]}.{name.removeprefix(f'{method}.')}"
+            yield Setting(name, value, where, comments.get(key) or comments.get(key.rpartition(".")[0], ""))
 
 
 def _flat(settings: Settings, method: str) -> Iterator[tuple[str, Any]]:
@@ -53,13 +46,12 @@ def _flat(settings: Settings, method: str) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def _comments(text: str) -> dict[str, str]:
-    """The comment behind each key of the recipes, by the dotted name of table and key."""
-    found: dict[str, str] = {}
-    table = ""
-    for line in text.splitlines():
-        if head := HEAD.match(line):
-            table = head["table"]  # what stands behind it is about all of its keys
-        elif entry := ENTRY.match(line):
-            found[f"{table}.{entry['key']}"] = entry["comment"].strip()
+def _comments() -> dict[str, str]:
+    """What stands behind each key of recipes.toml, by its full name; a parser of TOML would drop it."""
+    found, table = {}, ""
+    for line in RECIPES.read_text(encoding="utf-8").splitlines():
+        if head := re.match(r"\[(.+?)\]", line):
+            table = head[1]
+        elif key := re.match(r"([\w.]+) *=.*?# *(.+)", line):
+            found[f"{table}.{key[1]}"] = key[2]
     return found

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from benchmark.plan.run import PAPER
 
@@ -50,8 +49,8 @@ class Row:
 class Table:
     """A table: rows × tasks × metrics, all of one preset.
 
-    ``average`` names a last column, the mean of all tasks, where the paper has one. ``overrides`` are the user's
-    --set, which mark it as modified.
+    ``number`` is the paper's, for its own tables. ``average`` names a last column, the mean of all tasks, where the
+    paper has one. ``overrides`` are the user's --set, which mark the table as modified.
     """
 
     name: str
@@ -62,6 +61,9 @@ class Table:
     average: str = ""
     overrides: tuple[Override, ...] = ()
     preset: str = PAPER
+    number: str = ""
+
+    KIND: ClassVar[str] = "Table"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -91,12 +93,7 @@ class Table:
     @property
     def heading(self) -> str:
         """The name as people read it, such as "Table 2"."""
-        return re.sub(r"(?<=\D)(?=\d)", " ", self.name.partition("-")[0].capitalize())
-
-    @property
-    def number(self) -> str:
-        """The name as the command line takes it, such as "2"."""
-        return self.name.removeprefix("table").removeprefix("figure")
+        return f"{self.KIND} {self.number}" if self.number else self.name.partition("-")[0].capitalize()
 
 
 @dataclass(frozen=True)
@@ -126,6 +123,8 @@ class Figure(Table):
     panels: tuple[Panel, ...] = ()
     claim: str = ""
     own_tasks: tuple[str, ...] = ()
+
+    KIND: ClassVar[str] = "Figure"
 
     @property
     def stand_in(self) -> bool:

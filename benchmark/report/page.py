@@ -14,7 +14,7 @@ import jinja2
 import pandas as pd
 
 from benchmark.compare import fidelity, readings, verdicts
-from benchmark.compare.claims import CLAIMS
+from benchmark.compare.claims import CLAIMS, Claim
 from benchmark.metrics import METRICS
 from benchmark.plan.ours import QUICK
 from benchmark.plan.paper import FIGURES, TABLES
@@ -142,17 +142,17 @@ def _best(values: pd.Series, metric: str) -> list[str]:
 
 def _claims(judged: pd.DataFrame, results: Results) -> list[Context]:
     """The paper's claims, each with its verdicts on measured tasks and the tasks that are not measured."""
-    return [
-        {
-            "number": place,
-            "sentence": claim.sentence,
-            "where": claim.where,
-            "verdicts": [_verdict(line, results) for line in lines_of(own[own.verdict != verdicts.MISSING])],
-            "missing": [results.task_title(task) for task in own.task[own.verdict == verdicts.MISSING]],
-        }
-        for place, claim in enumerate(CLAIMS, 1)
-        for own in [judged[judged.claim == claim.id]]
-    ]
+    return [_claim(place, claim, judged[judged.claim == claim.id], results) for place, claim in enumerate(CLAIMS, 1)]
+
+
+def _claim(place: int, claim: Claim, lines: pd.DataFrame, results: Results) -> Context:
+    return {
+        "number": place,
+        "sentence": claim.sentence,
+        "where": claim.where,
+        "verdicts": [_verdict(line, results) for line in lines_of(lines[lines.verdict != verdicts.MISSING])],
+        "missing": [results.task_title(task) for task in lines.task[lines.verdict == verdicts.MISSING]],
+    }
 
 
 def _verdict(line: Context, results: Results) -> Context:

@@ -163,7 +163,11 @@ def command(table: Table, tasks: Sequence[str], methods: Sequence[str]) -> str:
     elif isinstance(table, Figure):
         words = ["--figure", table.number, *(["--task", *tasks] if table.stand_in else [])]
     else:
-        words = ["--table", table.number, *(["--tasks", *tasks] if set(tasks) != set(table.tasks) else [])]
+        words = [
+            "--table",
+            table.number or table.name,
+            *(["--tasks", *tasks] if set(tasks) != set(table.tasks) else []),
+        ]
     words += ["--methods", *methods] if methods else []
     words += ["--preset", table.preset] if table.preset != PAPER else []
     return shlex.join(["python", "-m", "benchmark.run", *words])

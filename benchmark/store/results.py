@@ -45,6 +45,14 @@ class Series:
         return len(self.records)
 
     @property
+    def task(self) -> str:
+        return self.id.split("/")[0]
+
+    @property
+    def method(self) -> str:
+        return self.id.split("/")[1]
+
+    @property
     def settings(self) -> Settings:
         return self.records[0].settings
 
