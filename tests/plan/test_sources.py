@@ -63,7 +63,7 @@ def test_another_dataset_has_none_of_the_others_keys() -> None:
     [
         ("cmnist_98", "data.ratio", "[paper]"),
         ("cmnist_98", "data.severity", "[code: LfF] standard colour noise"),
-        ("cmnist_98", "std", ""),
+        ("cmnist_98", "std", "[choice]"),
         ("dogs_cats", "data.size", "[paper] correlation 0.95"),  # all of a table on one line
         ("dogs_cats", "pretrained", "[code: BE] ImageNet's weights know cats from dogs"),
         ("imagenet_b", "data.classes", "[choice] Imagenette's"),
@@ -78,6 +78,7 @@ def test_the_source_is_what_stands_behind_the_value(task: str, name: str, source
 def test_every_run_can_be_shown_whole(task: str, method: str) -> None:
     for preset in load().presets(task):
         found = shown(task, method, preset=preset)
+        assert [name for name, each in found.items() if not each.source] == []
         settings = make_run(task, method, preset=preset).settings
         loop = {
             name: value
