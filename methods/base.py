@@ -6,7 +6,8 @@ optimisers, files or progress; the common loop (``benchmark.training``) owns tho
 
 A loss does the same operations on every batch, changes buffers in place, and looks at no value, with ``if`` or
 ``item()``: then a GPU never waits for the host, its updates can be captured as a CUDA graph, and seeds can be trained
-as one batched network (``benchmark.updates``). tests/test_updates.py holds every registered method to it.
+as one batched network (``benchmark.training.updates``). tests/training/test_updates.py holds every registered method to
+it.
 """
 
 from __future__ import annotations
