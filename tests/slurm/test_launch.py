@@ -8,16 +8,14 @@ import pickle
 import re
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
-import msgspec
 import pytest
 import submitit
-from factories.records import make_record, make_results, make_run
+from factories.records import make_run
 
 from benchmark.errors import UserError
 from benchmark.options import Execution, execution, parser
@@ -26,11 +24,11 @@ from benchmark.plan.run import Run
 from benchmark.run import main
 from benchmark.store import status
 from benchmark.store.provenance import commit
-from benchmark.store.record import Commit, Record
+from benchmark.store.record import Commit
 from benchmark.store.store import Store
 from benchmark.training.training import Training
 from benchmark.worker import Worker
-from slurm import array_task, cost, jobs, launch, profiles
+from slurm import jobs, launch, profiles
 from slurm.job import TrainRuns
 from tests.slurm.fake_slurm import FakeSlurm
 
@@ -179,32 +177,6 @@ def test_mistakes_are_found_before_anything_is_queued(
     assert complaint.startswith("error: ")
     assert complaint.count("\n") == 1
     assert not cluster.jobs
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("gpus = 'two'", "gpus in .* is 'two': it takes a whole number"),
-        ("setup = [1]", "a list of shell lines"),
-        ("time = 5", "Unknown setting .* 'time'.*Known: account"),
-        ("[mpl]\ngpus = 0", "tables are named after networks"),
-        ("gpus = ", "is not valid TOML"),
-    ],
-)
-def test_a_profile_that_makes_no_sense_is_refused(tmp_path: Path, content: str, message: str) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text(content)
-    with pytest.raises(UserError, match=message):
-        profiles.load(str(path))
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in profiles.PROFILES.glob("*.toml")))
-def test_shipped_profiles_are_valid_and_changes_win(name: str) -> None:
-    profile = profiles.load(name, ["minutes=7", "setup=module load python=3"])
-    assert profile.request("mlp")["minutes"] == profile.request("resnet18")["minutes"] == 7
-    assert "gpus" not in profile.request("mlp")
-    assert profile.request("resnet18")["gpus"] == 1
-    assert profile.request("mlp")["setup"] == ["module load python=3"]
 
 
 def test_code_that_a_node_cannot_import_is_noticed(
@@ -388,19 +360,6 @@ def test_processes_of_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "Nothing to submit" in capsys.readouterr().out
 
 
-def test_tasks_of_a_hand_made_array_share_one_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ["--quick", "--methods", "vanilla", "gce", "--set", "epochs=1", "--results", str(tmp_path)]
-    for name, value in {"ARRAY_JOB_ID": "5", "JOB_ID": "6", "ARRAY_TASK_MAX": "2"}.items():
-        monkeypatch.setenv(f"SLURM_{name}", value)
-    # Task 1 comes last: by then run 0 is done, and the first that is missing is its own.
-    for task in ("2", "0", "1"):
-        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
-        assert array_task.main(arguments) == 0
-    assert len(list((tmp_path / "runs").rglob("*-s0.json"))) == 2
-    monkeypatch.delenv("SLURM_ARRAY_JOB_ID")
-    assert array_task.main(arguments) == 2
-
-
 CLUSTER = launch.REPOSITORY / "docs" / "cluster.md"
 
 
@@ -411,40 +370,6 @@ def test_the_documented_commands_are_understood() -> None:
         parser().parse_args(line.split())
     documented = set(re.findall(r"`(\w+)`", CLUSTER.read_text("utf-8").split("## Profiles")[1].split("##")[0]))
     assert set(profiles.KEYS) <= documented
-
-
-def test_the_documented_cost_follows_from_the_committed_records(request: pytest.FixtureRequest) -> None:
-    text = CLUSTER.read_text("utf-8")
-    report = cost.report(make_results(launch.REPOSITORY / "results"))
-    current = re.sub(r"(?s)(?<=<!-- cost -->\n).*(?=<!-- /cost -->)", lambda _: report + "\n", text)
-    if request.config.getoption("--update-golden"):
-        CLUSTER.write_text(current, "utf-8")
-    else:
-        assert current == text, "the table of costs is stale; run with --update-golden"
-
-
-def test_the_cost_is_that_of_the_records(tmp_path: Path) -> None:
-    """400 and 800 s of each run: of C-MNIST² on a CPU, of C-MNIST¹ on a GPU, and of all methods there but BE."""
-
-    def records() -> Iterator[Record]:
-        for task, device in (("cmnist_98", "CPU (x86_64)"), ("cmnist_99", "Some GPU")):
-            for row in cost.grid()[task]:
-                if (task, row.method) != ("cmnist_99", "be"):
-                    for seed, taken in enumerate((400.0, 800.0)):
-                        record = make_record(make_run(task, row.method, *row.overrides, seed=seed))
-                        told = msgspec.structs.replace(record.provenance, device=device, seconds=taken)
-                        yield msgspec.structs.replace(record, provenance=told)
-
-    results = make_results(tmp_path, *records())
-    lines = {
-        line.split()[1]: [cell.strip() for cell in line.split("|")[2:5]]
-        for line in cost.report(results).splitlines()
-        if line.startswith("| c")
-    }
-    assert lines["cmnist_98"] == ["27", "not measured", f"{27 * 600 / 3600:.2f}"]
-    assert lines["cmnist_99"] == ["33", "not measured (10 of 11 methods)", "not measured"]
-    assert cost.hours([3600.0] * 9, 8) == 2
-    assert cost.hours([3600.0, 7200.0], 64) == 2
 
 
 def test_two_thousand_runs_are_planned_and_looked_at_quickly(tmp_path: Path) -> None:
