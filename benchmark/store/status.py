@@ -64,7 +64,9 @@ def survey(runs: Iterable[Run], store: Store, jobs: Mapping[str, Job]) -> list[S
         record = store.record_path(run)
         names = files(record.parent)
         if record.name in names and (stored := store.load(run)):
-            return Status(run, "stale", f"{stored.stale}; --again trains it anew") if stored.stale else Status(run, "done")
+            return (
+                Status(run, "stale", f"{stored.stale}; --again trains it anew") if stored.stale else Status(run, "done")
+            )
         job = jobs.get(run.id)
         holder = leases.newest(record, leased(record.parent).get(record.stem, ()))
         if holder and not holder.gone and (running := _owner(holder, job)):
