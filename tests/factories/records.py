@@ -120,7 +120,7 @@ def curves(**told: Sequence[float]) -> Curves:
     ``bias_acc`` and the two errors follow from one another. Metrics of the test set that are not told are not there.
     """
     flat = [0.0] * len(next(iter(told.values())))
-    metrics = {"aligned_error": flat, "aligned_loss": flat, "conflicting_loss": flat} | told
+    metrics = {"aligned_error": flat, "aligned_loss": [0.1] * len(flat), "conflicting_loss": [0.2] * len(flat)} | told
     if "bias_acc" not in told:
         errors = zip(metrics["aligned_error"], told.get("conflicting_error", flat), strict=True)
         metrics["bias_acc"] = [50 + (conflicting - aligned) / 2 for aligned, conflicting in errors]
