@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from benchmark import options as command
 from benchmark.errors import exit_code
+from benchmark.identity import refuse_or_renew
 from benchmark.options import Execution, Selection
 from benchmark.plan import catalogue, sources
 from benchmark.plan.recipes import Recipes, load
@@ -46,6 +47,7 @@ def _main(options: argparse.Namespace) -> int:
         print("\n".join(missing) or "Nothing to train.")
         return 0
     if not options.render_only:
+        refuse_or_renew(selection.runs(), store, execution.data_root, options.again)
         if submission.launcher == "inline":
             failed = train(selection.runs(), store, execution)
         else:

@@ -72,7 +72,7 @@ def ranks(lines: pd.DataFrame, results: Results) -> dict[tuple[str, str, str], i
     A method alone in its column is neither.
     """
     shown = lines[(lines.selection == "last") & lines["mean"].notna()]
-    fair = shown[~shown.method.isin(results.names.use_bias_labels)]
+    fair = shown[~shown.method.isin(results.use_bias_labels)]
     sign = fair.metric.map(lambda metric: 1 if METRICS[metric].better == "lower" else -1)
     columns = (sign * fair["mean"].astype(float).round(2)).groupby([fair.task, fair.metric])
     found = columns.rank(method="min").where(columns.transform("size") > 1)

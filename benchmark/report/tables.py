@@ -56,6 +56,7 @@ def footer(table: Table, results: Results) -> list[str]:
         f"Best in bold, second underlined{fairness}.",
         *_preset_note(table),
         *_data_notes(table, results),
+        *_stale_note(table, results),
         *([f"Commit {', '.join(commits)}."] if commits else []),
         *([f"Without records: {', '.join(empty)}."] if empty else []),
         *(f"Failed: {failure}" for failure in failures(table, results)),
@@ -98,6 +99,16 @@ def _data_notes(table: Table, results: Results) -> Iterator[str]:
             titles.setdefault(note, []).append(results.task_title(task))
     for note, concerned in titles.items():
         yield f"{'; '.join(concerned)}: {note}"
+
+
+def _stale_note(table: Table, results: Results) -> list[str]:
+    """How many of the shown runs were measured by code that has changed since."""
+    shown = (record for task in table.tasks for row in table.rows for record in results.cell(table, row, task).records)
+    stale = {record.run.id: record.stale for record in shown if record.stale}
+    if not stale:
+        return []
+    reasons = "; ".join(sorted(set(stale.values())))
+    return [f"STALE: {len(stale)} of these runs were measured by older code ({reasons}); --again trains them anew."]
 
 
 def failures(table: Table, results: Results) -> Iterator[str]:
