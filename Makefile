@@ -15,8 +15,8 @@ test: $(READY)
 
 # The report in Debian's Chromium; root can install it here, and without it the tests are skipped.
 test-page: $(READY)
-	tests/chromium.sh
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/page_browser.py
+	tests/tools/chromium.sh
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/integration/page_browser.py
 
 # A real SLURM of one node; needs root and, the first time, Debian's packages.
 test-slurm: $(READY)

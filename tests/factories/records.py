@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.collect import collect
+from benchmark.plan import code
 from benchmark.plan.recipes import load
 from benchmark.plan.run import PAPER, Run
 from benchmark.plan.table import Override
@@ -57,7 +58,7 @@ def make_record(
     correct: Counts | None = None,
     train: Counts | None = None,
 ) -> Record:
-    """A record of a run on ten classes and ten bias values, each class aligned with the bias of its number.
+    """A record, of today's code, of a run on ten classes and bias values, each class aligned with the bias of its number.
 
     ``share`` of the conflicting test images are right and all aligned ones, but for ten less of each class with the
     last bias; ``correct`` replaces these counts of 100 images a group. ``train`` are the sizes of the training groups.
@@ -104,6 +105,8 @@ def make_record(
             seconds=1.5,
             images_per_second=1000,
             data="0123456789abcdef",
+            method_version=code.of_method(run.method),
+            loop_version=code.LOOP,
         ),
     )
 
@@ -120,7 +123,7 @@ def curves(**told: Sequence[float]) -> Curves:
     ``bias_acc`` and the two errors follow from one another. Metrics of the test set that are not told are not there.
     """
     flat = [0.0] * len(next(iter(told.values())))
-    metrics = {"aligned_error": flat, "aligned_loss": flat, "conflicting_loss": flat} | told
+    metrics = {"aligned_error": flat, "aligned_loss": [0.1] * len(flat), "conflicting_loss": [0.2] * len(flat)} | told
     if "bias_acc" not in told:
         errors = zip(metrics["aligned_error"], told.get("conflicting_error", flat), strict=True)
         metrics["bias_acc"] = [50 + (conflicting - aligned) / 2 for aligned, conflicting in errors]
