@@ -6,8 +6,7 @@ optimisers, files or progress; the common loop (``benchmark.training``) owns tho
 
 A loss does the same operations on every batch, changes buffers in place, and looks at no value, with ``if`` or
 ``item()``: then a GPU never waits for the host, its updates can be captured as a CUDA graph, and seeds can be trained
-as one batched network (``benchmark.training.updates``). tests/training/test_updates.py holds every registered method to
-it.
+as one batched network (``benchmark.training.updates``). The tests of updates hold every registered method to it.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
+import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
@@ -33,7 +33,8 @@ Count = Annotated[int, Meta(ge=1)]
 class Network(nn.Module):
     """A network split where Poisoner looks in: at the penultimate representation.
 
-    ``features``: images [m, 3, H, W] -> representation [m, d]; ``classifier``: [m, d] -> logits [m, C].
+    ``features``: images [m, 3, H, W] -> representation [m, d]; ``classifier``: [m, d] -> logits [m, C]. What both give
+    is of the images' own precision, whatever they compute in: losses and scores never see less.
     """
 
     def __init__(self, features: nn.Module, classifier: nn.Module) -> None:
@@ -43,6 +44,21 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.features(images))
+
+    def compute_in(self, precision: torch.dtype, device: str) -> None:
+        """Let both parts, and nothing else, compute in a lower precision on a kind of device."""
+        for part in (self.features, self.classifier):
+            part.forward = _computing_in(precision, device, part.forward)
+
+
+def _computing_in(
+    precision: torch.dtype, device: str, forward: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    def computed(inputs: Tensor) -> Tensor:
+        with torch.autocast(device, precision):
+            return forward(inputs).to(inputs.dtype)
+
+    return computed
 
 
 NewNetwork = Callable[[], Network]

@@ -31,16 +31,36 @@ def group_weights(aligned: Tensor, conflict_factor: float) -> Tensor:
     return torch.where(aligned, n / n_aligned, conflict_factor * n / (n - n_aligned))
 
 
-def gifl_multiplier(fit_aligned: Tensor, fit_conflicting: Tensor, gamma: float, cap: float) -> Tensor:
-    """κ = ((1 − p̄_c)/(1 − p̄_a))^γ, the factor that GIFL and its stabiliser β leave on aligned samples.
+Differentiated = Literal["neither", "aligned", "conflicting", "both", "all_but_beta"]
+"""Which group means of GIFL the gradient flows through."""
+
+
+def gifl_multipliers(
+    fit_aligned: Tensor,
+    fit_conflicting: Tensor,
+    gamma: float,
+    floor: float,
+    cap: float,
+    differentiated: Differentiated,
+) -> tuple[Tensor, Tensor]:
+    """What GIFL and its stabiliser β leave on aligned samples, κ = ((1 − p̄_c)/(1 − p̄_a))^γ, and on conflicting ones, 1.
 
     Eq. 10 multiplies aligned samples by (1 − p̄_a)^−γ and conflicting ones by (1 − p̄_c)^−γ, and β = (1 − p̄_c)^γ
-    multiplies both: the conflicting factor cancels to 1. ``cap`` bounds κ; a cap of 1 lets aligned samples
+    multiplies both: the conflicting factor cancels to 1. ``floor`` and ``cap`` bound κ; a cap of 1 lets aligned samples
     only lose weight while conflicting ones are fitted better.
+
+    Eq. 10 and 11 print the means as functions of the network, whose gradient then pushes p̄_c up and p̄_a down
+    ("both"). Taken as constants ("neither") they re-weight and nothing else; "aligned" and "conflicting" differentiate
+    one of them, "all_but_beta" all but those in β, so that the conflicting factor is 1 in value, not in gradient.
     """
-    gap_aligned = (1 - fit_aligned).clamp(1e-4, 1)
-    gap_conflicting = (1 - fit_conflicting).clamp(1e-4, 1)
-    return ((gap_conflicting / gap_aligned) ** gamma).clamp_max(cap)
+    gap_aligned, gap_conflicting = ((1 - fit).clamp(1e-4, 1) for fit in (fit_aligned, fit_conflicting))
+    beta = gap_conflicting if differentiated in ("conflicting", "both") else gap_conflicting.detach()
+    if differentiated in ("neither", "conflicting"):
+        gap_aligned = gap_aligned.detach()
+    kappa = ((beta / gap_aligned) ** gamma).clamp(floor, cap)
+    if differentiated == "all_but_beta":
+        return kappa, (beta / gap_conflicting) ** gamma
+    return kappa, torch.ones_like(kappa)
 
 
 @register("poisoner")
@@ -50,13 +70,15 @@ class Poisoner(Method):
     Stage I (Alg. 1): in every class-balanced batch the ``percentile`` % of samples least like the others of
     their current label are relabelled with the network's own prediction, for good. Stage II (Eq. 8-11): a fresh
     network on clean labels, samples split by whether the biased network still predicts their clean label,
-    weighted by ``group_weights`` (λ = ``conflict_factor``) and ``gifl_multiplier`` (γ = ``gamma``).
+    weighted by ``group_weights`` (λ = ``conflict_factor``) and ``gifl_multipliers`` (γ = ``gamma``).
 
     ``warmup_epochs`` of the first stage come before any poisoning. ``strata`` "poisoned" balances its batches by
     current labels instead of clean ones.
 
     ``fit_momentum`` is 0 for the paper's batch means p̄; larger values average them over batches, which steadies
-    them where a batch holds only a few conflicting samples. docs/deviations.md lists the readings chosen.
+    them where a batch holds only a few conflicting samples. ``differentiated`` and the bounds of κ,
+    ``multiplier_floor`` and ``multiplier_cap``, are those of ``gifl_multipliers``. docs/deviations.md lists the
+    readings chosen.
     """
 
     def __init__(
@@ -69,7 +91,9 @@ class Poisoner(Method):
         conflict_factor: NonNegative,
         gamma: NonNegative,
         fit_momentum: UnitInterval,
+        multiplier_floor: NonNegative,
         multiplier_cap: NonNegative,
+        differentiated: Differentiated,
         target_sampler: Literal["shuffled", "class_balanced"],
         warmup_epochs: Annotated[int, Meta(ge=0)],
         strata: Literal["clean", "poisoned"],
@@ -79,7 +103,9 @@ class Poisoner(Method):
         self.conflict_factor = conflict_factor
         self.gamma = gamma
         self.fit_momentum = fit_momentum
+        self.multiplier_floor = multiplier_floor
         self.multiplier_cap = multiplier_cap
+        self.differentiated: Differentiated = differentiated
         self.target_sampler = target_sampler
         self.warmup_epochs = min(warmup_epochs, epochs)
         self.strata = strata
@@ -147,22 +173,26 @@ class Poisoner(Method):
     def target_loss(self, batch: Batch) -> Tensor:
         ce = losses.cross_entropy(self.target(batch.images), batch.targets)
         aligned = self.aligned[batch.indices]
-        multiplier = self.multiplier(torch.exp(-ce.detach()), aligned)
-        return (self.weights[batch.indices] * torch.where(aligned, multiplier, 1) * ce).mean()
+        of_aligned, of_conflicting = self.multipliers(torch.exp(-ce), aligned)
+        return (self.weights[batch.indices] * torch.where(aligned, of_aligned, of_conflicting) * ce).mean()
 
-    def multiplier(self, fit: Tensor, aligned: Tensor) -> Tensor:
-        """κ from the mean fit p_y of both groups; a group missing from the batch keeps its last mean.
+    def multipliers(self, fit: Tensor, aligned: Tensor) -> tuple[Tensor, Tensor]:
+        """``gifl_multipliers`` of the mean fit p_y [m] of both groups; one missing from the batch keeps its last mean.
 
         1 until both groups were seen, hence always where there is only one.
         """
-        member = torch.stack((aligned, ~aligned)).float()
+        member = torch.stack((aligned, ~aligned)).to(fit.dtype)
         count = member.sum(1)
         mean = member @ fit / count.clamp_min(1)
         moved = self.fit_momentum * self.fit + (1 - self.fit_momentum) * mean
-        self.fit.copy_(torch.where(count > 0, moved, self.fit))
+        means = torch.where(count > 0, moved, self.fit)
+        self.fit.copy_(means.detach())
         self.seen.logical_or_(count > 0)
-        multiplier = gifl_multiplier(self.fit[0], self.fit[1], self.gamma, self.multiplier_cap)
-        return torch.where(self.seen.all(), multiplier, 1)
+        multipliers = gifl_multipliers(
+            means[0], means[1], self.gamma, self.multiplier_floor, self.multiplier_cap, self.differentiated
+        )
+        of_aligned, of_conflicting = (torch.where(self.seen.all(), each, 1) for each in multipliers)
+        return of_aligned, of_conflicting
 
     def summary(self) -> dict[str, float | list[int]]:
         poisoned = self.labels != self.all_targets

@@ -20,7 +20,7 @@ from benchmark.inspect import sheets
 from benchmark.inspect.identified import Identified, percent
 from benchmark.options import DATA_ROOT
 from benchmark.plan.recipes import Recipes, load
-from benchmark.plan.run import PAPER
+from benchmark.plan.run import PAPER, digest
 from benchmark.store.atomic import write_atomically
 from benchmark.store.record import Record
 from benchmark.store.store import Store
@@ -148,7 +148,7 @@ def load_dataset(record: Record, recipes: Recipes, store: Store, options: argpar
 def _advice(record: Record, recipes: Recipes, store: Store, options: argparse.Namespace) -> str:
     """The command that trains the run anew, in another folder since this one has its record."""
     run, changes = record.run, recipes.changes(record.settings)
-    if recipes.resolve(run.task, run.method, changes, run.preset) != run.settings:
+    if digest(recipes.resolve(run.task, run.method, changes, run.preset)) != run.digest:
         return "Its recipe has changed since, so that it cannot be trained again: look at a newer run."
     results = f"{store.folder}-again"
     command = ["python", "-m", "benchmark.run"]

@@ -22,6 +22,8 @@ NEUTRAL: Settings = {
     "balance": 0.0,
     "warmup_epochs": 0,
     "strata": "clean",
+    "multiplier_floor": 0.0,
+    "differentiated": "neither",
 }
 
 

@@ -43,8 +43,7 @@ from benchmark.speed import report, roofline
 from benchmark.speed.file_loop import file_epoch, write_images
 from benchmark.store.atomic import write_atomically
 from benchmark.store.provenance import commit
-from benchmark.training.loader import autocast, memory_format
-from benchmark.training.networks import OPTIONS, build
+from benchmark.training.networks import OPTIONS, build, memory_format, place, precision
 from benchmark.training.training import Training
 from benchmark.training.updates import Updates
 from benchmark.worker import pick_device
@@ -87,7 +86,9 @@ def noise(n: int, size: int, num_classes: int) -> BiasedDataset:
 
 def new_network(dataset: BiasedDataset, settings: Settings, device: torch.device) -> Network:
     options = {key: settings[key] for key in OPTIONS if key in settings}
-    return build(settings["network"], dataset.image_shape, len(dataset.class_names), **options).to(device)
+    network = build(settings["network"], dataset.image_shape, len(dataset.class_names), **options)
+    place(network, device)
+    return network
 
 
 def bare_epoch(dataset: BiasedDataset, settings: Settings, batch_size: int, device: torch.device) -> Callable[[], None]:
@@ -96,15 +97,13 @@ def bare_epoch(dataset: BiasedDataset, settings: Settings, batch_size: int, devi
     targets = torch.from_numpy(dataset.train.targets).to(device)
     network = new_network(dataset, settings, device)
     layout = memory_format(network)
-    network.to(memory_format=layout)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings["learning_rate"], fused=True)
 
     def epoch() -> None:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].contiguous(memory_format=layout)
             batch = batch.float().sub_(127.5).mul_(1 / 127.5)
-            with autocast(layout, device):
-                loss = F.cross_entropy(network(batch), targets[start : start + batch_size])
+            loss = F.cross_entropy(network(batch), targets[start : start + batch_size])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -140,10 +139,10 @@ def phases(
     }
 
 
-def machine(device: torch.device, precision: torch.dtype) -> dict[str, Subject]:
+def machine(device: torch.device, dtype: torch.dtype) -> dict[str, Subject]:
     """A product of square matrices in the given precision, and a copy, both too large for the caches."""
     side, times, size = (8192, 20, 1 << 30) if device.type == "cuda" else (1024, 2, 1 << 26)
-    one, other, product = (torch.rand(side, side, device=device, dtype=precision) for _ in range(3))
+    one, other, product = (torch.rand(side, side, device=device, dtype=dtype) for _ in range(3))
     source, copy = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
     return {
         report.PRODUCT: Subject(
@@ -180,7 +179,7 @@ def measure(
     batch_size = min(plain["batch_size"], images)
     bare = bare_epoch(dataset, plain, batch_size, device)
     file_network = new_network(dataset, plain, device)
-    precision = torch.bfloat16 if device.type == "cuda" and network != "mlp" else torch.float32
+    dtype = precision(file_network, device)
     files = min(images, FILES)
     with tempfile.TemporaryDirectory() as folder:
         paths, targets = write_images(Path(folder), files, size), dataset.train.targets[:files].tolist()
@@ -188,7 +187,7 @@ def measure(
         updates = math.ceil(images / batch_size)
         of_files = vanilla.flops * files // images, vanilla.bytes * files // images
         subjects = {
-            **machine(device, precision),
+            **machine(device, dtype),
             report.BARE: Subject(bare, images, vanilla.flops, vanilla.bytes),
             report.FILES: Subject(from_files, files, *of_files),
             **subjects,
@@ -207,7 +206,7 @@ def measure(
         "batch_size": batch_size,
         "updates": updates,
         "repetitions": repetitions,
-        "precision": str(precision).removeprefix("torch."),
+        "precision": str(dtype).removeprefix("torch."),
         "versions": {
             "python": platform.python_version(),
             **{package: version(package) for package in ("torch", "torchvision", "pillow", "numpy")},

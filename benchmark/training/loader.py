@@ -10,14 +10,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.training.networks import is_convolutional
+from benchmark.training.networks import memory_format
 from datasets import Split
 
 # Clean predictions are made in batches of at most so many images and pixels, so that activations stay small.
@@ -34,17 +33,6 @@ def free_memory(device: torch.device) -> float:
         return int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
         return float("inf")
-
-
-def memory_format(network: nn.Module) -> torch.memory_format:
-    """The layout of images that the network is fastest with."""
-    return torch.channels_last if is_convolutional(network) else torch.contiguous_format
-
-
-def autocast(layout: torch.memory_format, device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 on a GPU for networks of channels-last images, the convolutional ones; full precision otherwise."""
-    enabled = device.type == "cuda" and layout is torch.channels_last
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 class DeviceSplit:
@@ -102,8 +90,7 @@ class DeviceSplit:
         layout = memory_format(network)
         was_training = network.training
         network.eval()
-        with autocast(layout, self.device):
-            logits = [network(self.normalise(chunk.contiguous(memory_format=layout))).float() for chunk in chunks]
+        logits = [network(self.normalise(chunk.contiguous(memory_format=layout))).float() for chunk in chunks]
         network.train(was_training)
         return torch.cat(logits)
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
+import torch
 from torch import nn
 
 from benchmark.errors import UserError, unknown
@@ -78,6 +79,26 @@ def build(name: str, image_shape: tuple[int, ...], num_classes: int, **options: 
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
     return NETWORKS[name](image_shape, num_classes, **options)
+
+
+def place(module: nn.Module, device: torch.device) -> None:
+    """Move a network, or a method with all of its networks, to a device, in the layout and precision made for it."""
+    module.to(device).to(memory_format=memory_format(module))
+    dtype = precision(module, device)
+    if dtype is not torch.float32:
+        for network in module.modules():
+            if isinstance(network, Network):
+                network.compute_in(dtype, device.type)
+
+
+def memory_format(network: nn.Module) -> torch.memory_format:
+    """The layout of images that the network is fastest with."""
+    return torch.channels_last if is_convolutional(network) else torch.contiguous_format
+
+
+def precision(network: nn.Module, device: torch.device) -> torch.dtype:
+    """What the network computes in: bfloat16 on a GPU where it is convolutional, float32 otherwise."""
+    return torch.bfloat16 if device.type == "cuda" and is_convolutional(network) else torch.float32
 
 
 def is_convolutional(network: nn.Module) -> bool:

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from benchmark.errors import unknown
 from benchmark.training import samplers
 from benchmark.training.checkpoint import Checkpoint, State
-from benchmark.training.loader import Augmentation, memory_format
+from benchmark.training.loader import Augmentation
 from benchmark.training.measure import Measurement, Metrics, Splits
-from benchmark.training.networks import OPTIONS, build
+from benchmark.training.networks import OPTIONS, build, memory_format, place
 from datasets import BiasedDataset
 from methods import get
 from methods.base import Batch, Method, Phase, Predict, Sampler, TrainingSet
@@ -115,8 +115,8 @@ class Training:
                 self.settings["epochs"],
                 **self.settings["options"],
             )
-        method.to(self.device)
-        return method.to(memory_format=memory_format(method))
+        place(method, self.device)
+        return method
 
     # How far it has come
 
@@ -300,13 +300,13 @@ class Training:
         self.progress.warnings += [str(warning.message) for warning in caught]
 
     def _measure(self, phase: Phase) -> EpochEntry:
-        """Clean measurements of the target and biased networks that this phase trains."""
-        trained = {network for step in phase.steps for network in step.trains}
+        """Clean measurements of the target and biased networks of which this phase trains any part."""
+        trained = {parameter for step in phase.steps for part in step.trains for parameter in part.parameters()}
         target, biased = self.method.target, self.method.biased
         entry: EpochEntry = {}
-        if target in trained:
+        if not trained.isdisjoint(target.parameters()):
             entry["target"] = self._on_training("target", target) | self._on_test(target)
-        if biased is not None and biased is not target and biased in trained:
+        if biased is not None and biased is not target and not trained.isdisjoint(biased.parameters()):
             entry["biased"] = self._on_training("biased", biased)
         return entry
 

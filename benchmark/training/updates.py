@@ -17,7 +17,6 @@ from torch import Tensor
 
 from benchmark.errors import TrainingError
 from benchmark.training import graphs
-from benchmark.training.loader import autocast
 from benchmark.training.lockstep import Lockstep
 from benchmark.training.training import Training
 
@@ -84,8 +83,7 @@ class Updates:
         for (indices, images), drawn, (step, optimizer) in batches:
             if len(steps) > 1:
                 training.set_modes(step.trains)
-            with autocast(training.layout, training.device):
-                loss = step.loss(training.batch(indices, images, drawn))
+            loss = step.loss(training.batch(indices, images, drawn))
             self._total += _descend(loss, optimizer)
 
     def _run_static(self, order: Tensor) -> None:

@@ -2,12 +2,12 @@
 
 ``make_record(make_run("cmnist_99", "lff", seed=1), 0.6)`` is a record of today's recipe; anything that these arguments
 do not say is changed with ``msgspec.structs.replace``. ``make_results(folder, *records)`` stores them and reads the
-folder as rendering does.
+folder as rendering does; ``save_seeds`` stores records of several seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +128,35 @@ def curves(**told: Sequence[float]) -> Curves:
         known = zip(metrics["bias_acc"], metrics["aligned_error"], strict=True)
         metrics["conflicting_error"] = [2 * bias_acc - 100 + aligned for bias_acc, aligned in known]
     return Curves(**{name: curve_of(values) for name, values in metrics.items()})
+
+
+def save_seeds(
+    folder: Path,
+    method: str,
+    shares: Mapping[int, float],
+    *,
+    task: str = "cmnist_99",
+    changes: Sequence[str | Override] = (),
+    preset: str = PAPER,
+    phases: Sequence[PhaseCurves] | None = None,
+) -> None:
+    """Store a record for each seed, of which ``shares`` say what ``make_record`` makes of it."""
+    for seed, share in shares.items():
+        run = make_run(task, method, *changes, seed=seed, preset=preset)
+        Store(folder).save(make_record(run, share, phases=phases))
+
+
+def fixed_store(folder: Path) -> Store:
+    """Two tasks, five methods, two seeds; LfF failed on one task and has a single seed on the other."""
+    shares = {"vanilla": 0.4, "lff": 0.6, "poisoner": 0.8, "groupdro": 0.9, "gce": 0.2}
+    for task in ("cmnist_99", "cmnist_98"):
+        for method, share in shares.items():
+            if method != "lff":
+                save_seeds(folder, method, {0: share, 1: share + 0.02}, task=task)
+    save_seeds(folder, "lff", {0: shares["lff"]})
+    store = Store(folder)
+    store.save_failure(make_run("cmnist_98", "lff"), "TrainingError: The loss became nan.", "trace")
+    return store
 
 
 def make_results(folder: Path, *records: Record) -> Results:
