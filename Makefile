@@ -22,7 +22,8 @@ test-page: $(READY)
 test-slurm: $(READY)
 	tests/integration/slurm_cluster.sh up
 	SLURM_CONF=$${SLURM_TEST_FOLDER:-/var/tmp/debiasing-slurm}/slurm.conf OMP_NUM_THREADS=1 \
-	  $(VENV)/bin/python -m pytest tests/integration/slurm_integration.py; code=$$?; tests/integration/slurm_cluster.sh down; exit $$code
+	  $(VENV)/bin/python -m pytest tests/integration/slurm_integration.py; code=$$?; \
+	  tests/integration/slurm_cluster.sh down; exit $$code
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -177,6 +177,11 @@ class Record(Part, frozen=True, dict=True):
         total = np.asarray(self.groups.test)
         return {rule: metrics.fairness(np.asarray(each.correct), total, scored) for rule, each in self.test.items()}
 
+    @cached_property
+    def collapsed(self) -> bool:
+        """Whether the network that is tested ended at chance or with one answer, see ``metrics.collapsed``."""
+        return metrics.collapsed(np.asarray(self.test["last"].correct), np.asarray(self.groups.test))
+
     def fairness(self, rule: Rule = "last") -> dict[str, Number]:
         """The metrics of Tables 1 and 2 under a rule that chooses the epoch; empty where it has none."""
         return self._fairness.get(rule, {})
