@@ -47,23 +47,9 @@ def test_pretrained_weights_are_taken_or_their_absence_explained(monkeypatch: py
     assert network.classifier.out_features == 2
 
 
-def test_a_gpu_computes_convolutions_in_bfloat16_and_everybody_sees_float32() -> None:
+def test_a_gpu_computes_convolutions_alone_in_bfloat16() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    network = networks.build("resnet18", (3, 32, 32), 2, pretrained=False, stem="standard").eval()
+    network = networks.build("resnet18", (3, 32, 32), 2, pretrained=False, stem="standard")
     plain = networks.build("mlp", (3, 4, 4), 2)
     assert networks.precision(network, gpu) is torch.bfloat16
     assert {networks.precision(network, cpu), networks.precision(plain, gpu)} == {torch.float32}
-
-    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    expected = network(images)
-    computed: list[torch.dtype] = []
-    network.features[0].register_forward_hook(lambda module, given, out: computed.append(out.dtype))
-    network.compute_in(torch.bfloat16, "cpu")  # what a GPU's network does
-    representation, logits = network.features(images), network(images)
-    assert computed[0] is torch.bfloat16
-    assert (representation.dtype, logits.dtype) == (torch.float32, torch.float32)
-    assert not torch.equal(logits, expected)
-    torch.testing.assert_close(logits, expected, rtol=0.05, atol=0.05)
-    assert not torch.is_autocast_enabled("cpu"), "a loss around the network is in full precision"
-    logits.sum().backward()
-    assert all(each.grad is not None and each.grad.dtype is torch.float32 for each in network.parameters())
