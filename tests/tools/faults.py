@@ -1,6 +1,6 @@
 """Do to a results folder what happens to one in years, and count what is lost.
 
-``python tests/tools/faults.py`` takes some minutes on two cores; with ``--write`` its table goes into
+``python -m tests.tools.faults`` takes some minutes on two cores; with ``--write`` its table goes into
 docs/reliability.md. Launchers are forked processes that train colored digits for three epochs. Each fault is followed
 by a launcher that nothing disturbs; then every record must be there, once, whole, and hold the numbers of an
 undisturbed run, bit for bit.
@@ -547,7 +547,7 @@ def described(n: int, seconds: float, seed: int) -> str:
     ).stdout.strip()
     processor = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     return (
-        f"`python tests/tools/faults.py --seed {seed}`: n = {n} faults in {seconds / 60:.1f} minutes on "
+        f"`python -m tests.tools.faults --seed {seed}`: n = {n} faults in {seconds / 60:.1f} minutes on "
         f"{len(os.sched_getaffinity(0))} cores ({processor[1] if processor else platform.machine()}), Linux, "
         f"PyTorch {torch.__version__}, commit {commit}.\n"
     )
@@ -559,6 +559,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
     options = parser.parse_args()
+    if Path(__file__).resolve().parents[2] != REPOSITORY:
+        parser.error(f"benchmark is that of {REPOSITORY}: run python -m tests.tools.faults from the top of a checkout")
     torch.set_num_threads(1)
     started = time.monotonic()
     dataset = Worker(Store(Path("unused")), Path("unused"), torch.device("cpu")).dataset(new_run("lff"))
