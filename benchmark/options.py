@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmark.arguments import JOBS, SEEDS, Parser, device, folder, seconds, whole
 from benchmark.errors import UserError, unknown
 from benchmark.plan import catalogue, limits, ours
 from benchmark.plan.paper import COMPARED, FIGURES, TABLES
@@ -31,11 +32,10 @@ COMPARISONS = ("beside", "apart")
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmark.run",
         description="Train what a table or figure still lacks, then write it with measured numbers beside the paper's.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group("what to run")
     what.add_argument("--table", nargs="+", metavar="N", help="the paper's tables, 1 to 4, or ours: ablations, beyond")
@@ -45,31 +45,33 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--quick", action="store_true", help="all methods on the embedded digits")
     what.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="only these tasks")
     what.add_argument(
-        "--dataset", type=Path, metavar="FOLDER", help="a task of your own: a folder of images with a labels.csv"
+        "--dataset", type=folder, metavar="FOLDER", help="a task of your own: a folder of images with a labels.csv"
     )
     what.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="only these methods")
     what.add_argument("--preset", default=PAPER, help="settings: paper (default), or reduced or cpu for small machines")
-    what.add_argument("--seeds", type=int, default=1, metavar="N", help="number of seeds, 0 to N-1 (default 1)")
+    what.add_argument(
+        "--seeds", type=whole(1, SEEDS), default=1, metavar="N", help="number of seeds, 0 to N-1 (default 1)"
+    )
     what.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides",
         help="change a setting: epochs=5, data.ratio=0.95, poisoner.gamma=0.5",
     )  # fmt: skip
     where = parser.add_argument_group("where")
     where.add_argument(
-        "--data-root", type=Path, default=DATA_ROOT,
+        "--data-root", type=folder, default=str(DATA_ROOT),
         help="folder of the datasets (default: $BENCHMARK_DATA_ROOT or data/)",
     )  # fmt: skip
-    where.add_argument("--results", type=Path, default=Path("results"), help="folder of records and tables")
+    where.add_argument("--results", type=folder, default="results", help="folder of records and tables")
     where.add_argument(
         "--compare", choices=COMPARISONS, default=COMPARISONS[0],
         help="the paper's numbers beside the measured ones (default), or in a table of their own",
     )  # fmt: skip
-    where.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    where.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, ...")
     where.add_argument(
-        "--checkpoint-seconds", type=float, default=30, metavar="S", help="at least so long between checkpoints"
+        "--checkpoint-seconds", type=seconds, default=30, metavar="S", help="at least so long between checkpoints"
     )
     where.add_argument(
-        "--seeds-at-once", type=int, metavar="N",
+        "--seeds-at-once", type=whole(1, SEEDS), metavar="N",
         help="train up to N seeds of a small network as one (default: 16 on a GPU, 1 on a CPU)",
     )  # fmt: skip
     cluster = parser.add_argument_group("jobs", "docs/cluster.md explains them")
@@ -77,8 +79,8 @@ def parser() -> argparse.ArgumentParser:
         "--launcher", choices=("inline", "local", "slurm"), default="inline",
         help="train in this process (default), in processes of this machine, or in SLURM jobs",
     )  # fmt: skip
-    cluster.add_argument("--max-parallel", type=int, metavar="N", help="at most N jobs at a time")
-    cluster.add_argument("--runs-per-job", type=int, metavar="N", help="pack N runs into a SLURM job")
+    cluster.add_argument("--max-parallel", type=whole(1, JOBS), metavar="N", help="at most N jobs at a time")
+    cluster.add_argument("--runs-per-job", type=whole(1, JOBS), metavar="N", help="pack N runs into a SLURM job")
     cluster.add_argument("--profile", default="default", metavar="NAME", help="slurm/profiles/NAME.toml, or a path")
     cluster.add_argument(
         "--slurm", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
@@ -141,16 +143,12 @@ class Selection:
 
 
 def execution(options: argparse.Namespace) -> Execution:
-    """Raises UserError for a number that cannot be."""
-    _at_least_one(options, "seeds_at_once")
     # A folder of one's own lies where it lies.
     data_root = options.dataset.resolve().parent if options.dataset else options.data_root
     return Execution(data_root, options.device, options.checkpoint_seconds, options.seeds_at_once)
 
 
 def jobs(options: argparse.Namespace) -> Jobs:
-    """Raises UserError for a number that cannot be."""
-    _at_least_one(options, "max_parallel", "runs_per_job")
     return Jobs(
         options.launcher,
         options.max_parallel,
@@ -162,16 +160,8 @@ def jobs(options: argparse.Namespace) -> Jobs:
     )
 
 
-def _at_least_one(options: argparse.Namespace, *names: str) -> None:
-    for name in names:
-        if (value := getattr(options, name)) is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {value}: it must be at least 1.")
-
-
 def select(options: argparse.Namespace) -> Selection:
     """What the options choose. Raises UserError for names that do not exist and choices that leave nothing."""
-    if options.seeds < 1:
-        raise UserError(f"--seeds is {options.seeds}: it is the number of seeds and must be at least 1.")
     recipes, own = with_dataset(load(), options.dataset)
     if own and (options.table or options.quick or options.tasks or options.task or options.all):
         raise UserError("--dataset is a task of its own: leave out --table, --all, --quick, --task and --tasks.")

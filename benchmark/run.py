@@ -24,8 +24,8 @@ from slurm import jobs
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0; 1 when a run failed; 2 for bad input."""
-    options = command.parser().parse_args(arguments)
-    return exit_code(lambda: _main(options), "Interrupted; the same command continues from the last checkpoint.")
+    interrupted = "Interrupted; the same command continues from the last checkpoint."
+    return exit_code(lambda: _main(command.parser().parse_args(arguments)), interrupted)
 
 
 def _main(options: argparse.Namespace) -> int:
