@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.arguments import JOBS, SEEDS, Parser, device, folder, seconds, whole
+from benchmark.arguments import JOBS, SEEDS, Parser, device, folder, has_controls, is_text, seconds, whole
 from benchmark.errors import UserError, unknown
 from benchmark.plan import catalogue, limits, ours
 from benchmark.plan.paper import COMPARED, FIGURES, TABLES
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import PAPER, Run
-from benchmark.plan.table import Figure, Override, Table, with_methods
+from benchmark.plan.table import Figure, Override, Row, Table, with_methods
 
 EPILOG = """examples:
   python -m benchmark.run --quick                              nine methods on embedded digits, about a minute
@@ -128,13 +128,17 @@ class Jobs:
 
 @dataclass(frozen=True)
 class Selection:
-    """The tables and figures asked for, narrowed to some tasks and methods where any are named, and the seeds."""
+    """The tables and figures asked for, narrowed to some tasks and methods where any are named, and the seeds.
+
+    ``notes`` are sentences on what was left out.
+    """
 
     recipes: Recipes
     tables: tuple[Table, ...]
     tasks: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: int
+    notes: tuple[str, ...] = ()
 
     def runs(self, *tables: Table) -> list[Run]:
         """The runs of these tables, or of all, each once."""
@@ -171,12 +175,13 @@ def select(options: argparse.Namespace) -> Selection:
     if options.preset not in recipes.all_presets:
         raise unknown("preset", options.preset, recipes.all_presets)
     tables = tuple(replace(each, preset=options.preset) for each in _chosen(options, recipes, task, tasks, methods))
-    if not options.all:
-        _check_columns(tables, tasks, recipes)
+    notes = _check_choice(tables, tasks, methods, recipes, options.all)
+    if own:
+        tables, more = _without_bias_labels(tables, methods, options.dataset, own, recipes)
+        notes += more
     overrides = _effective(options.overrides, Selection(recipes, tables, tasks, methods, 1))
-    return Selection(
-        recipes, tuple(replace(each, overrides=overrides) for each in tables), tasks, methods, options.seeds
-    )
+    tables = tuple(replace(each, overrides=overrides) for each in tables)
+    return Selection(recipes, tables, tasks, methods, options.seeds, notes)
 
 
 def with_dataset(recipes: Recipes, folder: Path | None) -> tuple[Recipes, str]:
@@ -186,6 +191,8 @@ def with_dataset(recipes: Recipes, folder: Path | None) -> tuple[Recipes, str]:
     from datasets.folder import labels_digest  # the registry of data sets, which only such a folder needs here
 
     name = folder.resolve().name
+    if not name or not is_text(name) or has_controls(name):
+        raise UserError(f"The folder '{folder}' has the name '{name}', by which no task can be called: rename it.")
     return recipes.with_folder(name, labels_digest(folder)), name
 
 
@@ -211,15 +218,62 @@ def _chosen(
     return [ours.selection(tasks, methods or [row.method for row in COMPARED])]
 
 
-def _check_columns(tables: Sequence[Table], tasks: Sequence[str], recipes: Recipes) -> None:
-    """Raises UserError for a task that a table lacks, and a table of whose tasks none has the preset."""
+def _check_choice(
+    tables: Sequence[Table], tasks: Sequence[str], methods: Sequence[str], recipes: Recipes, everything: bool
+) -> tuple[str, ...]:
+    """A note on tasks that are left out, since they lack the preset.
+
+    Raises UserError for a task or methods that a table lacks, and a table of whose tasks none has the preset; where
+    ``everything`` is asked for, only if that is so of all tables.
+    """
+    reasons, notes = [], dict[str, None]()
     for table in tables:
-        for task in tasks:
-            if task not in table.tasks:
-                raise UserError(f"{table.name} has no column {task}; its tasks: {', '.join(table.tasks)}.")
-        asked, available = tasks or table.tasks, recipes.available(table)
-        if not set(asked) & set(available):
-            raise UserError(f"No preset '{table.preset}' exists for {', '.join(asked)}: leave out --preset.")
+        asked, available, rows = tasks or table.tasks, recipes.available(table), {row.method for row in table.rows}
+        without = [each for each in asked if each in table.tasks and each not in available]
+        if strange := [each for each in tasks if each not in table.tasks]:
+            reasons.append(f"{table.name} has no column {strange[0]}; its tasks: {', '.join(table.tasks)}.")
+        elif methods and not rows & set(methods):
+            reasons.append(f"{table.name} shows no run of {' or '.join(methods)}; its methods: {', '.join(rows)}.")
+        elif not set(asked) & set(available):
+            reasons.append(f"No preset '{table.preset}' exists for {', '.join(asked)}: leave out --preset.")
+        elif without:
+            notes[f"Left out, since there is no preset '{table.preset}' for it: {', '.join(without)}."] = None
+            continue
+        else:
+            continue
+        if not everything:
+            raise UserError(reasons[-1])
+    if len(reasons) == len(tables):
+        # A task that exists somewhere, but not in that preset, says more than another table's lack of it.
+        raise UserError(next((each for each in reasons if each.startswith("No preset")), reasons[0]))
+    return () if everything else tuple(notes)
+
+
+def _without_bias_labels(
+    tables: Sequence[Table], methods: Sequence[str], folder: Path, own: str, recipes: Recipes
+) -> tuple[tuple[Table, ...], tuple[str, ...]]:
+    """The tables without what needs bias labels that the folder lacks, and a note that says so.
+
+    Raises UserError where a method that needs them was asked for by name.
+    """
+    from datasets.folder import unlabelled
+
+    count = unlabelled(folder)
+    if not count:
+        return tuple(tables), ()
+    for method in methods:
+        limits.check_bias_labels(method, recipes.uses_bias_labels(method), count, own)
+    left_out: dict[str, None] = {}
+
+    def can_do(row: Row) -> bool:
+        balanced = [str(each) for each in row.overrides if each.key == "balance" and not each.owner and each.value]
+        names = balanced or ([recipes.method_title(row.method)] if recipes.uses_bias_labels(row.method) else [])
+        left_out.update(dict.fromkeys(names))
+        return not names
+
+    tables = tuple(each.only(can_do) for each in tables)
+    note = f"Left out, since {count:,} training images of {own} lack their bias: {', '.join(left_out)}."
+    return tables, (note,) if left_out else ()
 
 
 def _effective(texts: Sequence[str], selection: Selection) -> tuple[Override, ...]:
@@ -228,21 +282,25 @@ def _effective(texts: Sequence[str], selection: Selection) -> tuple[Override, ..
     A setting of a method that is not asked for does no harm, and is no modification.
     """
     recipes = selection.recipes
-    overrides = [recipes.parse_override(text) for text in texts]
+    overrides = checked_overrides(texts, recipes)
     asked = {(run.task, run.method, run.preset) for run in selection.runs()} if overrides else set()
     effective = [each for each in overrides if any(recipes.applies(each, *run) for run in asked)]
     for override in overrides:
         if override not in effective and override.owner in ("", "data"):
             raise UserError(f"--set {override} changes none of the runs asked for: leave it out.")
-    _check_options(effective, recipes)
     return tuple(effective)
 
 
-def _check_options(overrides: Sequence[Override], recipes: Recipes) -> None:
-    """Raises UserError for an option of a method beyond the limits that stand beside the method."""
+def checked_overrides(texts: Sequence[str], recipes: Recipes) -> list[Override]:
+    """The parsed --set. Raises UserError for one that does not exist, or is beyond its limits.
+
+    Those of a method's options stand beside the method.
+    """
+    overrides = [recipes.parse_override(text) for text in texts]
     owned = [each for each in overrides if each.owner in recipes.methods and each.key in recipes.options(each.owner)]
     if owned:
         import methods  # the methods themselves, hence PyTorch, which only this asks for before something is trained
 
         for override in owned:
             limits.check(override.name, override.value, methods.options(override.owner)[override.key])
+    return overrides

@@ -24,7 +24,7 @@ from datasets import colored_mnist
 from datasets.download import obtain
 from datasets.images import IMAGE_SETS
 from datasets.listing import SPLITS, Listing
-from datasets.prepared import prepare, prepared_path
+from datasets.prepared import prepare, prepared_path, repeated
 from datasets.source import NotFound
 
 
@@ -86,7 +86,7 @@ def prepare_task(task: str, data_root: Path, recipes: Recipes, options: argparse
     path = prepared_path(listing, settings["size"])
     prepare(listing, settings["size"])
     print(groups(listing))
-    for note in listing.notes:
+    for note in (*listing.notes, *repeated(listing, path)):
         print(note)
     print(f"Prepared: {path} ({path.stat().st_size / 1e6:,.0f} MB)")
 

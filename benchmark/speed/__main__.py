@@ -45,7 +45,7 @@ from benchmark.speed import report, roofline
 from benchmark.speed.file_loop import file_epoch, write_images
 from benchmark.store.atomic import write_atomically
 from benchmark.store.provenance import commit
-from benchmark.training.networks import OPTIONS, build, memory_format, place, precision
+from benchmark.training.networks import memory_format, of_run, place, precision
 from benchmark.training.training import Training
 from benchmark.training.updates import Updates
 from benchmark.worker import pick_device
@@ -88,8 +88,7 @@ def noise(n: int, size: int, num_classes: int) -> BiasedDataset:
 
 
 def new_network(dataset: BiasedDataset, settings: Settings, device: torch.device) -> Network:
-    options = {key: settings[key] for key in OPTIONS if key in settings}
-    network = build(settings["network"], dataset.image_shape, len(dataset.class_names), **options)
+    network = of_run(settings, dataset.image_shape, len(dataset.class_names))
     place(network, device)
     return network
 
