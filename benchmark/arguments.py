@@ -37,7 +37,9 @@ class Parser(argparse.ArgumentParser):
         return super().parse_args(given)
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message.removeprefix('argument ').rstrip('.')}; --help shows what there is.")
+        of_an_option = message.removeprefix("argument ")
+        hint = "" if of_an_option != message else "; --help shows what there is"
+        raise UserError(f"{of_an_option[0].upper()}{of_an_option[1:].rstrip('.')}{hint}.")
 
 
 def is_text(value: str) -> bool:
@@ -89,9 +91,10 @@ def folder(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"'{text}' is no path of a folder: name another")
     try:
         if not stat.S_ISDIR(os.stat(text).st_mode):
-            raise argparse.ArgumentTypeError(f"'{text}' cannot be written or read as a folder: name another")
+            raise argparse.ArgumentTypeError(f"{text} cannot be written or read: it is no folder, so name another")
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' cannot be used ({error.strerror}): name another folder") from None
+        why = error.strerror
+        raise argparse.ArgumentTypeError(f"{text} cannot be written ({why}) or read: name another folder") from None
     return Path(text)

@@ -125,7 +125,7 @@ def test_a_damaged_record_is_reported_set_aside_and_run_again(
         (["--quick", "--methods", "poisnoer"], "did you mean 'poisoner'"),
         (["--quick", "--set", "epoch=3"], "did you mean 'epochs'"),
         (["--quick", "--set", "poisoner.gama=1"], "did you mean 'poisoner.gamma'"),
-        (["--quick", "--set", "data.ratio=3"], "must lie between 0 and 1"),
+        (["--quick", "--set", "data.ratio=3"], "data.ratio is 3.0: it must be at least 0.0 and at most 1.0"),
         (["--quick", "--set", "learning_rate=nan"], "learning_rate is nan: it must be at least 0"),
         (["--quick", "--set", "std=[0.5, 0, 0.5]"], "std is [0.5, 0.0, 0.5]: it must be at least"),
         (["--quick", "--set", "mean=[0.5]"], "mean takes a value such as"),
@@ -249,7 +249,7 @@ def test_looking_loads_neither_pytorch_nor_what_renders(tmp_path: Path, argument
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("poisoner.percentile=101", "poisoner.percentile is 101.0: it must lie between 0.0 and 100.0"),
+        ("poisoner.percentile=101", "poisoner.percentile is 101.0: it must be at least 0.0 and at most 100.0"),
         ("jtt.identification_epochs=-2", "jtt.identification_epochs is -2: it must be at least 1"),
         ("poisoner.strata=labels", "poisoner.strata is labels: it must be one of clean, poisoned"),
         ("learning_rate=-1", "learning_rate is -1.0: it must be at least 0"),

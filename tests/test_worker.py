@@ -191,7 +191,7 @@ def test_a_seed_that_another_worker_has_is_left_to_it(runs: list[Run], tmp_path:
     [
         ("jtt.identification_epochs=0", "jtt.identification_epochs is 0: it must be at least 1"),
         ("poisoner.strata=labels", "poisoner.strata is labels: it must be one of clean, poisoned"),
-        ("gce.q=2", r"gce.q is 2.0: it must lie between .* and 1"),
+        ("gce.q=2", r"gce.q is 2.0: it must be at least .* and at most 1"),
     ],
 )
 def test_options_beyond_their_limits_are_refused_before_any_data_is_loaded(

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 from tabulate import tabulate
 
+from benchmark import quoting
 from benchmark.compare import published, verdicts
 from benchmark.compare.cells import tidy
 from benchmark.compare.claims import CELEBA_MEAN, ROWS
@@ -110,7 +111,7 @@ def write(found: pd.DataFrame, judged: pd.DataFrame, results: Results) -> str:
     ``judged`` are the lines of ``verdicts.evaluate``.
     """
     text = markdown(found, judged, results)
-    write_atomically(results.folder / "fidelity.csv", found.to_csv(index=False, float_format="%.4f"))
+    write_atomically(results.folder / "fidelity.csv", quoting.csv(found))
     write_atomically(results.folder / "fidelity.md", text)
     return text
 
@@ -167,7 +168,7 @@ def _claims(judged: pd.DataFrame) -> str:
 def _columns(shown: pd.DataFrame, results: Results) -> str:
     body = [
         [
-            results.task_title(line["task"]) + verdicts.preset_note(line["preset"]),
+            quoting.markdown(results.task_title(line["task"])) + verdicts.preset_note(line["preset"]),
             METRICS[line["metric"]].title,
             f"{line['methods']} of {line['published']}",
             number(line["difference"]),
@@ -186,7 +187,7 @@ def _doubts(found: pd.DataFrame, results: Results) -> str:
         body.append(
             [
                 HEADINGS[str(name)],
-                results.task_title(str(task)),
+                quoting.markdown(results.task_title(str(task))),
                 ", ".join(methods) if len(methods) < 3 else "all",
                 ", ".join(METRICS[metric].title for metric in lines.metric.unique()),
                 *(number(lines[column].iloc[0]) if len(lines) == 1 else "–" for column in ("paper", "mean")),

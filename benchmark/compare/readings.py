@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from benchmark import quoting
 from benchmark.compare import cells, fidelity, published
 from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.ours import ZERO_TO_ONE
@@ -175,7 +176,7 @@ def _mean(found: Sequence[Record], row: Row, metric: str, rule: Rule) -> Number:
 def write(found: pd.DataFrame, results: Results) -> str:
     """Write readings.csv and readings.md to the folder of results; returns the Markdown."""
     text = markdown(found, results)
-    write_atomically(results.folder / "readings.csv", found.to_csv(index=False, float_format="%.4f"))
+    write_atomically(results.folder / "readings.csv", quoting.csv(found))
     write_atomically(results.folder / "readings.md", text)
     return text
 
@@ -206,7 +207,10 @@ def markdown(found: pd.DataFrame, results: Results) -> str:
             [*(line[name] for name in ("reading", "methods", "runs")), *numbers(line, DIFFERENCES)]
             for line in lines.to_dict("records")
         ]
-        parts += [f"## {results.task_title(str(task))}", tabulate(body, head, tablefmt="github", disable_numparse=True)]
+        parts += [
+            f"## {quoting.markdown(results.task_title(str(task)))}",
+            tabulate(body, head, tablefmt="github", disable_numparse=True),
+        ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import stats
 from tabulate import tabulate
 
+from benchmark import quoting
 from benchmark.compare import claims, published
 from benchmark.compare.claims import CELEBA_MEAN, CLAIMS, TASKS, Claim, Comparison, Quantity
 from benchmark.plan.paper import CELEBA
@@ -174,7 +175,7 @@ def write(lines: pd.DataFrame, results: Results) -> str:
     """Write what ``evaluate`` found to tables/claims.csv and .md in the folder of results; returns the Markdown."""
     text = markdown(lines, results)
     folder = results.folder / "tables"
-    write_atomically(folder / "claims.csv", lines.to_csv(index=False, float_format="%.4f"))
+    write_atomically(folder / "claims.csv", quoting.csv(lines))
     write_atomically(folder / "claims.md", text)
     return text
 
@@ -226,7 +227,12 @@ def _overview(lines: pd.DataFrame, results: Results) -> str:
         [f"{number}. {claim.sentence}", *(marks.get((claim.id, task), "") for task in tasks)]
         for number, claim in enumerate(CLAIMS, 1)
     ]
-    return tabulate(body, ["Claim", *map(results.task_title, tasks)], tablefmt="github", disable_numparse=True)
+    return tabulate(
+        body,
+        ["Claim", *(quoting.markdown(results.task_title(task)) for task in tasks)],
+        tablefmt="github",
+        disable_numparse=True,
+    )
 
 
 def _mark(line: Mapping[Any, Any]) -> str:
@@ -243,7 +249,7 @@ def _section(number: int, claim: Claim, lines: pd.DataFrame, results: Results) -
     if len(decided):
         body = [
             [
-                results.task_title(line["task"]) + _dagger(line) + preset_note(line["preset"]),
+                quoting.markdown(results.task_title(line["task"])) + _dagger(line) + preset_note(line["preset"]),
                 line["verdict"],
                 line["comparison"],
                 f"{line['difference']:.2f}",

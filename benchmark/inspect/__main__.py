@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import datasets
+from benchmark import quoting
 from benchmark.arguments import Parser, folder, whole
 from benchmark.errors import UserError, exit_code
 from benchmark.inspect import sheets
@@ -165,7 +166,7 @@ def _advice(record: Record, recipes: Recipes, store: Store, options: argparse.Na
 
 def write(identified: Identified, record: Record, recipes: Recipes, folder: Path, limit: int) -> list[Path]:
     """Write conflicting.csv and a contact sheet of every class into ``folder``."""
-    content = {"conflicting.csv": identified.table().to_csv(index=False, float_format="%.4g").encode()}
+    content = {"conflicting.csv": quoting.csv(identified.table(), "%.4g").encode()}
     for c, name in enumerate(identified.dataset.class_names):
         slug = "".join(each if each.isalnum() else "_" for each in name)
         content[f"class-{c}-{slug}.png"] = sheets.png(sheet(identified, c, record, recipes, limit))

@@ -119,6 +119,5 @@ def _place(canvas: np.ndarray, tile: Tile, top: int, side: int) -> None:
 
 
 def _text(axes: Axes, x: float, y: float, text: str, pixels: int, color: str = "black", weight: str = "normal") -> None:
-    # "$" would start a formula.
-    text = text.replace("$", r"\$")
-    axes.text(x, y, text, fontsize=pixels * 72 / DPI, color=color, fontweight=weight, va="baseline")
+    look = {"fontsize": pixels * 72 / DPI, "color": color, "fontweight": weight, "va": "baseline"}
+    axes.text(x, y, text, look, parse_math=False)  # a "$" in a name is a "$"

@@ -21,9 +21,8 @@ LOOP: dict[str, Any] = {
     "weight_decay": Annotated[float, Meta(ge=0.0, le=1000.0)],
     "balance": Annotated[float, Meta(ge=0.0, le=1000.0)],
     "crop_padding": Annotated[int, Meta(ge=0, le=1000)],
-    "mean": Annotated[float, Meta(ge=-1e6, le=1e6)],
+    "mean": float,
     "std": Annotated[float, Meta(ge=1e-6, le=1e6)],
-    "stem": Literal["standard", "small"],
 }
 # Of the settings under "data" that several data sets have; a data set may allow less, and has others of its own.
 DATA: dict[str, Any] = {
@@ -63,7 +62,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         for key, value in part.items():
             if not isinstance(value, Mapping):
                 check(f"{owner}.{key}" if owner else key, value, kind(owner, key))
-    _check_network(settings)
+    if "network" in settings:
+        _check_network(settings)
 
 
 def check(name: str, value: Any, kind: Any = Any) -> None:
@@ -77,12 +77,13 @@ def check(name: str, value: Any, kind: Any = Any) -> None:
         if value not in names:
             raise UserError(f"{name} is {value}: it must be one of {', '.join(names)}.")
         return
+    shown = list(value) if isinstance(value, tuple) else value
     meta = next((each for each in get_args(kind)[1:] if isinstance(each, Meta)), Meta())
     for each in value if isinstance(value, (list, tuple)) else [value]:
         if isinstance(each, str) and not each.isprintable():
-            raise UserError(f"{name} is {value!r}: it must be a text of characters that can be printed.")
+            raise UserError(f"{name} is {shown!r}: it must be a text of characters that can be printed.")
         if isinstance(each, (int, float)) and not _is_allowed(each, meta):
-            raise UserError(f"{name} is {value}: it must be {_demands(meta)}.")
+            raise UserError(f"{name} is {shown}: it must be {_demands(meta)}.")
 
 
 def check_bias_labels(method: str, uses_bias_labels: bool, unknown: int, dataset: str) -> None:
@@ -118,6 +119,7 @@ def _check_network(settings: Mapping[str, Any]) -> None:
                 f"The network {name} needs the setting {each}, which {settings['task']} lacks: choose another network "
                 f"for its images, such as mlp."
             )
+    check("stem", settings.get("stem", "standard"), Literal["standard", "small"])
     if settings.get("pretrained") and not needs.weights:
         raise UserError(f"There are no weights of ImageNet for the network {name}: add --set pretrained=false.")
     if settings.get("pretrained") and settings["stem"] != "standard":

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmark.plan.paper import COMPARED
 from benchmark.store.record import Entry
 
+plt.rcParams["text.parse_math"] = False  # a "$" in a name is a "$"
 # Okabe and Ito's colours, which the colour-blind can tell apart, and dashes for what is printed in grey.
 STYLES = [
     ("#000000", "-"),

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from benchmark import quoting
 from benchmark.compare import cells, published
 from benchmark.metrics import METRICS
 from benchmark.plan.run import PAPER
@@ -29,7 +30,7 @@ def write(table: Table, results: Results, compare: str = COMPARISONS[0]) -> str:
     notes = footer(table, results)
     text = markdown(grid, notes, compare)
     folder = results.folder / "tables"
-    write_atomically(folder / f"{table.stem}.csv", lines.to_csv(index=False, float_format="%.4f"))
+    write_atomically(folder / f"{table.stem}.csv", quoting.csv(lines))
     write_atomically(folder / f"{table.stem}.md", text)
     write_atomically(folder / f"{table.stem}.tex", latex(grid, notes, compare))
     return text
@@ -172,13 +173,13 @@ def markdown(grid: Grid, notes: Sequence[str], compare: str = COMPARISONS[0]) ->
     """A section per measured task with each metric; one grid for a single metric."""
     table = grid.table
     heading = f"{table.heading}: {table.title}" + (f" ({table.modified})" if table.modified else "")
-    parts = [f"# {heading}"]
+    parts = [f"# {quoting.markdown(heading)}"]
     if compare == "beside":
         parts += _sections(grid, "measured", _beside)
     else:
         parts += _sections(grid, "measured", _measured)
         parts += ["# As published", *_sections(grid, "paper", _published)]
-    return "\n\n".join((*parts, "\n".join(f"- {note}" for note in notes))) + "\n"
+    return "\n\n".join((*parts, "\n".join(f"- {quoting.markdown(note)}" for note in notes))) + "\n"
 
 
 Columns = Sequence[tuple[str, str, str]]
@@ -193,17 +194,17 @@ def _sections(grid: Grid, values: str, section: Callable[[Grid, Columns], str]) 
     if len(metrics) == 1:
         if tasks:
             arrow = METRICS[metrics[0]].arrow
-            yield section(grid, [(task, metrics[0], f"{title(task)} {arrow}") for task in tasks])
+            yield section(grid, [(task, metrics[0], f"{quoting.markdown(title(task))} {arrow}") for task in tasks])
         return
     for task in tasks:
-        yield f"## {title(task)}"
+        yield f"## {quoting.markdown(title(task))}"
         yield section(grid, [(task, metric, METRICS[metric].heading) for metric in metrics])
 
 
 def _beside(grid: Grid, columns: Columns) -> str:
     """Measured columns, each followed by the paper's where it has any."""
     published_tasks = grid.tasks("paper")
-    head, body = ["Method"], [[title] for title in grid.titles.values()]
+    head, body = ["Method"], [[quoting.markdown(title)] for title in grid.titles.values()]
     for task, metric, heading in columns:
         head += [heading, "paper"] if task in published_tasks else [heading]
         for key, line in zip(grid.titles, body, strict=True):
@@ -222,7 +223,10 @@ def _published(grid: Grid, columns: Columns) -> str:
 
 
 def _plain(grid: Grid, columns: Columns, cell: Callable[[Key], str]) -> str:
-    body = [[title, *(cell((key, task, metric)) for task, metric, _ in columns)] for key, title in grid.titles.items()]
+    body = [
+        [quoting.markdown(title), *(cell((key, task, metric)) for task, metric, _ in columns)]
+        for key, title in grid.titles.items()
+    ]
     return tabulate(body, ["Method", *(heading for *_, heading in columns)], tablefmt="github", disable_numparse=True)
 
 
@@ -241,7 +245,7 @@ def latex(grid: Grid, notes: Sequence[str], compare: str = COMPARISONS[0]) -> st
     def measured(key: str) -> str:
         marks = (r"\textbf{{{}}}", r"\underline{{{}}}")
         numbers = (grid.measured((key, *column), marks, r"{{\tiny\,±{}}}", "--") for column in columns)
-        return " & ".join((_escape(grid.titles[key]), *numbers)) + r" \\"
+        return " & ".join((quoting.latex(grid.titles[key]), *numbers)) + r" \\"
 
     def printed(key: str) -> list[str]:
         return [grid.paper((key, *column), "--") for column in columns]
@@ -250,7 +254,7 @@ def latex(grid: Grid, notes: Sequence[str], compare: str = COMPARISONS[0]) -> st
         return " & ".join((r"\quad\textit{paper}", *(rf"\textit{{{each}}}" for each in printed(key)))) + r" \\"
 
     def printed_alone(key: str) -> str:
-        return " & ".join((_escape(grid.titles[key]), *printed(key))) + r" \\"
+        return " & ".join((quoting.latex(grid.titles[key]), *printed(key))) + r" \\"
 
     caption = " ".join((f"{table.title}" + (f" ({table.modified})." if table.modified else "."), *notes))
     if not grid.compared:
@@ -274,7 +278,7 @@ def _latex_table(grid: Grid, caption: str, lines: Sequence[Callable[[str], str]]
         body += [r"\midrule"] * (number > 0)
         body += [line(key) for key in group for line in lines]
     width = len(table.metrics)
-    titles = (_escape(grid.results.task_title(task)) for task in table.columns)
+    titles = (quoting.latex(grid.results.task_title(task)) for task in table.columns)
     tops = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{title}}}" for title in titles)
     rules = "".join(
         rf"\cmidrule(lr){{{2 + width * index}-{1 + width * (index + 1)}}}" for index in range(len(table.columns))
@@ -286,7 +290,7 @@ def _latex_table(grid: Grid, caption: str, lines: Sequence[Callable[[str], str]]
     return "\n".join(
         (
             r"\begin{table*}\centering",
-            rf"\caption{{{_escape(caption)}}}",
+            rf"\caption{{{quoting.latex(caption)}}}",
             r"\resizebox{\textwidth}{!}{%",
             rf"\begin{{tabular}}{{l{'r' * width * len(table.columns)}}}",
             r"\toprule",
@@ -300,26 +304,3 @@ def _latex_table(grid: Grid, caption: str, lines: Sequence[Callable[[str], str]]
             r"\end{table*}",
         )
     )
-
-
-def _escape(text: str) -> str:
-    for plain, escaped in (
-        ("\\", r"\textbackslash{}"),
-        ("_", r"\_"),
-        ("%", r"\%"),
-        ("&", r"\&"),
-        ("#", r"\#"),
-        ("$", r"\$"),
-        ("^", r"\^{}"),
-        ("~", r"\~{}"),
-        ("ρ", r"$\rho$"),
-        ("γ", r"$\gamma$"),
-        ("λ", r"$\lambda$"),
-        ("κ", r"$\kappa$"),
-        ("≤", r"$\leq$"),
-        ("¹", r"\textsuperscript{1}"),
-        ("²", r"\textsuperscript{2}"),
-        ("*", r"$^*$"),
-    ):
-        text = text.replace(plain, escaped)
-    return text

@@ -33,7 +33,7 @@ def test_an_array_is_made_once_and_again_when_a_source_changes(tmp_path: Path, p
     assert other != digest
     assert not np.array_equal(changed[0], array[0])
     assert np.array_equal(changed[1:], array[1:])
-    assert len(list(prepared_arrays.iterdir())) == 3
+    assert len(list(prepared_arrays.glob("*.npy"))) == 3
 
 
 def test_many_processes_decode_what_one_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

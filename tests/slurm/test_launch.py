@@ -70,7 +70,7 @@ def test_small_runs_are_packed_and_nothing_is_submitted_twice(
     (script,) = cluster.scripts
     assert "#SBATCH --array=0-2%2" in script
     assert "#SBATCH --signal=USR2@90" in script
-    assert f"{launch.REPOSITORY}$" in script
+    assert f'export PYTHONPATH={launch.REPOSITORY}"$' in script
     assert "scancel 1" in capsys.readouterr().out
     assert submit(tmp_path, "--seeds", "3") == 0
     assert len(cluster.scripts) == 1

@@ -36,7 +36,7 @@ def test_a_measurement_is_stored_and_rendered_again_to_the_same_bytes(
     [
         (["--network", "mlp", "--size", "64"], "mlp is measured at 28 pixels"),
         (["--network", "resnet18", "--size", "28"], "resnet18 is measured at 64 or 224 pixels"),
-        (["--repetitions", "0"], "--repetitions 1"),
+        (["--repetitions", "0"], "--repetitions: '0' will not do"),
         (["--methods", "lf"], "did you mean 'lff'"),
     ],
 )
