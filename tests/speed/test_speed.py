@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny_settings
+from factories.digits import tiny_settings
 
 from benchmark import floor, speed, speed_report
 from benchmark.file_loop import write_images
-from benchmark.training import Training
+from benchmark.training.loop import train
+from benchmark.training.training import Training
 from benchmark.worker import peak_memory
 from datasets import BiasedDataset
 
