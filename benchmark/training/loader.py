@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import torch
@@ -26,7 +27,9 @@ EVALUATION_BATCH, EVALUATION_PIXELS = 512, 1 << 23
 def free_memory(device: torch.device) -> float:
     """Bytes that could be had on the device now; infinite where the system does not tell."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # What PyTorch keeps of earlier tensors, it gives up before it says that there is no more.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":") for line in file)
@@ -95,6 +98,12 @@ class DeviceSplit:
         return torch.cat(logits)
 
 
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """The one that batches are sent in, of which there is no more than one: PyTorch keeps memory for each."""
+    return torch.cuda.Stream(device)
+
+
 def _stream(images: Tensor, order: Sequence[Tensor] | Tensor, device: torch.device) -> Iterator[Tensor]:
     """``images[rows]`` on the device for each ``rows`` in ``order``, gathered one step ahead by a thread.
 
@@ -106,7 +115,7 @@ def _stream(images: Tensor, order: Sequence[Tensor] | Tensor, device: torch.devi
     shape = (max(len(rows) for rows in order), *images.shape[1:])
     with torch.inference_mode(False):  # the thread could not write to buffers made in that mode
         buffers = [torch.empty(shape, dtype=images.dtype, pin_memory=on_gpu) for _ in range(2)]
-    stream = torch.cuda.Stream(device) if on_gpu else None
+    stream = _copy_stream(device) if on_gpu else None
     sent = [torch.cuda.Event() for _ in buffers] if on_gpu else []
 
     def fetch(number: int) -> Tensor:

@@ -35,7 +35,7 @@ def is_small(training: Training) -> bool:
 class Updates:
     """The updates of the phase at which the trainings stand; more than one must be small, at the same epoch.
 
-    ``captured`` says whether they may be a CUDA graph.
+    ``captured`` says whether they may be a CUDA graph, ``capturable`` whether they are to become one.
     """
 
     def __init__(self, trainings: Sequence[Training], captured: bool = True) -> None:
@@ -43,8 +43,8 @@ class Updates:
         self.trainings = list(trainings)
         self.phase = first.phase
         self._batched = Lockstep(trainings) if len(trainings) > 1 else None
-        self._capturable = captured and graphs.can_capture(first.device) and is_small(first)
-        self._static = self._batched is not None or self._capturable
+        self.capturable = captured and graphs.can_capture(first.device) and is_small(first)
+        self._static = self._batched is not None or self.capturable
         self._total = torch.zeros(len(trainings), device=first.device)
         shape = len(self.phase.steps), len(trainings), first.batch_size
         self._rows = torch.zeros(shape, dtype=torch.int64, device=first.device)
@@ -92,7 +92,7 @@ class Updates:
         with graphs.side_stream(rows.device):
             for row in rows:
                 self._rows.copy_(row)
-                if self._capturable and self._done >= WARM_UP:
+                if self.capturable and self._done >= WARM_UP:
                     self._capture()
                 if self._replay:
                     self._replay()
@@ -115,7 +115,7 @@ class Updates:
 
     def _capture(self) -> None:
         """Have ``self._update`` replayed from now on, unless it makes the device wait for the host."""
-        self._capturable = False
+        self.capturable = False
         try:
             self._replay = graphs.capture(self._update, [each for t in self.trainings for each in t.optimizers])
         except RuntimeError as error:
