@@ -8,7 +8,7 @@ Normalising, flipping and cropping happen on the device, a batch at a time.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -16,11 +16,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from benchmark.training.networks import memory_format
 from datasets import Split
 
-# Clean predictions are made in batches of at most so many images and pixels, so that activations stay small.
+# Clean predictions are made in batches of at most so many images and pixels, so that activations stay small. A small
+# network on a GPU is held to the pixels only: launching its kernels takes longer than running them.
 EVALUATION_BATCH, EVALUATION_PIXELS = 512, 1 << 23
 
 
@@ -82,20 +84,36 @@ class DeviceSplit:
         else:
             yield from zip(indices, _stream(self.images, order, self.device), strict=True)
 
-    @torch.inference_mode()
     def logits(self, network: nn.Module) -> Tensor:
         """Clean predictions [n, C] of a network: evaluation mode, no augmentation."""
+        return self.logits_of([network])[0]
+
+    @torch.inference_mode()
+    def logits_of(self, networks: Sequence[nn.Module]) -> Tensor:
+        """Clean predictions [S, n, C] of the networks of S seeds, which are computed as one network."""
+        first, layout = networks[0], memory_format(networks[0])
         height, width = self.images.shape[2:]
-        size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+        size = max(1, EVALUATION_PIXELS // (height * width))
+        if self.device.type == "cpu" or layout is torch.channels_last:
+            size = min(size, EVALUATION_BATCH)
         chunks: Iterable[Tensor] = self.images.split(size)
         if not self.resident:
             chunks = _stream(self.images, torch.arange(len(self)).split(size), self.device)
-        layout = memory_format(network)
-        was_training = network.training
-        network.eval()
-        logits = [network(self.normalise(chunk.contiguous(memory_format=layout))).float() for chunk in chunks]
-        network.train(was_training)
-        return torch.cat(logits)
+        modes = [network.training for network in networks]
+        for network in networks:
+            network.eval()
+        predict = first if len(networks) == 1 else _together(networks)
+        logits = [predict(self.normalise(chunk.contiguous(memory_format=layout))).float() for chunk in chunks]
+        for network, mode in zip(networks, modes, strict=True):
+            network.train(mode)
+        return torch.cat(logits, -2).view(len(networks), len(self), -1)
+
+
+def _together(networks: Sequence[nn.Module]) -> Callable[[Tensor], Tensor]:
+    """Networks of one kind as one: images [m, 3, H, W] -> logits [S, m, C]."""
+    own = [dict(network.named_parameters()) | dict(network.named_buffers()) for network in networks]
+    state = {name: torch.stack([tensors[name] for tensors in own]) for name in own[0]}
+    return lambda images: torch.vmap(lambda of_one: functional_call(networks[0], of_one, (images,)))(state)
 
 
 @cache
