@@ -111,6 +111,11 @@ class Store:
         names = (path.relative_to(self._runs).as_posix() for path in self._runs.glob("*/*/*.json"))
         return sorted(name.removesuffix(".json") for name in names if not name.endswith(".failed.json"))
 
+    def set_aside(self, run: Run, why: str) -> None:
+        """Give the run's record another name, so that the run is done again and nothing is lost."""
+        path = self.record_path(run)
+        os.replace(path, path.with_name(f"{path.name}.{why}-{time.strftime('%Y%m%d-%H%M%S')}"))
+
     def save(self, record: Record) -> None:
         """Store a finished run. Raises ValueError for a record that contradicts itself."""
         run = record.run
