@@ -216,6 +216,7 @@ class Worker:
         # would make its sums, hence its numbers, depend on the machine.
         torch.set_num_threads(1 if first.settings["network"] == "mlp" else self.threads)
         if self.device.type == "cuda":
+            torch.cuda.init()  # before a device was touched there are no statistics to reset
             torch.cuda.reset_peak_memory_stats(self.device)
         self._trainings = []
         for run, _ in mine:

@@ -23,11 +23,16 @@ class Checkpoint:
         self.path = path
         self.seconds = seconds
         self._state: State = {}
+        self._before: State = {}
         self._written = time.monotonic()
 
-    def keep(self, state: State) -> None:
-        """Take the state after an epoch, as a copy in main memory, and write it where it is time to."""
-        self._state = _copy_to_cpu(state)
+    def keep(self, tensors: State, rest: State) -> None:
+        """Take the state after an epoch, and write it where it is time to.
+
+        ``tensors``, dicts and lists of them, are copied where they are, so that nothing waits for the device; ``rest``
+        is kept as it is. The copy takes the place of the last but one: a signal may ask for the last at any moment.
+        """
+        self._state, self._before = _copied(tensors, self._before) | rest, self._state
         if time.monotonic() - self._written >= self.seconds:
             self.write()
             self._written = time.monotonic()
@@ -36,7 +41,8 @@ class Checkpoint:
         """Write the state after the last finished epoch.
 
         May be called at any moment, in a signal handler too: a state in the middle of an epoch is never written.
-        A folder that cannot be written costs a repetition, not the run.
+        A folder that cannot be written costs a repetition, not the run; so does a signal in the few milliseconds in
+        which a CUDA graph is captured, when nothing can be read from the device.
         """
         if not self._state:
             return
@@ -68,12 +74,31 @@ class Checkpoint:
             return None, f"Checkpoint {aside.name} cannot be used ({type(error).__name__}); started over."
 
 
-def _copy_to_cpu(value: Any) -> Any:
-    """A deep copy with all tensors in main memory."""
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, Mapping):
-        return {key: _copy_to_cpu(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_copy_to_cpu(each) for each in value]
-    return value
+@torch.no_grad()
+def _copied(state: State, place: State) -> State:
+    """A deep copy of the state, in the memory of ``place`` as far as that holds tensors of the same kind."""
+    pairs: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
+
+    def copy(value: Any, old: Any) -> Any:
+        if isinstance(value, Tensor):
+            new = old if isinstance(old, Tensor) and _kind(old) == _kind(value) else torch.empty_like(value)
+            targets, sources = pairs.setdefault((value.device, value.dtype), ([], []))
+            targets.append(new)
+            sources.append(value)
+            return new
+        if isinstance(value, Mapping):
+            old = old if isinstance(old, Mapping) else {}
+            return {key: copy(each, old.get(key)) for key, each in value.items()}
+        if isinstance(value, list):
+            old = old if isinstance(old, list) and len(old) == len(value) else [None] * len(value)
+            return [copy(each, one) for each, one in zip(value, old, strict=True)]
+        return value
+
+    copied: State = copy(state, place)
+    for targets, sources in pairs.values():  # many small tensors in few kernels
+        torch._foreach_copy_(targets, sources)
+    return copied
+
+
+def _kind(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device

@@ -11,6 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, get_args
@@ -27,7 +28,7 @@ from benchmark.training.measure import Measurement, Metrics, Splits
 from benchmark.training.networks import OPTIONS, build, memory_format, place
 from datasets import BiasedDataset
 from methods import get
-from methods.base import Batch, Method, Phase, Predict, Sampler, TrainingSet
+from methods.base import Batch, Method, Network, Phase, Predict, Sampler, TrainingSet
 
 
 class EpochEntry(TypedDict, total=False):
@@ -156,15 +157,15 @@ class Training:
         self.optimizers = self._new_optimizers()
 
     def end_epoch(self, loss: float) -> None:
-        """Call the method's hooks, measure, checkpoint and report, after an epoch of that mean loss."""
+        """Call the hooks, measure, checkpoint and report, after an epoch of that mean loss that was counted."""
         phase, progress = self.phase, self.progress
         progress.epoch += 1
         self.call(phase.end_epoch)
-        entry: EpochEntry = {"phase": phase.name, "epoch": progress.epoch, "loss": loss, **self._measure(phase)}
+        entry: EpochEntry = {"phase": phase.name, "epoch": progress.epoch, "loss": loss, **self._measure()}
         progress.history.append(entry)
         progress.seconds = time.perf_counter() - self._started
         if self.checkpoint:
-            self.checkpoint.keep(self._state())
+            self.checkpoint.keep(*self._state())
         self.report(entry)
         self._end_phases()
 
@@ -174,14 +175,17 @@ class Training:
             self.call(self.phase.end)
             self.go_to(self.progress.phase_index + 1)
 
-    def _state(self) -> State:
-        """All that a resumed run needs, and every number that its record takes from the loop."""
-        return {
+    def _state(self) -> tuple[State, State]:
+        """All that a resumed run needs, and every number that its record takes from the loop.
+
+        First what training goes on changing. The entries of the rest stay as they are: they are replaced or added to.
+        """
+        changing = {
             "method": self.method.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "generator": self.generator.get_state(),
-            "progress": asdict(self.progress),
         }
+        progress = {name: copy(value) for name, value in vars(self.progress).items()}
+        return changing, {"generator": self.generator.get_state(), "progress": progress}
 
     def _resume(self) -> None:
         """Continue from the checkpoint; where it cannot be used, the run starts over with a warning."""
@@ -273,7 +277,7 @@ class Training:
             raise unknown("sampler", phase.sampler, get_args(Sampler))
         if not self.method.uses_bias_labels:
             raise ValueError(f"Phase '{phase.name}' balances groups, but its method declares no use of bias labels.")
-        groups = self.splits.train.groups.cpu()
+        groups = targets * len(self.dataset.bias_names) + torch.from_numpy(self.dataset.train.bias)
         return samplers.weighted(1 / torch.bincount(groups)[groups], self.batch_size, self.generator)
 
     def batch(self, indices: Tensor, images: Tensor, augmented: Tensor, draws: Tensor | None = None) -> Batch:
@@ -304,15 +308,26 @@ class Training:
             hook(self.measurement.predict)
         self.progress.warnings += [str(warning.message) for warning in caught]
 
-    def _measure(self, phase: Phase) -> EpochEntry:
-        """Clean measurements of the target and biased networks of which this phase trains any part."""
-        trained = {parameter for step in phase.steps for part in step.trains for parameter in part.parameters()}
+    def measured(self) -> dict[str, Network]:
+        """The target and biased networks of which this phase trains any part, by role."""
+        trained = {parameter for step in self.phase.steps for part in step.trains for parameter in part.parameters()}
         target, biased = self.method.target, self.method.biased
+        networks = {"target": target} if biased is None or biased is target else {"target": target, "biased": biased}
+        return {role: each for role, each in networks.items() if not trained.isdisjoint(each.parameters())}
+
+    def wanted(self) -> list[tuple[nn.Module, str]]:
+        """Networks and splits to be counted after an epoch of this phase: targets are tested, too."""
+        tested = ["test", "validation"] if len(self.splits.validation) else ["test"]
+        splits = {"target": ["train", *tested], "biased": ["train"]}
+        return [(network, name) for role, network in self.measured().items() for name in splits[role]]
+
+    def _measure(self) -> EpochEntry:
+        """Clean measurements, of what was counted."""
         entry: EpochEntry = {}
-        if not trained.isdisjoint(target.parameters()):
-            entry["target"] = self._on_training("target", target) | self._on_test(target)
-        if biased is not None and biased is not target and not trained.isdisjoint(biased.parameters()):
-            entry["biased"] = self._on_training("biased", biased)
+        for role, network in self.measured().items():
+            entry[role] = self._on_training(role, network)  # type: ignore[literal-required]
+            if role == "target":
+                entry["target"] |= self._on_test(network)
         return entry
 
     def _on_training(self, role: str, network: nn.Module) -> Metrics:
