@@ -8,7 +8,6 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
-from pathlib import Path
 from typing import Literal
 
 import matplotlib.pyplot as plt
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from tabulate import tabulate
 
+from benchmark.arguments import Parser, folder
 from benchmark.collect import collect
 from benchmark.compare import published
 from benchmark.errors import UserError, exit_code
@@ -83,20 +83,19 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmark.curves",
         description="Draw what stored runs measured after each epoch, and their trade-off of bias and accuracy.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="only these tasks")
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these methods")
     parser.add_argument("--runs", nargs="+", metavar="ID", default=[""], help="only runs whose ids begin so")
     parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="FOLDER", help="folder of records (default results/)"
+        "--results", type=folder, default="results", metavar="FOLDER", help="folder of records (default results/)"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="where to write (default: figures in the results folder)"
+        "--output", type=folder, metavar="FOLDER", help="where to write (default: figures in the results folder)"
     )
     parser.add_argument(
         "--text", action="store_true", help="print a preview, too; a terminal gets it unless --output is given"
@@ -106,8 +105,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0, or 2 for bad input."""
-    options = parser().parse_args(arguments)
-    return exit_code(lambda: _main(options))
+    return exit_code(lambda: _main(parser().parse_args(arguments)))
 
 
 def _main(options: argparse.Namespace) -> int:

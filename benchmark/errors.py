@@ -4,16 +4,45 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 
+# More than any name, path or message of our own has; what is longer is somebody's input.
+LONGEST_WORD, LONGEST_SENTENCE = 250, 2500
+
 
 class UserError(Exception):
-    """Bad input: the message is one sentence saying what is wrong, where, and what to do. Exit code 2."""
+    """Bad input: the message is one sentence saying what is wrong, where, and what to do. Exit code 2.
+
+    What it repeats of the input is made fit to be read: on one line, and no longer than it takes to recognise it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(readable(message))
 
 
 class TrainingError(Exception):
     """A run that cannot go on, such as a loss that is no longer a number; recorded as failed. Exit code 1."""
+
+
+def readable(text: str) -> str:
+    """The text on one line, what cannot be printed escaped, and the middle of what is far too long left out."""
+    line = re.sub(r"\s*[\r\n]\s*", " ", text.strip())
+    words = "".join(each if each.isprintable() else _escaped(each) for each in line).split(" ")
+    return _shortened(" ".join(_shortened(word, LONGEST_WORD) for word in words), LONGEST_SENTENCE)
+
+
+def _escaped(character: str) -> str:
+    """As Python writes it; a byte that is not UTF-8, which Python keeps as a surrogate, as that byte."""
+    code = ord(character)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else character.encode("unicode_escape").decode()
+
+
+def _shortened(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest * 2 // 3]}…{text[-longest // 4 :]}"
 
 
 def exit_code(command: Callable[[], int], interrupted: str = "Interrupted.") -> int:
@@ -29,7 +58,7 @@ def exit_code(command: Callable[[], int], interrupted: str = "Interrupted.") -> 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
         return 141
     except OSError as error:  # a full disk, say
-        what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        what = readable(f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else ""))
         print(f"error: {what}: put that right and give the same command again.", file=sys.stderr)
         return 2
     except UserError as error:
@@ -43,6 +72,6 @@ def exit_code(command: Callable[[], int], interrupted: str = "Interrupted.") -> 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that does not exist: the nearest existing one, and the whole list."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name[:LONGEST_WORD], known, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ";"
     return UserError(f"Unknown {kind} '{name}'{hint} Known: {', '.join(known)}.")

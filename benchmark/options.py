@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmark.arguments import JOBS, SEEDS, Parser, device, folder, has_controls, is_text, seconds, whole
 from benchmark.errors import UserError, unknown
 from benchmark.plan import catalogue, limits, ours
 from benchmark.plan.paper import COMPARED, FIGURES, TABLES
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import PAPER, Run
-from benchmark.plan.table import Figure, Override, Table, with_methods
+from benchmark.plan.table import Figure, Override, Row, Table, with_methods
 
 EPILOG = """examples:
   python -m benchmark.run --quick                              nine methods on embedded digits, about a minute
@@ -31,11 +32,10 @@ COMPARISONS = ("beside", "apart")
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmark.run",
         description="Train what a table or figure still lacks, then write it with measured numbers beside the paper's.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group("what to run")
     what.add_argument("--table", nargs="+", metavar="N", help="the paper's tables, 1 to 4, or ours: ablations, beyond")
@@ -45,11 +45,13 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--quick", action="store_true", help="all methods on the embedded digits")
     what.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="only these tasks")
     what.add_argument(
-        "--dataset", type=Path, metavar="FOLDER", help="a task of your own: a folder of images with a labels.csv"
+        "--dataset", type=folder, metavar="FOLDER", help="a task of your own: a folder of images with a labels.csv"
     )
     what.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="only these methods")
     what.add_argument("--preset", default=PAPER, help="settings: paper (default), or reduced or cpu for small machines")
-    what.add_argument("--seeds", type=int, default=1, metavar="N", help="number of seeds, 0 to N-1 (default 1)")
+    what.add_argument(
+        "--seeds", type=whole(1, SEEDS), default=1, metavar="N", help="number of seeds, 0 to N-1 (default 1)"
+    )
     what.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides",
         help="change a setting: epochs=5, data.ratio=0.95, poisoner.gamma=0.5",
@@ -59,20 +61,20 @@ def parser() -> argparse.ArgumentParser:
     )
     where = parser.add_argument_group("where")
     where.add_argument(
-        "--data-root", type=Path, default=DATA_ROOT,
+        "--data-root", type=folder, default=str(DATA_ROOT),
         help="folder of the datasets (default: $BENCHMARK_DATA_ROOT or data/)",
     )  # fmt: skip
-    where.add_argument("--results", type=Path, default=Path("results"), help="folder of records and tables")
+    where.add_argument("--results", type=folder, default="results", help="folder of records and tables")
     where.add_argument(
         "--compare", choices=COMPARISONS, default=COMPARISONS[0],
         help="the paper's numbers beside the measured ones (default), or in a table of their own",
     )  # fmt: skip
-    where.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    where.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, ...")
     where.add_argument(
-        "--checkpoint-seconds", type=float, default=30, metavar="S", help="at least so long between checkpoints"
+        "--checkpoint-seconds", type=seconds, default=30, metavar="S", help="at least so long between checkpoints"
     )
     where.add_argument(
-        "--seeds-at-once", type=int, metavar="N",
+        "--seeds-at-once", type=whole(1, SEEDS), metavar="N",
         help="train up to N seeds of a small network as one (default: 16 on a GPU, 1 on a CPU)",
     )  # fmt: skip
     cluster = parser.add_argument_group("jobs", "docs/cluster.md explains them")
@@ -80,8 +82,8 @@ def parser() -> argparse.ArgumentParser:
         "--launcher", choices=("inline", "local", "slurm"), default="inline",
         help="train in this process (default), in processes of this machine, or in SLURM jobs",
     )  # fmt: skip
-    cluster.add_argument("--max-parallel", type=int, metavar="N", help="at most N jobs at a time")
-    cluster.add_argument("--runs-per-job", type=int, metavar="N", help="pack N runs into a SLURM job")
+    cluster.add_argument("--max-parallel", type=whole(1, JOBS), metavar="N", help="at most N jobs at a time")
+    cluster.add_argument("--runs-per-job", type=whole(1, JOBS), metavar="N", help="pack N runs into a SLURM job")
     cluster.add_argument("--profile", default="default", metavar="NAME", help="slurm/profiles/NAME.toml, or a path")
     cluster.add_argument(
         "--slurm", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
@@ -129,13 +131,17 @@ class Jobs:
 
 @dataclass(frozen=True)
 class Selection:
-    """The tables and figures asked for, narrowed to some tasks and methods where any are named, and the seeds."""
+    """The tables and figures asked for, narrowed to some tasks and methods where any are named, and the seeds.
+
+    ``notes`` are sentences on what was left out.
+    """
 
     recipes: Recipes
     tables: tuple[Table, ...]
     tasks: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: int
+    notes: tuple[str, ...] = ()
 
     def runs(self, *tables: Table) -> list[Run]:
         """The runs of these tables, or of all, each once."""
@@ -144,16 +150,12 @@ class Selection:
 
 
 def execution(options: argparse.Namespace) -> Execution:
-    """Raises UserError for a number that cannot be."""
-    _at_least_one(options, "seeds_at_once")
     # A folder of one's own lies where it lies.
     data_root = options.dataset.resolve().parent if options.dataset else options.data_root
     return Execution(data_root, options.device, options.checkpoint_seconds, options.seeds_at_once)
 
 
 def jobs(options: argparse.Namespace) -> Jobs:
-    """Raises UserError for a number that cannot be."""
-    _at_least_one(options, "max_parallel", "runs_per_job")
     return Jobs(
         options.launcher,
         options.max_parallel,
@@ -165,16 +167,8 @@ def jobs(options: argparse.Namespace) -> Jobs:
     )
 
 
-def _at_least_one(options: argparse.Namespace, *names: str) -> None:
-    for name in names:
-        if (value := getattr(options, name)) is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {value}: it must be at least 1.")
-
-
 def select(options: argparse.Namespace) -> Selection:
     """What the options choose. Raises UserError for names that do not exist and choices that leave nothing."""
-    if options.seeds < 1:
-        raise UserError(f"--seeds is {options.seeds}: it is the number of seeds and must be at least 1.")
     recipes, own = with_dataset(load(), options.dataset)
     if own and (options.table or options.quick or options.tasks or options.task or options.all):
         raise UserError("--dataset is a task of its own: leave out --table, --all, --quick, --task and --tasks.")
@@ -184,12 +178,13 @@ def select(options: argparse.Namespace) -> Selection:
     if options.preset not in recipes.all_presets:
         raise unknown("preset", options.preset, recipes.all_presets)
     tables = tuple(replace(each, preset=options.preset) for each in _chosen(options, recipes, task, tasks, methods))
-    if not options.all:
-        _check_columns(tables, tasks, recipes)
+    notes = _check_choice(tables, tasks, methods, recipes, options.all)
+    if own:
+        tables, more = _without_bias_labels(tables, methods, options.dataset, own, recipes)
+        notes += more
     overrides = _effective(options.overrides, Selection(recipes, tables, tasks, methods, 1))
-    return Selection(
-        recipes, tuple(replace(each, overrides=overrides) for each in tables), tasks, methods, options.seeds
-    )
+    tables = tuple(replace(each, overrides=overrides) for each in tables)
+    return Selection(recipes, tables, tasks, methods, options.seeds, notes)
 
 
 def with_dataset(recipes: Recipes, folder: Path | None) -> tuple[Recipes, str]:
@@ -199,6 +194,8 @@ def with_dataset(recipes: Recipes, folder: Path | None) -> tuple[Recipes, str]:
     from datasets.folder import labels_digest  # the registry of data sets, which only such a folder needs here
 
     name = folder.resolve().name
+    if not name or not is_text(name) or has_controls(name):
+        raise UserError(f"The folder '{folder}' has the name '{name}', by which no task can be called: rename it.")
     return recipes.with_folder(name, labels_digest(folder)), name
 
 
@@ -224,15 +221,62 @@ def _chosen(
     return [ours.selection(tasks, methods or [row.method for row in COMPARED])]
 
 
-def _check_columns(tables: Sequence[Table], tasks: Sequence[str], recipes: Recipes) -> None:
-    """Raises UserError for a task that a table lacks, and a table of whose tasks none has the preset."""
+def _check_choice(
+    tables: Sequence[Table], tasks: Sequence[str], methods: Sequence[str], recipes: Recipes, everything: bool
+) -> tuple[str, ...]:
+    """A note on tasks that are left out, since they lack the preset.
+
+    Raises UserError for a task or methods that a table lacks, and a table of whose tasks none has the preset; where
+    ``everything`` is asked for, only if that is so of all tables.
+    """
+    reasons, notes = [], dict[str, None]()
     for table in tables:
-        for task in tasks:
-            if task not in table.tasks:
-                raise UserError(f"{table.name} has no column {task}; its tasks: {', '.join(table.tasks)}.")
-        asked, available = tasks or table.tasks, recipes.available(table)
-        if not set(asked) & set(available):
-            raise UserError(f"No preset '{table.preset}' exists for {', '.join(asked)}: leave out --preset.")
+        asked, available, rows = tasks or table.tasks, recipes.available(table), {row.method for row in table.rows}
+        without = [each for each in asked if each in table.tasks and each not in available]
+        if strange := [each for each in tasks if each not in table.tasks]:
+            reasons.append(f"{table.name} has no column {strange[0]}; its tasks: {', '.join(table.tasks)}.")
+        elif methods and not rows & set(methods):
+            reasons.append(f"{table.name} shows no run of {' or '.join(methods)}; its methods: {', '.join(rows)}.")
+        elif not set(asked) & set(available):
+            reasons.append(f"No preset '{table.preset}' exists for {', '.join(asked)}: leave out --preset.")
+        elif without:
+            notes[f"Left out, since there is no preset '{table.preset}' for it: {', '.join(without)}."] = None
+            continue
+        else:
+            continue
+        if not everything:
+            raise UserError(reasons[-1])
+    if len(reasons) == len(tables):
+        # A task that exists somewhere, but not in that preset, says more than another table's lack of it.
+        raise UserError(next((each for each in reasons if each.startswith("No preset")), reasons[0]))
+    return () if everything else tuple(notes)
+
+
+def _without_bias_labels(
+    tables: Sequence[Table], methods: Sequence[str], folder: Path, own: str, recipes: Recipes
+) -> tuple[tuple[Table, ...], tuple[str, ...]]:
+    """The tables without what needs bias labels that the folder lacks, and a note that says so.
+
+    Raises UserError where a method that needs them was asked for by name.
+    """
+    from datasets.folder import unlabelled
+
+    count = unlabelled(folder)
+    if not count:
+        return tuple(tables), ()
+    for method in methods:
+        limits.check_bias_labels(method, recipes.uses_bias_labels(method), count, own)
+    left_out: dict[str, None] = {}
+
+    def can_do(row: Row) -> bool:
+        balanced = [str(each) for each in row.overrides if each.key == "balance" and not each.owner and each.value]
+        names = balanced or ([recipes.method_title(row.method)] if recipes.uses_bias_labels(row.method) else [])
+        left_out.update(dict.fromkeys(names))
+        return not names
+
+    tables = tuple(each.only(can_do) for each in tables)
+    note = f"Left out, since {count:,} training images of {own} lack their bias: {', '.join(left_out)}."
+    return tables, (note,) if left_out else ()
 
 
 def _effective(texts: Sequence[str], selection: Selection) -> tuple[Override, ...]:
@@ -241,21 +285,25 @@ def _effective(texts: Sequence[str], selection: Selection) -> tuple[Override, ..
     A setting of a method that is not asked for does no harm, and is no modification.
     """
     recipes = selection.recipes
-    overrides = [recipes.parse_override(text) for text in texts]
+    overrides = checked_overrides(texts, recipes)
     asked = {(run.task, run.method, run.preset) for run in selection.runs()} if overrides else set()
     effective = [each for each in overrides if any(recipes.applies(each, *run) for run in asked)]
     for override in overrides:
         if override not in effective and override.owner in ("", "data"):
             raise UserError(f"--set {override} changes none of the runs asked for: leave it out.")
-    _check_options(effective, recipes)
     return tuple(effective)
 
 
-def _check_options(overrides: Sequence[Override], recipes: Recipes) -> None:
-    """Raises UserError for an option of a method beyond the limits that stand beside the method."""
+def checked_overrides(texts: Sequence[str], recipes: Recipes) -> list[Override]:
+    """The parsed --set. Raises UserError for one that does not exist, or is beyond its limits.
+
+    Those of a method's options stand beside the method.
+    """
+    overrides = [recipes.parse_override(text) for text in texts]
     owned = [each for each in overrides if each.owner in recipes.methods and each.key in recipes.options(each.owner)]
     if owned:
         import methods  # the methods themselves, hence PyTorch, which only this asks for before something is trained
 
         for override in owned:
             limits.check(override.name, override.value, methods.options(override.owner)[override.key])
+    return overrides

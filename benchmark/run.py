@@ -12,40 +12,46 @@ from tabulate import tabulate
 from benchmark import options as command
 from benchmark.errors import exit_code
 from benchmark.identity import refuse_or_renew
-from benchmark.options import Execution, Selection
+from benchmark.options import Execution, Jobs, Selection
 from benchmark.plan import catalogue, sources
+from benchmark.plan.ours import EMBEDDED
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import Run
 from benchmark.plan.table import Figure, Table
 from benchmark.store import status
 from benchmark.store.results import Results
 from benchmark.store.store import Store
-from slurm import jobs
+from slurm import jobs, profiles
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0; 1 when a run failed; 2 for bad input."""
-    options = command.parser().parse_args(arguments)
-    return exit_code(lambda: _main(options), "Interrupted; the same command continues from the last checkpoint.")
+    interrupted = "Interrupted; the same command continues from the last checkpoint."
+    return exit_code(lambda: _main(command.parser().parse_args(arguments)), interrupted)
 
 
 def _main(options: argparse.Namespace) -> int:
     if options.list or options.show:
         recipes, _ = command.with_dataset(load(), options.dataset)
+        command.checked_overrides(options.overrides, recipes)
         print(_show(recipes, options) if options.show else catalogue.listing(recipes))
         return 0
     selection, store = command.select(options), Store(options.results)
+    execution, submission = command.execution(options), command.jobs(options)
+    profiles.load(submission.profile, submission.slurm)  # a mistake in it is one even where nothing is submitted
+    for note in selection.notes:
+        print(note)
     if options.status:
         found = status.survey(selection.runs(), store, jobs.last_jobs(store.folder))
         print(status.report([(table, selection.runs(table)) for table in selection.tables], found))
         return 0
-    store.check_writable()
-    execution, submission = command.execution(options), command.jobs(options)
-    failed: int | None = 0
     if options.dry_run:
-        missing = [run.id for run in selection.runs() if store.load(run) is None]
-        print("\n".join(missing) or "Nothing to train.")
+        missing = [run for run in selection.runs() if store.load(run) is None]
+        _rehearse(missing, selection.recipes, execution, submission)
+        print("\n".join(run.id for run in missing) or "Nothing to train.")
         return 0
+    store.check_writable()
+    failed: int | None = 0
     if not options.render_only:
         refuse_or_renew(selection.runs(), store, execution.data_root, options.again)
         if submission.launcher == "inline":
@@ -58,6 +64,16 @@ def _main(options: argparse.Namespace) -> int:
             return 0
     render(selection, store, options.compare, everything=options.all)
     return 1 if failed else 0
+
+
+def _rehearse(runs: Sequence[Run], recipes: Recipes, execution: Execution, submission: Jobs) -> None:
+    """Raises UserError for what would make a run fail and planning does not see: what data, weights and device lack."""
+    device = "cpu" if submission.launcher == "slurm" else execution.device  # a job's is not here
+    if device in ("auto", "cpu") and all(run.settings["dataset"] in EMBEDDED for run in runs):
+        return
+    from benchmark.rehearsal import rehearse  # looks at files, and loads PyTorch where it must
+
+    rehearse(runs, recipes, execution.data_root, device)
 
 
 def train(runs: Sequence[Run], store: Store, execution: Execution) -> int:

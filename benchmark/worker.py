@@ -100,11 +100,7 @@ class Worker:
         check_options(run)
         dataset, _ = self.dataset(run)
         unknown = int((dataset.train.bias < 0).sum())
-        if unknown and methods.get(run.method).uses_bias_labels:
-            raise UserError(
-                f"The method {run.method} needs the bias of every training image, which {unknown:,} of {dataset.name} "
-                "lack: add them, or choose other methods with --methods."
-            )
+        limits.check_bias_labels(run.method, methods.get(run.method).uses_bias_labels, unknown, dataset.name)
         if run.settings.get("pretrained"):
             imagenet_weights(run.settings["network"])
 

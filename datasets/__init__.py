@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from datasets.base import BUILDERS, BiasedDataset, Split, balanced, load, register
+from datasets.base import BUILDERS, BiasedDataset, Split, balanced, load, outline, register
 
-__all__ = ["BUILDERS", "BiasedDataset", "Split", "balanced", "load", "register"]
+__all__ = ["BUILDERS", "BiasedDataset", "Split", "balanced", "load", "outline", "register"]
 
 # Modules that only help register nothing, and are imported by the datasets in any case.
 for _module in pkgutil.iter_modules(__path__):

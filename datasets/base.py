@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -129,15 +129,21 @@ Builder = Callable[..., BiasedDataset]
 """``build(data_root: Path, **data)`` with the keys of the task's ``data`` table in recipes.toml."""
 
 BUILDERS: dict[str, Builder] = {}
+OUTLINES: dict[str, Builder] = {}
 
 
-def register(name: str) -> Callable[[Builder], Builder]:
-    """Decorator that makes a builder known under ``name``. Raises ValueError for a name already taken."""
+def register(name: str, outline: Builder | None = None) -> Callable[[Builder], Builder]:
+    """Decorator that makes a builder known under ``name``. Raises ValueError for a name already taken.
+
+    ``outline`` builds the same with or without its pixels, but neither downloads nor decodes: what is not there is a
+    UserError. A builder that does neither needs none.
+    """
 
     def add(builder: Builder) -> Builder:
         if name in BUILDERS:
             raise ValueError(f"Dataset '{name}' is registered twice.")
         BUILDERS[name] = builder
+        OUTLINES[name] = outline or builder
         return builder
 
     return add
@@ -148,9 +154,20 @@ def load(builder: str, data_root: Path, balance: float = 0.0, **data: Any) -> Bi
 
     Raises UserError when the builder is unknown, or its files are missing or damaged.
     """
-    if builder not in BUILDERS:
-        raise unknown("dataset", builder, BUILDERS)
-    dataset = BUILDERS[builder](data_root, **data)
+    return _built(BUILDERS, builder, data_root, balance, **data)
+
+
+def outline(builder: str, data_root: Path, balance: float = 0.0, **data: Any) -> BiasedDataset:
+    """What ``load`` would give, perhaps with images of no pixels, from the files at hand. Raises UserError as that."""
+    return _built(OUTLINES, builder, data_root, balance, **data)
+
+
+def _built(
+    builders: Mapping[str, Builder], builder: str, data_root: Path, balance: float, **data: Any
+) -> BiasedDataset:
+    if builder not in builders:
+        raise unknown("dataset", builder, builders)
+    dataset = builders[builder](data_root, **data)
     if balance:
         dataset = balanced(dataset, balance)
     present = np.bincount(dataset.train.targets, minlength=len(dataset.class_names))

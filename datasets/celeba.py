@@ -10,7 +10,7 @@ from benchmark.errors import UserError
 from datasets.base import associated_bias, group_sizes
 from datasets.download import Archive
 from datasets.images import register_images
-from datasets.labels import read_table, require_columns, require_unique, require_values
+from datasets.labels import read_table, require_columns, require_file, require_unique, require_values
 from datasets.listing import Listing
 from datasets.prepared import centre_square
 from datasets.source import Source
@@ -84,6 +84,7 @@ def celeba(data_root: Path, *, target: str) -> Listing:
 
 def _header(path: Path) -> tuple[list[str], int]:
     """The attributes' names and the number of images that the file announces."""
+    require_file(path)
     try:
         with path.open(encoding="utf-8") as file:
             count, names = file.readline().strip(), file.readline().split()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,16 @@ FILES = {
 }
 
 
-@register("colored_mnist")
+def _from_files(data_root: Path, **data: Any) -> BiasedDataset:
+    if absent := missing(data_root):
+        raise UserError(
+            f"{', '.join(absent)} of MNIST not found under {data_root}: fetch all with python -m datasets.prepare "
+            "cmnist_99, or name their folder with --data-root."
+        )
+    return colored_mnist(data_root, **data)
+
+
+@register("colored_mnist", outline=_from_files)
 def colored_mnist(data_root: Path, *, ratio: float, severity: int, validation: int) -> BiasedDataset:
     """Colour MNIST: training digits with share ``ratio`` in their class's colour, test digits evenly in all.
 

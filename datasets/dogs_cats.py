@@ -12,6 +12,7 @@ import numpy as np
 from benchmark.errors import UserError
 from datasets.download import Archive
 from datasets.images import register_images
+from datasets.labels import require_file
 from datasets.listing import Listing
 from datasets.prepared import stretch
 from datasets.source import Source
@@ -93,6 +94,7 @@ def dogs_cats(data_root: Path, *, ratio: float) -> Listing:
 
 def _read(path: Path) -> list[str]:
     """The names in a list, sorted. Raises UserError for one that is no cat or dog, or occurs twice."""
+    require_file(path)
     try:
         names = path.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:

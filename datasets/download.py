@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import lzma
 import os
 import shutil
+import stat
+import struct
 import sys
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
@@ -18,7 +23,15 @@ from tqdm import tqdm
 from benchmark.errors import UserError
 
 BLOCK = 1 << 20
+GB = 1 << 30
 TIMEOUT = 30  # seconds without any answer
+
+
+# What the readers of archives raise for one that is damaged, or is written in a way that they do not know.
+DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError,
+    ValueError, OverflowError, struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,13 +40,14 @@ class Archive:
     "md5:…" or "sha256:…".
 
     ``urls`` is empty where the owner asks for a login or an agreement; a person then puts the file in place.
-    ``unpacks_to`` is what it holds, and what appears beside it.
+    ``unpacks_to`` is what it holds, and what appears beside it; it holds no more than ``at_most`` bytes.
     """
 
     file: str
     urls: tuple[str, ...]
     checksum: str | None
     unpacks_to: str
+    at_most: int = 10 * GB
 
 
 def obtain(archive: Archive, data_root: Path) -> bool:
@@ -44,13 +58,15 @@ def obtain(archive: Archive, data_root: Path) -> bool:
     path = data_root / archive.file
     if (path.parent / archive.unpacks_to).exists():
         return False  # what is missing is something else
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file: put the archive itself there.")
     if not path.exists():
         if not archive.urls:
             return False
         download(archive.urls, path)
     if archive.checksum:
         verify(path, archive.checksum)
-    unpack(path, archive.unpacks_to)
+    unpack(path, archive.unpacks_to, archive.at_most)
     return True
 
 
@@ -114,43 +130,78 @@ def verify(path: Path, checksum: str) -> None:
         )
 
 
-def unpack(path: Path, unpacks_to: str) -> None:
+def unpack(path: Path, unpacks_to: str, at_most: int = 10 * GB) -> None:
     """Unpack a .zip or .tar archive beside itself, where ``unpacks_to`` appears whole or not at all.
 
-    Raises UserError, before anything is written, where a member would land outside, and for a damaged archive.
+    Raises UserError, before anything is written, where a member is no plain file or would land outside, where all
+    together would take more than ``at_most`` bytes or than the disk has, and for a damaged or encrypted archive.
     """
     folder = path.parent
     staging = folder / f".{path.name}.{os.getpid()}.partial"
+    damaged = f"{path} cannot be unpacked ({{}}): delete it and fetch it again."
     try:
-        _unpack(path, staging)
+        _unpack(path, staging, at_most)
         if not (staging / unpacks_to).exists():
             raise UserError(f"{path} does not hold {unpacks_to}: fetch the right archive.")
         os.replace(staging / unpacks_to, folder / unpacks_to)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"{path} cannot be unpacked ({error}): delete it and fetch it again.") from error
+    except DAMAGED as error:
+        raise UserError(damaged.format(error)) from error
     except OSError as error:
+        if error.errno is None:  # what bz2 and gzip say of a stream that is not theirs
+            raise UserError(damaged.format(error)) from error
         raise UserError(f"{path} cannot be unpacked into {folder} ({error}): make room or choose another.") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _unpack(path: Path, staging: Path) -> None:
+def _unpack(path: Path, staging: Path, at_most: int) -> None:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as zipped:
-            for name in zipped.namelist():
-                _require_inside(name, path)
+            for entry in zipped.infolist():
+                kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the archive's maker does not say
+                _require_plain(entry.filename, path, kind in (0, stat.S_IFREG, stat.S_IFDIR))
+                if entry.flag_bits & 1:
+                    raise UserError(f"{path} is encrypted: unpack it yourself, beside it.")
+            _require_room(path, sum(entry.file_size for entry in zipped.infolist()), at_most)
             zipped.extractall(staging)
         return
     with tarfile.open(path) as tarred:
-        for member in tarred.getmembers():
-            _require_inside(member.name, path)
-            if not (member.isfile() or member.isdir()):
-                raise UserError(f"{path} holds '{member.name}', which is no plain file: do not use this archive.")
+        total = 0
+        for member in tarred:  # one by one: what comes next is only found by reading all of what is refused
+            _require_plain(member.name, path, member.isfile() or member.isdir())
+            total += member.size + tarfile.BLOCKSIZE  # empty files fill a disk, too
+            _require_room(path, total, at_most)
         tarred.extraction_filter = getattr(tarfile, "data_filter", None)
         tarred.extractall(staging)
+        _read_to_the_end(tarred, path, at_most)
 
 
-def _require_inside(name: str, path: Path) -> None:
+def _require_plain(name: str, path: Path, is_plain: bool) -> None:
+    """Raises UserError for a member that would be written outside of the folder, or is no file and no folder."""
     parts = PureWindowsPath(name)  # which knows both kinds of slashes, and drives
     if parts.drive or parts.root or ".." in parts.parts:
         raise UserError(f"{path} holds '{name}', which would be written outside its folder: do not use this archive.")
+    if not is_plain:
+        raise UserError(f"{path} holds '{name}', which is no plain file: do not use this archive.")
+
+
+def _require_room(path: Path, total: int, at_most: int) -> None:
+    """Raises UserError where files of so many bytes are more than were expected, or than there is room for."""
+    if total > at_most:
+        raise UserError(
+            f"{path} would unpack to {total / GB:,.1f} GB or more, where at most {at_most / GB:,.1f} are expected: "
+            "do not use this archive."
+        )
+    if total > (free := shutil.disk_usage(path.parent).free):
+        raise UserError(
+            f"{path} would unpack to {total / GB:,.1f} GB, of which {path.parent} has {free / GB:,.1f}: make room."
+        )
+
+
+def _read_to_the_end(tarred: tarfile.TarFile, path: Path, at_most: int) -> None:
+    """Read what comes after the last member, too, where a compressed stream has the checksum of the whole."""
+    left = at_most
+    while tarred.fileobj and (block := tarred.fileobj.read(BLOCK)):
+        left -= len(block)
+        if left < 0:
+            raise UserError(f"{path} goes on without end behind its last file: do not use this archive.")

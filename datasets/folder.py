@@ -12,7 +12,7 @@ import numpy as np
 from benchmark.errors import UserError
 from datasets.base import associated_bias, group_sizes, tells_association
 from datasets.images import register_images
-from datasets.labels import read_table, require_columns, require_unique, require_values
+from datasets.labels import read_table, require_columns, require_file, require_unique, require_values
 from datasets.listing import SPLITS, Listing
 from datasets.prepared import stretch
 
@@ -25,6 +25,7 @@ UNTOLD = (
 
 def labels_digest(folder: Path) -> str:
     """Short digest of the folder's labels.csv. Raises UserError where there is none."""
+    require_file(folder / LABELS)
     try:
         return hashlib.sha256((folder / LABELS).read_bytes()).hexdigest()[:16]
     except OSError as error:
@@ -32,6 +33,13 @@ def labels_digest(folder: Path) -> str:
             f"{folder / LABELS} cannot be read ({error.strerror}): a dataset of your own is a folder with images "
             f"and a {LABELS} of the columns file,target,bias,split."
         ) from error
+
+
+def unlabelled(path: Path) -> int:
+    """How many training images of the folder are without a bias. Raises UserError where its labels.csv is wrong."""
+    path = path.resolve()
+    found = folder(path.parent, folder=path.name, labels=labels_digest(path))
+    return int((found.bias[found.splits[0]] < 0).sum())
 
 
 @register_images("folder")

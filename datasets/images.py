@@ -7,13 +7,15 @@ array and the name in the registry come from here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from datasets.base import BiasedDataset, Split, register
 from datasets.listing import Listing, complete, large_enough
-from datasets.prepared import prepare
+from datasets.prepared import prepare, prepared_path, repeated
 
 Lister = Callable[..., Listing]
 """``list(data_root, **data)`` with the keys of the task's ``data`` table except ``size`` and ``subset``."""
@@ -42,7 +44,11 @@ def register_images(name: str) -> Callable[[Lister], Lister]:
         def build(data_root: Path, *, size: int, **data: Any) -> BiasedDataset:
             return dataset(image_set.listing(data_root, size=size, **data), size)
 
-        register(name)(build)
+        def outline(data_root: Path, *, size: int, **data: Any) -> BiasedDataset:
+            listing = image_set.listing(data_root, size=size, **data)
+            return _dataset(listing, np.empty((len(listing.files), 3, 0, 0), np.uint8))
+
+        register(name, outline)(build)
         return lister
 
     return add
@@ -51,6 +57,11 @@ def register_images(name: str) -> Callable[[Lister], Lister]:
 def dataset(listing: Listing, size: int) -> BiasedDataset:
     """The dataset of a listing, its images mapped from the prepared array, which is made where it lacks."""
     images, digest = prepare(listing, size)
+    listing = replace(listing, notes=(*listing.notes, *repeated(listing, prepared_path(listing, size))))
+    return _dataset(listing, images, digest)
+
+
+def _dataset(listing: Listing, images: np.ndarray, digest: str | None = None) -> BiasedDataset:
     train, validation, test = (
         Split(images[part], listing.targets[part], listing.bias[part], listing.files[part]) for part in listing.splits
     )

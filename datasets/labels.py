@@ -16,6 +16,7 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
     """``pandas.read_csv`` of strings. Raises UserError where the file cannot be read or is no table."""
     import pandas as pd  # half a second, which only reading labels should take
 
+    require_file(path)
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, **options)
     except UnicodeDecodeError as error:
@@ -24,7 +25,15 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
         raise UserError(f"{path} cannot be read ({str(error).strip()}): restore it.") from error
     if table.empty:
         raise UserError(f"{path} has no rows: restore it.")
+    if not isinstance(table.index, pd.RangeIndex):
+        raise UserError(f"{path} has rows of more columns than its head names: correct them.")
     return table
+
+
+def require_file(path: Path) -> None:
+    """Raises UserError for what is there and no file, such as a pipe, which reading would wait for without end."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} cannot be read (it is no file): put the file itself there.")
 
 
 def require_columns(table: pd.DataFrame, path: Path, columns: Collection[str]) -> None:

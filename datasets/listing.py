@@ -52,11 +52,12 @@ class Listing:
         return group_sizes(self.targets[split], self.bias[split], len(self.class_names), len(self.bias_names))
 
     def missing(self) -> np.ndarray:
-        """bool [n], true where there is no such file."""
+        """bool [n], true where there is no such file; a folder or a pipe of that name is none."""
         folders: dict[str, set[str]] = {}
         for folder in {os.path.dirname(file) for file in self.files}:
             try:
-                folders[folder] = set(os.listdir(self.root / folder))
+                with os.scandir(self.root / folder) as entries:
+                    folders[folder] = {entry.name for entry in entries if entry.is_file()}
             except (FileNotFoundError, NotADirectoryError):
                 folders[folder] = set()
         present = (os.path.basename(file) in folders[os.path.dirname(file)] for file in self.files)
@@ -95,6 +96,11 @@ def complete(listing: Listing, subset: bool) -> Listing:
     Raises UserError where images are missing or counts differ; with ``subset`` the part that is there is taken,
     and a note says so.
     """
+    for file in listing.files:
+        if file.startswith("/") or ".." in file.split("/"):
+            raise UserError(
+                f"{listing.name}: its labels name '{file}', which lies outside of {listing.root}: correct it."
+            )
     remedy = "complete the files, or accept a part with --set data.subset=true (prepare: --allow-subset)"
     missing = listing.missing()
     notes = list(listing.notes)
@@ -102,7 +108,9 @@ def complete(listing: Listing, subset: bool) -> Listing:
         first = listing.root / listing.files[int(missing.argmax())]
         counts = f"{missing.sum():,} of {len(missing):,} listed images are missing"
         if not subset or missing.all():
-            raise UserError(f"{listing.name}: {counts}, the first is {first}: {remedy}.")
+            why = " (which is no file)" if first.exists() else ""
+            why = " (write / between folders, not \\)" if "\\" in str(first) else why
+            raise UserError(f"{listing.name}: {counts}, the first is {first}{why}: {remedy}.")
         listing = listing.only(~missing)
         notes.append(f"Part of {listing.name}: {counts}.")
     if deviations := listing.deviations():

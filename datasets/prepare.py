@@ -14,6 +14,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 import datasets
+from benchmark.arguments import PIXELS, Parser, folder, whole
 from benchmark.errors import UserError, exit_code
 from benchmark.metrics import aligned_mask
 from benchmark.options import DATA_ROOT, with_dataset
@@ -23,22 +24,24 @@ from datasets import colored_mnist
 from datasets.download import obtain
 from datasets.images import IMAGE_SETS
 from datasets.listing import SPLITS, Listing
-from datasets.prepared import prepare, prepared_path
+from datasets.prepared import prepare, prepared_path, repeated
 from datasets.source import NotFound
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m datasets.prepare",
         description="Find or download a task's images, check them, and decode them once.",
     )
     parser.add_argument("task", nargs="?", metavar="TASK", help="a task, or a folder of your own with a labels.csv")
     parser.add_argument("--check", action="store_true", help="say what is there for TASK, or each, and what to fetch")
     parser.add_argument("--preset", default=PAPER, help="paper (default), or reduced or cpu")
-    parser.add_argument("--size", type=int, metavar="PIXELS", help="width and height (default: the preset's)")
+    parser.add_argument(
+        "--size", type=whole(32, PIXELS), metavar="PIXELS", help="width and height (default: the preset's)"
+    )
     parser.add_argument("--allow-subset", action="store_true", help="accept a part of the data")
     parser.add_argument(
-        "--data-root", type=Path, default=DATA_ROOT,
+        "--data-root", type=folder, default=str(DATA_ROOT),
         help="folder of the datasets (default: $BENCHMARK_DATA_ROOT or data/)",
     )  # fmt: skip
     return parser
@@ -46,8 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0, or 2 for bad input."""
-    options = parser().parse_args(arguments)
-    return exit_code(lambda: _main(options), "Interrupted; nothing unfinished is left behind.")
+    return exit_code(lambda: _main(parser().parse_args(arguments)), "Interrupted; nothing unfinished is left behind.")
 
 
 def _main(options: argparse.Namespace) -> int:
@@ -84,7 +86,7 @@ def prepare_task(task: str, data_root: Path, recipes: Recipes, options: argparse
     path = prepared_path(listing, settings["size"])
     prepare(listing, settings["size"])
     print(groups(listing))
-    for note in listing.notes:
+    for note in (*listing.notes, *repeated(listing, path)):
         print(note)
     print(f"Prepared: {path} ({path.stat().st_size / 1e6:,.0f} MB)")
 

@@ -32,6 +32,7 @@ CHUNK = 64
 # Below this many images, starting processes takes longer than decoding.
 FEW = 512
 DIGEST_BYTES = hashlib.sha256().digest_size
+IMAGE_DIGEST_BYTES = 8  # enough to tell a million images apart
 # Raised when decoding changes, so that arrays of older versions are not used.
 VERSION = 1
 
@@ -99,22 +100,23 @@ class _Job:
     listing: Listing
     size: int
 
-    def decode(self, chunk: range) -> bytes:
-        """Decode a run of images and write them to their place; returns the digest of their pixels."""
+    def decode(self, chunk: range) -> tuple[bytes, bytes]:
+        """Decode a run of images and write them to their place; returns digests of all their pixels, and of each's."""
         pixels = np.empty((len(chunk), 3, self.size, self.size), np.uint8)
         for place, number in zip(pixels, chunk, strict=True):
             place[:] = self._image(number)
         with self.path.open("r+b") as file:
             file.seek(self.offset + chunk.start * pixels[0].nbytes)
             file.write(pixels.data)
-        return hashlib.sha256(pixels.data).digest()
+        each = b"".join(hashlib.blake2b(image.data, digest_size=IMAGE_DIGEST_BYTES).digest() for image in pixels)
+        return hashlib.sha256(pixels.data).digest(), each
 
     def _image(self, number: int) -> np.ndarray:
         """uint8 [3, size, size]. Raises UserError naming an image that cannot be read."""
         file = self.listing.files[number]
         try:
             with Image.open(self.listing.root / file) as image:
-                if image.mode.startswith(("I", "F")):
+                if image.mode.startswith(("I", "F")) or _more_than_8_bits(image):
                     raise UserError(
                         f"Image {self.listing.root / file} has more than 8 bits a channel, of which it is not said "
                         "what is black and what is white: convert it to 8 bits."
@@ -126,6 +128,45 @@ class _Job:
         if self.listing.finish:
             pixels = self.listing.finish(pixels, int(self.listing.bias[number]), file)
         return pixels.transpose(2, 0, 1)
+
+
+def _more_than_8_bits(image: Image.Image) -> bool:
+    """Whether Pillow would drop bits of an image in colour, whose mode does not tell: by what it is read as.
+
+    Of a PNG or TIFF that is a name such as "RGB;16B", of a PPM its largest value.
+    """
+    tiles = getattr(image, "tile", None)
+    read_as = tiles[0][3] if tiles else ""
+    parts = read_as if isinstance(read_as, tuple) else (read_as,)
+    return any(isinstance(each, str) and ";16" in each for each in parts) or (
+        image.format == "PPM" and any(isinstance(each, int) and each > 255 for each in parts)
+    )
+
+
+def repeated(listing: Listing, path: Path) -> Iterator[str]:
+    """A sentence where test images, as prepared at ``path``, are training images, too; none if that is not known.
+
+    Arrays that earlier versions prepared are without digests of their images.
+    """
+    try:
+        digests = np.fromfile(_digests_path(path), f"V{IMAGE_DIGEST_BYTES}").view(np.uint64)
+    except OSError:
+        return
+    if len(digests) != len(listing.files):
+        return
+    train, _, test = listing.splits
+    same = np.flatnonzero(np.isin(digests[test], digests[train])) + test.start
+    if len(same):
+        other = train.start + int(np.flatnonzero(digests[train] == digests[same[0]])[0])
+        yield (
+            f"{len(same):,} of {test.stop - test.start:,} test images of {listing.name} are training images, too: "
+            f"{listing.files[same[0]]} is {listing.files[other]}, for one."
+        )
+
+
+def _digests_path(path: Path) -> Path:
+    """Where the digest of each image of a prepared array lies."""
+    return path.with_name(f"{path.name}.digests")
 
 
 def _make(path: Path, listing: Listing, size: int) -> None:
@@ -144,15 +185,19 @@ def _make(path: Path, listing: Listing, size: int) -> None:
         array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(count, 3, size, size))
         job = _Job(partial, array.offset, listing, size)
         del array
-        digest = hashlib.sha256()
+        digest, of_images = hashlib.sha256(), bytearray()
         with tqdm(total=count, unit="image", disable=not sys.stderr.isatty()) as bar:
-            for chunk, part in _run(job, count):
+            for chunk, (part, each) in _run(job, count):
                 digest.update(part)
+                of_images += each
                 bar.update(len(chunk))
         with partial.open("ab") as file:
             file.write(digest.digest())
             file.flush()
             os.fsync(file.fileno())
+        digests = _digests_path(partial)
+        digests.write_bytes(of_images)
+        os.replace(digests, _digests_path(path))
         os.replace(partial, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -164,12 +209,13 @@ def _make(path: Path, listing: Listing, size: int) -> None:
         raise UserError("A decoding process was killed, probably for want of memory: free some and repeat.") from error
     finally:
         partial.unlink(missing_ok=True)
+        _digests_path(partial).unlink(missing_ok=True)
     seconds = time.perf_counter() - started
     print(f"Prepared {count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s).", flush=True)
 
 
-def _run(job: _Job, count: int) -> Iterator[tuple[range, bytes]]:
-    """The chunks in order, each with its digest."""
+def _run(job: _Job, count: int) -> Iterator[tuple[range, tuple[bytes, bytes]]]:
+    """The chunks in order, each with its digests."""
     chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     processes = min(cores(), len(chunks))
     if count < FEW or processes == 1:
@@ -195,7 +241,7 @@ def _start_process(job: _Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
 
 
-def _decode(chunk: range) -> bytes:
+def _decode(chunk: range) -> tuple[bytes, bytes]:
     return _job.decode(chunk)
 
 

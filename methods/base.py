@@ -26,8 +26,10 @@ Predict = Callable[[nn.Module], Tensor]
 
 # What an option may be, where several have the same limits.
 UnitInterval = Annotated[float, Meta(ge=0.0, le=1.0)]
-NonNegative = Annotated[float, Meta(ge=0.0)]
-Count = Annotated[int, Meta(ge=1)]
+NonNegative = Annotated[float, Meta(ge=0.0, le=1e9)]
+Epochs = Annotated[int, Meta(ge=1, le=100_000)]
+Updates = Annotated[int, Meta(ge=1, le=10_000_000)]
+Networks = Annotated[int, Meta(ge=1, le=100)]
 
 
 class Network(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from methods import losses, register
-from methods.base import Batch, Count, NewNetwork, Phase, Predict, Step, TrainingSet, UnitInterval
+from methods.base import Batch, Networks, NewNetwork, Phase, Predict, Step, TrainingSet, UnitInterval, Updates
 from methods.lff import LfF
 
 
@@ -30,10 +30,10 @@ class BiasEnsemble(LfF):
         *,
         q: losses.GCEExponent,
         alpha: UnitInterval,
-        models: Count,
-        auxiliary_updates: Count,
+        models: Networks,
+        auxiliary_updates: Updates,
         confidence: UnitInterval,
-        votes: Count,
+        votes: Networks,
     ) -> None:
         super().__init__(data, new_network, epochs, q=q, alpha=alpha)
         self.auxiliary_updates = auxiliary_updates

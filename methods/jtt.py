@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from methods import losses, register
-from methods.base import Batch, Count, Method, Network, NewNetwork, NonNegative, Phase, Predict, Step, TrainingSet
+from methods.base import Batch, Epochs, Method, Network, NewNetwork, NonNegative, Phase, Predict, Step, TrainingSet
 
 
 @register("jtt")
@@ -27,7 +27,7 @@ class JTT(Method):
         new_network: NewNetwork,
         epochs: int,
         *,
-        identification_epochs: Count,
+        identification_epochs: Epochs,
         upsampling: NonNegative,
     ) -> None:
         super().__init__(data, new_network, epochs)

@@ -97,7 +97,7 @@ class Poisoner(Method):
         multiplier_cap: NonNegative,
         differentiated: Differentiated,
         target_sampler: Literal["shuffled", "class_balanced"],
-        warmup_epochs: Annotated[int, Meta(ge=0)],
+        warmup_epochs: Annotated[int, Meta(ge=0, le=100_000)],
         strata: Literal["clean", "poisoned"],
     ) -> None:
         super().__init__(data, new_network, epochs)

@@ -24,8 +24,7 @@ from slurm import jobs
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train the i-th run that was missing when the array began. Exit codes are those of benchmark.run."""
-    options = parser().parse_args(arguments)
-    return exit_code(lambda: _train(options))
+    return exit_code(lambda: _train(parser().parse_args(arguments)))
 
 
 def _train(options: argparse.Namespace) -> int:

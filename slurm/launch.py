@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 
 import submitit
 
+from benchmark.arguments import has_controls, is_text
 from benchmark.errors import UserError
 from benchmark.options import Execution, Jobs
 from benchmark.plan.run import Run
@@ -83,6 +85,7 @@ def _submit_slurm(
     for run in missing:
         groups[json.dumps(profile.request(run.settings["network"]))].append(run)
     requests = [(json.loads(request), runs) for request, runs in groups.items()]
+    _check_paths(store)
     _check_data(missing, store, execution)
     for request, _ in requests:
         _check_request(request)
@@ -144,7 +147,7 @@ def _slurm_executor(
 def _environment() -> list[str]:
     """Shell lines that let the node import this checkout, and give each process the threads of its CPUs."""
     return [
-        f'export PYTHONPATH="{REPOSITORY}${{PYTHONPATH:+:$PYTHONPATH}}"',
+        f'export PYTHONPATH={shlex.quote(str(REPOSITORY))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"',
     ]
@@ -215,6 +218,15 @@ def _check_data(missing: Sequence[Run], store: Store, execution: Execution) -> N
     Worker(store, execution.data_root, torch.device("cpu")).prepare(missing)
 
 
+def _check_paths(store: Store) -> None:
+    """Raises UserError for folders whose names SLURM would not take as they are, however they are quoted."""
+    logs = str(jobs.folder(store.folder).resolve())
+    if has_controls(logs) or not is_text(logs) or "%" in logs:
+        raise UserError(f"SLURM cannot write logs into '{logs}', for a character in that name: choose other --results.")
+    if ":" in str(REPOSITORY) or not is_text(str(REPOSITORY)):
+        raise UserError(f"A job cannot import from '{REPOSITORY}', for a character in that name: move the checkout.")
+
+
 def _check_request(request: Request) -> None:
     """Raises UserError when SLURM would refuse such a job, or a node that is free cannot import the code."""
     flags = profiles.flags(request)
@@ -222,7 +234,7 @@ def _check_request(request: Request) -> None:
     if refused.returncode:
         raise UserError(f"SLURM refuses such jobs ({_refusal(refused.stderr)}): see --profile and --slurm.")
     test = "import slurm.job; from importlib.util import find_spec; assert find_spec('torch'), 'no PyTorch'"
-    script = "\n".join([*request.get("setup", ()), *_environment(), f'"{sys.executable}" -c "{test}"'])
+    script = "\n".join([*request.get("setup", ()), *_environment(), shlex.join([sys.executable, "-c", test])])
     command = ["srun", "--immediate=5", "--quiet", *flags, "--time=5", "bash", "-c", script]
     tried = subprocess.run(command, capture_output=True, text=True)
     if tried.returncode and re.search(r"Error|Exception|not found|No such file", tried.stderr):

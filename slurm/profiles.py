@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmark.arguments import has_controls, is_text
 from benchmark.errors import UserError, unknown
 from benchmark.plan.recipes import load as load_recipes
 
@@ -21,11 +23,15 @@ Request = dict[str, Any]
 
 
 class Key(NamedTuple):
-    """A setting of a profile: the kind of its value, its name in submitit, and sbatch's flag where it has one."""
+    """A setting of a profile: the kind of its value, its name in submitit, and sbatch's flag where it has one.
+
+    A number is at most ``most``.
+    """
 
     kind: type
     submitit: str
     flag: str = ""
+    most: int = 0
 
 
 KEYS = {
@@ -34,11 +40,11 @@ KEYS = {
     "qos": Key(str, "qos", "--qos={}"),
     "constraint": Key(str, "constraint", "--constraint={}"),
     "exclude": Key(str, "exclude", "--exclude={}"),
-    "gpus": Key(int, "gpus_per_node", "--gpus-per-node={}"),
-    "cpus": Key(int, "cpus_per_task", "--cpus-per-task={}"),
-    "memory_gb": Key(int, "mem", "--mem={}G"),
-    "minutes": Key(int, "time", "--time={}"),
-    "grace_seconds": Key(int, "signal_delay_s"),
+    "gpus": Key(int, "gpus_per_node", "--gpus-per-node={}", 1000),
+    "cpus": Key(int, "cpus_per_task", "--cpus-per-task={}", 10_000),
+    "memory_gb": Key(int, "mem", "--mem={}G", 100_000),
+    "minutes": Key(int, "time", "--time={}", 1_000_000),
+    "grace_seconds": Key(int, "signal_delay_s", most=86_400),
     "setup": Key(list, "setup"),
 }
 
@@ -63,7 +69,7 @@ def load(name: str, changes: Iterable[str] = ()) -> Profile:
     Raises UserError for an unknown profile, key or kind of value.
     """
     path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
-    if not path.is_file():
+    if has_controls(name) or not path.is_file():
         raise unknown("profile", name, (each.stem for each in PROFILES.glob("*.toml")))
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -86,8 +92,8 @@ def _parse(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--slurm takes key=value, such as minutes=240, not '{text}'.")
-    if key in KEYS and KEYS[key].kind is int and value.isdecimal():
-        return key, int(value)
+    if key in KEYS and KEYS[key].kind is int and re.fullmatch(r"[0-9]{1,18}", value):
+        return key, _check(key, int(value), "--slurm")
     return key, _check(key, [value] if key == "setup" else value, "--slurm")
 
 
@@ -100,6 +106,11 @@ def _check(key: str, value: Any, where: str) -> Any:
     if type(value) is not kind or not all(isinstance(line, str) for line in lines):
         wanted = {int: "a whole number", str: "a text", list: "a list of shell lines"}[kind]
         raise UserError(f"{key} in {where} is {value!r}: it takes {wanted}.")
+    for text in lines or [value] * (kind is str):
+        if has_controls(text) or not is_text(text):
+            raise UserError(f"{key} in {where} is {text!r}: it must be a text on one line.")
+    if isinstance(value, int) and not 0 <= value <= KEYS[key].most:
+        raise UserError(f"{key} in {where} is {value}: it must be at least 0 and at most {KEYS[key].most:,}.")
     return value
 
 

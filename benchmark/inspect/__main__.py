@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import datasets
+from benchmark.arguments import Parser, folder, whole
 from benchmark.errors import UserError, exit_code
 from benchmark.inspect import sheets
 from benchmark.inspect.identified import Identified, percent
@@ -37,42 +38,39 @@ Runs of another machine cannot be inspected unless their predictions, the .npz b
 It writes conflicting.csv, the images found with the most conflicting first, and a contact sheet of every class.
 The sheets show images of the data set: mind its licence before you pass them on.
 """
+TILES = 10_000  # more make a picture that nothing can open
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmark.inspect",
         description="Show which training images the biased model of a stored run found bias-conflicting.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN", help="task/method/hash-sSEED, an unambiguous beginning, or a record")
     parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="FOLDER", help="folder of records (default results/)"
+        "--results", type=folder, default="results", metavar="FOLDER", help="folder of records (default results/)"
     )
     parser.add_argument(
-        "--data-root", type=Path, default=DATA_ROOT, metavar="FOLDER",
+        "--data-root", type=folder, default=str(DATA_ROOT), metavar="FOLDER",
         help="folder of the datasets (default: $BENCHMARK_DATA_ROOT or data/)",
     )  # fmt: skip
-    parser.add_argument("--dataset", type=Path, metavar="FOLDER", help="the folder of images, for a run on one's own")
+    parser.add_argument("--dataset", type=folder, metavar="FOLDER", help="the folder of images, for a run on one's own")
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="where to write (default: inspect/<run> in the results folder)"
+        "--output", type=folder, metavar="FOLDER", help="where to write (default: inspect/<run> in the results folder)"
     )
     parser.add_argument(
-        "--limit", type=int, default=60, metavar="N", help="at most N found images on a sheet (default 60)"
+        "--limit", type=whole(1, TILES), default=60, metavar="N", help="at most N found images on a sheet (default 60)"
     )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0, or 2 for bad input."""
-    options = parser().parse_args(arguments)
-    return exit_code(lambda: _main(options))
+    return exit_code(lambda: _main(parser().parse_args(arguments)))
 
 
 def _main(options: argparse.Namespace) -> int:
-    if options.limit < 1:
-        raise UserError(f"--limit is {options.limit}: a sheet shows at least 1 image.")
     store, record = choose(options.run, options.results)
     recipes, run = load().with_folder_of(record.settings), record.run
     predictions = store.predictions(record)

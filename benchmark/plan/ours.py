@@ -66,6 +66,7 @@ BEYOND = Table(
     (*COMPARED, *method_rows("poisoner_plus")),
     FAIRNESS,
 )
+EMBEDDED = ("colored_digits",)  # data sets that come with a package, of which nothing can be missing
 OURS = {table.name: table for table in (ABLATIONS, BEYOND)}  # by the names that --table takes
 QUICK = Table("quick", "All methods on the embedded digits", ("colored_digits",), COMPARED, FAIRNESS)
 

@@ -126,14 +126,12 @@ class Recipes:
 
         Loop keys stand at the top level, the dataset's under "data" and the method's under "options". An override
         applies where its key exists: one of images leaves the digits as they are. Raises UserError for a name that
-        does not exist and a setting of the loop beyond its limits.
+        does not exist, a setting beyond its limits, and a network that the other settings are not for.
         """
         settings: Settings = {}
         for layer in self.layers(task, method, overrides, preset):
             _merge(settings, layer.settings)
-        for key, kind in limits.LOOP.items():
-            if key in settings:
-                limits.check(key, settings[key], kind)
+        limits.check_settings(settings)
         return settings
 
     def layers(self, task: str, method: str, overrides: Iterable[Override] = (), preset: str = PAPER) -> list[Layer]:
@@ -249,17 +247,20 @@ class Recipes:
     def parse_override(self, text: str) -> Override:
         """Parse ``key=value``, ``data.key=value`` or ``method.key=value``.
 
-        Raises UserError when the key exists nowhere, or the value is not of the kind that the recipes hold.
+        Raises UserError when the key exists nowhere, or the value is not of the kind that the recipes hold, or beyond
+        the limits of the loop and of data. Those of a method stand beside it.
         """
         name, equals, value = text.partition("=")
-        if not equals or not value:
+        if not equals or not value or not text.isprintable():
             raise UserError(f"--set takes key=value, such as epochs=5 or poisoner.gamma=0.5, not '{text}'.")
         owner, _, key = name.strip().rpartition(".")
         examples = self._known_keys(owner)
         if key not in examples:
             known = [f"{owner}.{each}" if owner else each for each in examples]
             raise unknown("setting", name, [*known, *self._all_names()] if not owner else known)
-        return Override(ALIASES.get(owner, owner), key, _parse_value(name, value.strip(), examples[key]))
+        override = Override(ALIASES.get(owner, owner), key, _parse_value(name, value.strip(), examples[key]))
+        limits.check(name, override.value, limits.kind(override.owner, key))
+        return override
 
     def _known_keys(self, owner: str) -> Settings:
         """The keys that may be set for an owner, each with an example value that tells its kind."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from benchmark.plan.run import PAPER
+
+if TYPE_CHECKING:
+    from typing import Self
 
 LONGEST_STEM = 150  # file systems take names of 255 bytes; suffixes and temporary names need some of them
 
@@ -74,6 +78,10 @@ class Table:
         """The tasks whose numbers a column shows: itself, or all for their average."""
         return self.tasks if column == self.average else (column,)
 
+    def only(self, wanted: Callable[[Row], bool]) -> Self:
+        """The table without the rows that are not wanted."""
+        return replace(self, rows=tuple(filter(wanted, self.rows)))
+
     @property
     def modified(self) -> str:
         """What sets the table apart from the paper's, its preset and overrides, or nothing."""
@@ -134,6 +142,10 @@ class Figure(Table):
     def stem(self) -> str:
         stem = super().stem
         return f"{stem}-{self.tasks[0]}" if self.stand_in else stem
+
+    def only(self, wanted: Callable[[Row], bool]) -> Self:
+        panels = tuple(replace(each, rows=tuple(filter(wanted, each.rows))) for each in self.panels)
+        return replace(super().only(wanted), panels=panels)
 
     def on(self, task: str) -> Figure:
         """The figure with ``task`` in place of the paper's tasks."""

@@ -125,7 +125,9 @@ def draw(figure: Figure, results: Results) -> Drawing:
             axes.legend(frameon=False, fontsize="small")
         else:
             axes.set(xticks=[], yticks=[])
-            axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="#777777")
+            unlabelled = any(map(len, found.values())) or not panel.rows
+            why = "needs the bias of training images" if unlabelled else "not measured"
+            axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color="#777777")
     heading = f"{figure.heading}: {caption(figure, results)}"
     drawing.suptitle(textwrap.fill(heading, int(size[0] * 12.5)), fontsize="medium", ha="left", x=0.01)
     return drawing

@@ -34,6 +34,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from benchmark.arguments import JOBS, PIXELS, SEEDS, Parser, folder, whole
+from benchmark.arguments import device as known_device
 from benchmark.errors import UserError, exit_code
 from benchmark.plan.paper import COMPARED
 from benchmark.plan.recipes import load
@@ -43,7 +45,7 @@ from benchmark.speed import report, roofline
 from benchmark.speed.file_loop import file_epoch, write_images
 from benchmark.store.atomic import write_atomically
 from benchmark.store.provenance import commit
-from benchmark.training.networks import OPTIONS, build, memory_format, place, precision
+from benchmark.training.networks import memory_format, of_run, place, precision
 from benchmark.training.training import Training
 from benchmark.training.updates import Updates
 from benchmark.worker import pick_device
@@ -59,6 +61,7 @@ TASKS = {
 }
 CLASSES = {"mlp": 10, "resnet18": 2}
 FILES = 5120  # at most so many images as files
+IMAGES = 10_000_000  # more, or more repetitions, take days
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,7 @@ def noise(n: int, size: int, num_classes: int) -> BiasedDataset:
 
 
 def new_network(dataset: BiasedDataset, settings: Settings, device: torch.device) -> Network:
-    options = {key: settings[key] for key in OPTIONS if key in settings}
-    network = build(settings["network"], dataset.image_shape, len(dataset.class_names), **options)
+    network = of_run(settings, dataset.image_shape, len(dataset.class_names))
     place(network, device)
     return network
 
@@ -287,35 +289,39 @@ def stem(measurement: dict[str, Any]) -> str:
 def parser() -> argparse.ArgumentParser:
     known = [row.method for row in COMPARED]
     known += sorted(METHODS.keys() - known)
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.speed", description="Measure how fast every method trains."
-    )
+    parser = Parser(prog="python -m benchmark.speed", description="Measure how fast every method trains.")
     parser.add_argument("--network", choices=tuple(CLASSES), default="mlp")
-    parser.add_argument("--size", type=int, metavar="PIXELS", help="28 for the MLP; 64 (default) or 224 for ResNet-18")
+    parser.add_argument(
+        "--size", type=whole(1, PIXELS), metavar="PIXELS", help="28 for the MLP; 64 (default) or 224 for ResNet-18"
+    )
     parser.add_argument("--methods", nargs="+", default=known, metavar="METHOD")
     parser.add_argument(
-        "--images", type=int,
+        "--images", type=whole(1, IMAGES),
         help="images in a repetition (default: 12,800 for the MLP; for ResNet-18 2,560 on a GPU, 64 on a CPU)",
     )  # fmt: skip
-    parser.add_argument("--repetitions", type=int, default=5, help="counted repetitions (default 5)")
+    parser.add_argument("--repetitions", type=whole(1, IMAGES), default=5, help="counted repetitions (default 5)")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes that read the files (default: one a core)"
+        "--workers",
+        type=whole(0, JOBS),
+        default=os.cpu_count(),
+        help="processes that read the files (default: one a core)",
     )
-    parser.add_argument("--threads", type=int, help="threads (default: 1 for the MLP, as in training, else all cores)")
     parser.add_argument(
-        "--seeds-at-once", nargs="+", type=int, metavar="N",
+        "--threads", type=whole(1, JOBS), help="threads (default: 1 for the MLP, as in training, else all cores)"
+    )
+    parser.add_argument(
+        "--seeds-at-once", nargs="+", type=whole(2, SEEDS), metavar="N",
         help="time N seeds of the MLP as one network, too (default: 8 and 16 on a GPU)",
     )  # fmt: skip
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records and tables")
+    parser.add_argument("--device", type=known_device, default="auto")
+    parser.add_argument("--results", type=folder, default="results", help="folder of records and tables")
     parser.add_argument("--render-only", action="store_true", help="write table and plot from stored measurements")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0, or 2 for bad input."""
-    options = parser().parse_args(arguments)
-    return exit_code(lambda: _main(options))
+    return exit_code(lambda: _main(parser().parse_args(arguments)))
 
 
 def _main(options: argparse.Namespace) -> int:
@@ -338,18 +344,15 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--size is {size}, but {network} is measured at {' or '.join(sizes)} pixels: choose one.")
     device = pick_device(options.device)
     images = options.images or (12_800 if network == "mlp" else 2560 if device.type == "cuda" else 64)
-    if images < CLASSES[network] or options.repetitions < 1 or options.workers < 0:
-        raise UserError(
-            f"--images must be at least {CLASSES[network]}, --repetitions 1 and --workers 0, "
-            f"not {images}, {options.repetitions} and {options.workers}."
-        )
+    if images < CLASSES[network]:
+        raise UserError(f"--images is {images}: it must be at least {CLASSES[network]}, one of each class.")
     if network == "mlp" or options.threads:
         torch.set_num_threads(options.threads or 1)
     torch.backends.cudnn.benchmark = True
     methods = dict.fromkeys(["vanilla", *(load().check_method(each) for each in options.methods)])
     seeds = options.seeds_at_once or ((8, 16) if network == "mlp" and device.type == "cuda" else ())
-    if seeds and (network != "mlp" or min(seeds) < 2):
-        raise UserError("--seeds-at-once is for the MLP, and numbers of at least 2: larger networks fill a device.")
+    if seeds and network != "mlp":
+        raise UserError("--seeds-at-once is for the MLP: larger networks fill a device.")
     return measure(network, size, list(methods), images, options.repetitions, options.workers, device, seeds)
 
 

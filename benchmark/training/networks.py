@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from itertools import pairwise
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from benchmark.errors import UserError, unknown
+from benchmark.plan import limits
+from benchmark.plan.run import Settings
 from methods.base import Network
-
-# The settings of a run, besides its network's name, that say how the network is built.
-OPTIONS = ("pretrained", "stem")
 
 
 def mlp(image_shape: tuple[int, ...], num_classes: int) -> Network:
@@ -67,6 +67,21 @@ def imagenet_weights(architecture: str) -> Mapping[str, Any]:
         ) from error
 
 
+def check_weights(architecture: str) -> None:
+    """Raises UserError unless torchvision's ImageNet weights are on this machine."""
+    from torch.hub import get_dir
+    from torchvision.models import get_model_weights
+
+    url = get_model_weights(architecture)["IMAGENET1K_V1"].url
+    folder = Path(get_dir()) / "checkpoints"
+    if not (folder / url.rpartition("/")[2]).is_file():
+        raise UserError(
+            f"The ImageNet weights of {architecture} are not in {folder}: put {url} there, train where they can be "
+            "downloaded, or start from random weights with --set pretrained=false."
+        )
+
+
+# ``benchmark.plan.limits`` says of each what settings it needs.
 NETWORKS: dict[str, Callable[..., Network]] = {
     "mlp": mlp,
     "resnet18": partial(resnet, "resnet18"),
@@ -79,6 +94,12 @@ def build(name: str, image_shape: tuple[int, ...], num_classes: int, **options: 
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
     return NETWORKS[name](image_shape, num_classes, **options)
+
+
+def of_run(settings: Settings, image_shape: tuple[int, ...], num_classes: int) -> Network:
+    """A freshly initialised network as a run's settings say. Raises UserError as ``build``."""
+    name = settings["network"]
+    return build(name, image_shape, num_classes, **{key: settings[key] for key in limits.NETWORKS[name].settings})
 
 
 def place(module: nn.Module, device: torch.device) -> None:

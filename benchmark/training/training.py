@@ -25,7 +25,7 @@ from benchmark.training import samplers
 from benchmark.training.checkpoint import Checkpoint, State
 from benchmark.training.loader import Augmentation
 from benchmark.training.measure import Measurement, Metrics, Splits
-from benchmark.training.networks import OPTIONS, build, memory_format, place
+from benchmark.training.networks import memory_format, of_run, place
 from datasets import BiasedDataset
 from methods import get
 from methods.base import Batch, Method, Network, Phase, Predict, Sampler, TrainingSet
@@ -106,13 +106,12 @@ class Training:
             num_classes=len(dataset.class_names),
             num_biases=len(dataset.bias_names),
         )
-        options = {key: self.settings[key] for key in OPTIONS if key in self.settings}
         # Weights are drawn on the CPU, so that a seed means the same initial network on every device.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             method = kind(
                 data,
-                lambda: build(self.settings["network"], dataset.image_shape, data.num_classes, **options),
+                lambda: of_run(self.settings, dataset.image_shape, data.num_classes),
                 self.settings["epochs"],
                 **self.settings["options"],
             )
