@@ -10,11 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from factories.images import no_download, write_mnist
+from factories.records import make_record, make_run
 
-from benchmark import tables
+from benchmark.compare.cells import COLUMNS
 from benchmark.errors import exit_code
 from benchmark.run import main
-from benchmark.training import Training
+from benchmark.store.store import Store
+from benchmark.training.training import Training
 from benchmark.worker import Worker
 from methods import METHODS
 from methods.vanilla import Vanilla
@@ -39,7 +41,7 @@ def test_the_quick_tour_prints_nine_methods_and_draws_their_curves(
     figure = tmp_path / "figures" / f"{STEM}-colored_digits.png"
     assert figure.read_bytes().startswith(b"\x89PNG")
     lines = pd.read_csv(tmp_path / "tables" / f"{STEM}.csv")
-    assert list(lines.columns) == tables.COLUMNS
+    assert list(lines.columns) == COLUMNS
     assert lines["mean"].notna().all()
     assert len(lines) == 9 * 3 * 2  # methods, metrics, selection rules
 
@@ -82,7 +84,7 @@ def test_an_interrupted_command_continues(tmp_path: Path, monkeypatch: pytest.Mo
     original = Training._measure
 
     def interrupt(self: Training, *more: object) -> object:
-        if self.epoch == 2:
+        if self.progress.epoch == 2:
             raise KeyboardInterrupt
         return original(self, *more)  # type: ignore[arg-type]
 
@@ -94,7 +96,7 @@ def test_an_interrupted_command_continues(tmp_path: Path, monkeypatch: pytest.Mo
     whole, parts = (
         json.loads(next((tmp_path / name / "runs").rglob("*-s0.json")).read_text()) for name in ("whole", "parts")
     )
-    assert whole["curves"] == parts["curves"]
+    assert whole["phases"] == parts["phases"]
     assert not list((tmp_path / "parts").rglob("*.ckpt"))
 
 
@@ -108,7 +110,7 @@ def test_a_damaged_record_is_reported_set_aside_and_run_again(
     capsys.readouterr()
     assert quick(tmp_path, "--methods", "vanilla") == 0
     assert "damaged" in capsys.readouterr().out
-    assert json.loads(path.read_text())["curves"] == good["curves"]
+    assert json.loads(path.read_text())["phases"] == good["phases"]
     assert len(list(path.parent.glob("*.corrupt-*"))) == 1
 
 
@@ -188,7 +190,7 @@ def test_numbers_of_the_small_network_do_not_depend_on_the_number_of_cores(tmp_p
         subprocess.run([*command, "--results", str(results)], env=environment, check=True, capture_output=True)
         records.append(json.loads(next((results / "runs").rglob("*-s0.json")).read_text()))
     assert [record["provenance"].pop("threads") for record in records] == [1, 1]
-    assert records[0]["curves"] == records[1]["curves"]
+    assert records[0]["phases"] == records[1]["phases"]
 
 
 def test_looking_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,6 +218,52 @@ def test_rendering_needs_neither_data_nor_pytorch(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {
         f"table{number}.{suffix}" for number in "234" for suffix in ("csv", "md", "tex")
     }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--list"],
+        ["--show", "cmnist_99", "poisoner"],
+        ["--table", "2", "--status"],
+        ["--quick", "--dry-run"],
+    ],
+    ids=lambda arguments: arguments[-1] if arguments[0] != "--show" else arguments[0],
+)
+def test_looking_loads_neither_pytorch_nor_what_renders(tmp_path: Path, arguments: list[str]) -> None:
+    """In a process of its own; a record is there, so that --status and --dry-run have one to look at."""
+    heavy = ("torch", "torchvision", "pandas", "scipy", "matplotlib", "PIL", "sklearn", "submitit", "methods")
+    script = (
+        "import atexit, sys\nfrom benchmark.run import main\n"
+        f"atexit.register(lambda: print('loaded', sorted(set({heavy}) & set(sys.modules)), file=sys.stderr))\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    Store(tmp_path).save(make_record(make_run("colored_digits")))
+    command = [sys.executable, "-c", script, *arguments, "--results", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "loaded []\n")
+    assert len(done.stdout) > 100
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("poisoner.percentile=101", "poisoner.percentile is 101.0: it must lie between 0.0 and 100.0"),
+        ("jtt.identification_epochs=-2", "jtt.identification_epochs is -2: it must be at least 1"),
+        ("poisoner.strata=labels", "poisoner.strata is labels: it must be one of clean, poisoned"),
+        ("learning_rate=-1", "learning_rate is -1.0: it must be at least 0"),
+    ],
+)
+def test_a_dry_run_refuses_settings_beyond_their_limits_and_loads_no_data(
+    tmp_path: Path, change: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("datasets.load", lambda *arguments, **more: pytest.fail("it loaded the data"))
+    assert main(["--quick", "--dry-run", "--set", change, "--results", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"error: {message}")
+    assert not said.out
+    assert main(["--quick", "--dry-run", "--set", "poisoner.percentile=7", "--results", str(tmp_path)]) == 0
 
 
 def test_help_shows_examples() -> None:

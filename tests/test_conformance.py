@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_settings
+from factories.digits import tiny_settings
 
-from benchmark import recipes
-from benchmark.training import Training
-from benchmark.updates import Updates
+from benchmark.plan.recipes import load
+from benchmark.training import loop
+from benchmark.training.training import EpochEntry, Training
+from benchmark.training.updates import Updates
 from datasets import BiasedDataset
 from methods import METHODS
 from methods.base import Batch, Method
@@ -32,23 +33,23 @@ def train(
     """Train to the end, or stop without warning after so many epochs."""
     training = Training(dataset, tiny_settings(method), seed=3, checkpoint=checkpoint, checkpoint_seconds=0)
 
-    def report(entry: dict[str, Any]) -> None:
-        if len(training.history) == stop_after:
+    def report(entry: EpochEntry) -> None:
+        if len(training.progress.history) == stop_after:
             raise Stop
 
     training.report = report
-    training.run()
+    loop.train([training])
     return training
 
 
 def numbers(training: Training) -> dict[str, Any]:
     return {
-        "history": training.history,
-        "last": training.last,
-        "best": training.best,
-        "train_counts": training.train_counts,
+        "history": training.progress.history,
+        "last": training.progress.last,
+        "best": training.progress.best,
+        "train_counts": training.progress.train_counts,
         "summary": training.method.summary(),
-        "warnings": training.warnings,
+        "warnings": training.progress.warnings,
         "state": {key: value.tolist() for key, value in training.method.state_dict().items()},
     }
 
@@ -63,8 +64,8 @@ def test_every_phase_trains_its_networks_and_only_those(tiny: BiasedDataset, met
         # Twice, as Echoes' target network rightly stands still in the first epoch.
         for _ in range(2):
             Updates([training]).epoch()
-            training._call(phase.end_epoch)
-        training._call(phase.end)
+            training.call(phase.end_epoch)
+        training.call(phase.end)
         for (key, old), new in zip(before, training.method.parameters(), strict=True):
             assert torch.equal(old, new) == (key not in trained)
 
@@ -72,14 +73,14 @@ def test_every_phase_trains_its_networks_and_only_those(tiny: BiasedDataset, met
 @pytest.mark.parametrize("method", ALL)
 def test_it_learns_and_measures(tiny: BiasedDataset, method: str) -> None:
     training = Training(tiny, tiny_settings(method, epochs=25, learning_rate=5e-3), seed=0)
-    training.run()
-    assert len(training.history) == training.total_epochs
-    assert training.last["epoch"] == training.history[-1]["epoch"]
+    loop.train([training])
+    assert len(training.progress.history) == training.total_epochs
+    assert training.progress.last["epoch"] == training.progress.history[-1]["epoch"]
     if training.method.biased is not training.method.target:  # a biased model need not do well on unbiased data
-        assert np.asarray(training.last["correct"]).sum() > 0.4 * len(tiny.test)  # chance is 0.25
+        assert np.asarray(training.progress.last["correct"]).sum() > 0.4 * len(tiny.test)  # chance is 0.25
     if training.method.biased is not None:
         role = "target" if training.method.biased is training.method.target else "biased"
-        assert sum(map(sum, training.train_counts[role])) > 0.4 * len(tiny.train)
+        assert sum(map(sum, training.progress.train_counts[role])) > 0.4 * len(tiny.train)
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -108,7 +109,7 @@ def test_bias_labels_are_withheld_unless_declared(
     train(tiny, method)
     assert given
     assert all((bias is not None) == METHODS[method].uses_bias_labels for bias in given)
-    assert recipes.uses_bias_labels(method) == METHODS[method].uses_bias_labels
+    assert load().uses_bias_labels(method) == METHODS[method].uses_bias_labels
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -126,7 +127,7 @@ def test_a_seed_means_the_same_run_and_another_seed_another(tiny: BiasedDataset,
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(torch.seed())  # whatever the global generator holds must not matter
         training = Training(tiny, tiny_settings(method, epochs=1), seed=seed)
-        training.run()
+        loop.train([training])
         return training.method.target.classifier.weight.detach()
 
     assert torch.equal(weights(0), weights(0))
@@ -145,7 +146,7 @@ def test_networks_of_one_method_start_from_different_weights(tiny: BiasedDataset
 def test_the_recipe_states_every_hyper_parameter(method: str) -> None:
     parameters = inspect.signature(METHODS[method].__init__).parameters.values()
     keywords = {each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
-    assert keywords == set(recipes.options(method))
+    assert keywords == set(load().options(method))
     assert all(each.default is inspect.Parameter.empty for each in parameters), "defaults belong into recipes.toml"
 
 

@@ -53,14 +53,14 @@ class Checkpoint:
     def read(self, device: torch.device, fits: Callable[[State], bool]) -> tuple[State | None, str]:
         """The state, or None and perhaps why not.
 
-        One that is damaged, or was written by another version of the method, is set aside.
+        One that is damaged, or was written by another version of the loop or of the method, is set aside.
         """
         if not self.path.exists():
             return None, ""
         try:
             state = torch.load(self.path, map_location=device, weights_only=True)
             if not fits(state):
-                raise RuntimeError("it holds other parameters than the method")
+                raise RuntimeError("it is of another version")
             return state, ""
         except (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
             aside = self.path.with_name(f"{self.path.name}.corrupt")

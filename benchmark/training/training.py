@@ -197,12 +197,17 @@ class Training:
         self.optimizers = self._new_optimizers()
         for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(optimizer_state)
+            for group in optimizer.param_groups:
+                group["lr"] = self._learning_rate_tensor()  # that of the checkpoint may be of another kind of device
 
     def _fits(self, state: State) -> bool:
+        """Whether the state is of this version of the loop and of the method. Raises KeyError for parts it lacks."""
+
         def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
             return {name: tensor.shape for name, tensor in tensors.items()}
 
-        return shapes(state["method"]) == shapes(self.method.state_dict())
+        same_loop = state["progress"].keys() == asdict(Progress()).keys()
+        return same_loop and shapes(state["method"]) == shapes(self.method.state_dict())
 
     # An epoch
 

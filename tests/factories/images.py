@@ -6,6 +6,7 @@ import csv
 import gzip
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -45,6 +46,11 @@ def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("no network")
 
     monkeypatch.setattr("torchvision.datasets.utils.download_url", fail)
+
+
+def unreachable(*arguments: object, **more: object) -> None:
+    """In place of what would fetch a file."""
+    raise URLError("no route")
 
 
 ATTRIBUTES = [f"Attribute_{number}" for number in range(40)]
@@ -159,6 +165,12 @@ def write_learnable_folder(root: Path, with_bias: bool = True) -> Path:
             rows.append((name, ("tern", "gull")[y], ("green", "blue")[b] if known else "", split))
     write_labels(folder, rows)
     return folder
+
+
+# Options of a training on such a folder that takes seconds; --set comes last, so that more may follow.
+QUICKLY = (
+    "--device", "cpu", "--set", "epochs=1", "batch_size=20", "data.size=32", "be.auxiliary_updates=1", "be.models=3",
+)  # fmt: skip
 
 
 def write_labels(folder: Path, rows: Iterable[tuple[str, ...]], head: str = "file,target,bias,split") -> None:

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark import recipes
-from benchmark.networks import mlp
+from benchmark.plan.recipes import load
+from benchmark.training.networks import mlp
 from methods import get
 from methods.base import Batch, Method, Network, TrainingSet
 
@@ -61,7 +61,7 @@ def build(
         num_classes=classes,
         num_biases=num_biases,
     )
-    return get(name)(data, lambda: sharp_mlp(classes), 2, **recipes.options(name) | overrides)
+    return get(name)(data, lambda: sharp_mlp(classes), 2, **load().options(name) | overrides)
 
 
 def make_batch(method: Method, indices: Iterable[int], bias: Sequence[int] | None = None, seed: int = 0) -> Batch:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from benchmark import recipes
+from benchmark.plan.recipes import load
 from methods import METHODS, options
 from methods.vanilla import Vanilla
 
@@ -23,13 +23,11 @@ def accepts(annotation: Any, value: Any) -> bool:
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_option_is_annotated_and_accepts_its_values_in_all_recipes(name: str) -> None:
     annotations = options(name)
-    assert set(annotations) == set(recipes.options(name))
+    assert set(annotations) == set(load().options(name))
     assert Any not in annotations.values()
-    values = [recipes.options(name)]
+    values = [load().options(name)]
     values += [
-        recipes.resolve(task, name, preset=preset)["options"]
-        for task in recipes.tables()[0]
-        for preset in recipes.presets(task)
+        load().resolve(task, name, preset=preset)["options"] for task in load().tasks for preset in load().presets(task)
     ]
     for each in values:
         assert [key for key, value in each.items() if not accepts(annotations[key], value)] == []

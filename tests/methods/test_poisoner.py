@@ -26,7 +26,7 @@ from factories.methods import (
 )
 from torch import Tensor
 
-from benchmark import recipes
+from benchmark.plan.recipes import load
 from methods import get, losses
 from methods.base import Batch, TrainingSet
 from methods.poisoner import gifl_multiplier
@@ -189,7 +189,7 @@ def test_poisoning_leaves_clean_labels_batch_and_training_set_as_they_are() -> N
     targets = torch.arange(30) % 3
     data = TrainingSet(targets=targets, bias=None, aligned_bias=None, num_classes=4, num_biases=2)
     torch.manual_seed(0)
-    options = recipes.options("poisoner") | {"percentile": 100.0}
+    options = load().options("poisoner") | {"percentile": 100.0}
     method: Any = get("poisoner")(data, lambda: sharp_mlp(4), 2, **options)
     with torch.no_grad():
         method.biased.classifier.bias[3] += 1e3  # predicts a class that no sample has

@@ -1,11 +1,12 @@
-"""A few of the kills that ``python tests/kill_and_resume.py`` does in full."""
+"""A few of the kills that ``python tests/tools/kill_and_resume.py`` does in full."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from kill_and_resume import torture
+
+from tests.tools.kill_and_resume import torture
 
 
 @pytest.mark.parametrize("method", ["vanilla", "be", "poisoner"])

@@ -18,17 +18,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_weights, tiny_settings
+from factories.digits import draw_weights, tiny_settings
 from torch import Tensor
 
-from benchmark import plan, recipes
-from benchmark.recipes import Settings
-from benchmark.training import Training
+from benchmark.plan.paper import COMPARED
+from benchmark.plan.recipes import load
+from benchmark.plan.run import Settings
+from benchmark.training.loop import train
+from benchmark.training.training import Training
 from datasets import BiasedDataset, Split
 from methods import METHODS
 from methods.base import Batch, Phase, Step
 
-GOLDEN = Path(__file__).parent / "golden" / "losses.json"
+GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
 ALL = sorted(METHODS)
 CONVOLUTIONAL = ["vanilla", "lff", "poisoner"]
 # In float32 the instruction sets above came to differ by 1.4e-7, 1e-5 and 7e-5.
@@ -53,7 +55,7 @@ def recorded(training: Training) -> Losses:
         return replace(phase, steps=steps)
 
     training.phases = tuple(listen(phase) for phase in training.phases)
-    training.run()
+    train([training])
     return {name: [float(each) for each in values] for name, values in losses.items()}
 
 
@@ -103,7 +105,7 @@ def pictures() -> BiasedDataset:
 
 def resnet_settings(method: str, epochs: int) -> Settings:
     """Convolutions, batch normalisation, channels-last, flips and crops: what the MLP does not have."""
-    return recipes.resolve("dogs_cats", method, (), "cpu") | {"epochs": epochs, "batch_size": 16}
+    return load().resolve("dogs_cats", method, (), "cpu") | {"epochs": epochs, "batch_size": 16}
 
 
 @pytest.mark.usefixtures("float64")
@@ -139,4 +141,4 @@ def test_first_losses_of_a_resnet_in_float32(
 
 def test_the_compared_methods_have_stored_losses() -> None:
     stored = json.loads(GOLDEN.read_text(encoding="utf-8")).keys()
-    assert {f"{each}/mlp/{row.method}" for row in plan.COMPARED for each in ("float32", "float64")} <= stored
+    assert {f"{each}/mlp/{row.method}" for row in COMPARED for each in ("float32", "float64")} <= stored

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmark import samplers
+from benchmark.training import samplers
 
 
 def seeded() -> torch.Generator:

@@ -1,4 +1,4 @@
-"""What only a GPU can show; skipped without one. tests/test_updates.py tests as much of it as a CPU can."""
+"""What only a GPU can show; skipped without one. tests/training/test_updates.py tests as much of it as a CPU can."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_settings
+from factories.digits import tiny_settings
+from factories.records import make_run
 
-from benchmark import recipes
-from benchmark.plan import Run
-from benchmark.records import Store
-from benchmark.speed import noise
-from benchmark.training import Training, train
-from benchmark.updates import Updates
+from benchmark.plan.recipes import load
+from benchmark.speed.__main__ import noise
+from benchmark.store.store import Store
+from benchmark.training.loop import train
+from benchmark.training.training import Training
+from benchmark.training.updates import Updates
 from benchmark.worker import Worker
 from datasets import BiasedDataset
 from methods import METHODS
@@ -40,7 +41,7 @@ def test_a_graph_gives_the_numbers_of_its_update(tiny: BiasedDataset, method: st
     settings = tiny_settings(method, learning_rate=1e-4)
     eager, graph = (Training(tiny, settings, 0, CUDA) for _ in range(2))
     assert losses(graph, True) == pytest.approx(losses(eager, False), rel=1e-3)
-    assert not graph.warnings
+    assert not graph.progress.warnings
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -48,11 +49,11 @@ def test_seeds_in_lockstep_end_like_each_alone(tiny: BiasedDataset, method: str)
     settings = tiny_settings(method, learning_rate=1e-4)
     alone, together = ([Training(tiny, settings, seed, CUDA) for seed in range(3)] for _ in range(2))
     for training in alone:
-        training.run()
+        train([training])
     train(together)
     for one, other in zip(alone, together, strict=True):
-        expected = [entry["loss"] for entry in one.history]
-        assert [entry["loss"] for entry in other.history] == pytest.approx(expected, rel=1e-2)
+        expected = [entry["loss"] for entry in one.progress.history]
+        assert [entry["loss"] for entry in other.progress.history] == pytest.approx(expected, rel=1e-2)
 
 
 @pytest.mark.parametrize(("network", "method"), [("mlp", method) for method in ALL] + [("resnet18", "poisoner")])
@@ -60,7 +61,7 @@ def test_no_update_waits_for_the_device(tiny: BiasedDataset, network: str, metho
     if network == "mlp":
         training = Training(tiny, tiny_settings(method), 0, CUDA)
     else:
-        settings = recipes.resolve("dogs_cats", method, (), "cpu") | {"batch_size": 16}
+        settings = load().resolve("dogs_cats", method, (), "cpu") | {"batch_size": 16}
         training = Training(noise(48, 32, 2), settings, 0, CUDA)
     for index in range(len(training.phases)):
         training.go_to(index)
@@ -75,13 +76,12 @@ def test_no_update_waits_for_the_device(tiny: BiasedDataset, network: str, metho
 
 
 def test_a_worker_records_seeds_trained_at_once(tmp_path: Path) -> None:
-    settings = recipes.resolve("colored_digits", "poisoner", (recipes.parse_override("epochs=2"),))
-    runs = [Run(settings, seed) for seed in range(3)]
+    runs = [make_run("colored_digits", "poisoner", "epochs=2", seed=seed) for seed in range(3)]
     worker = Worker(Store(tmp_path), Path("unused"), CUDA)
     assert worker.work(runs) == ["done"] * 3
     for run in runs:
         record = worker.store.load(run)
         assert record
-        assert record["provenance"]["seeds_at_once"] == 3
-        assert record["provenance"]["peak_device_memory"] > 0
-        assert not record["warnings"]
+        assert record.provenance.seeds_at_once == 3
+        assert (record.provenance.peak_device_memory or 0) > 0
+        assert not record.warnings

@@ -47,7 +47,7 @@ class Tape(TorchDispatchMode):
 def capture(
     update: Callable[[], None], optimizers: Sequence[torch.optim.Optimizer], state: list[Tensor]
 ) -> Callable[[], None]:
-    """Like ``benchmark.updates.capture``; a graph's capture runs nothing, so that ``state`` is put back."""
+    """Like ``benchmark.training.graphs.capture``; a graph's capture runs nothing, so that ``state`` is put back."""
     before = [tensor.detach().clone() for tensor in state]
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)

@@ -19,10 +19,11 @@ from fake_slurm import FakeSlurm
 
 from benchmark import plan, status
 from benchmark.errors import UserError
-from benchmark.plan import Run
-from benchmark.records import Store
+from benchmark.plan.run import Run
+from benchmark.store.store import Store
 from benchmark.run import main, parser
-from benchmark.training import Training
+from benchmark.training.loop import train
+from benchmark.training.training import Training
 from benchmark.worker import Worker, commit
 from slurm import array_task, cost, jobs, launch, profiles
 from slurm.job import TrainRuns
@@ -296,7 +297,7 @@ def test_the_signal_saves_a_checkpoint_and_the_next_attempt_ends_the_same(
     original = Training.batch
 
     def signalled(self: Training, *more: object) -> object:
-        if len(self.history) == 3:
+        if len(self.progress.history) == 3:
             os.kill(os.getpid(), signal.SIGUSR2)
         return original(self, *more)  # type: ignore[arg-type]
 

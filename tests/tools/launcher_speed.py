@@ -15,7 +15,7 @@ from unittest import mock
 from fake_slurm import FakeSlurm
 
 from benchmark import plan, status
-from benchmark.records import Store
+from benchmark.store.store import Store
 from benchmark.run import parser
 from slurm import jobs, launch
 

@@ -1,6 +1,6 @@
 """Kill runs with SIGKILL at random moments, resume them, and compare their records with uninterrupted ones.
 
-``python tests/kill_and_resume.py`` tries every method with ten kills; the test suite does a few of them.
+``python tests/tools/kill_and_resume.py`` tries every method with ten kills; the test suite does a few of them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark import recipes
-from benchmark.plan import Run
-from benchmark.records import Store
+from benchmark.plan.recipes import load
+from benchmark.plan.run import Run
+from benchmark.plan.table import Override
+from benchmark.store.store import Store
 from benchmark.worker import Worker
 from methods import METHODS
 
@@ -43,7 +44,7 @@ def predictions(folder: Path, run: Run) -> tuple[np.ndarray, np.ndarray]:
     store = Store(folder)
     record = store.load(run)
     assert record
-    found = store.predictions(run, record)
+    found = store.predictions(record)
     assert found, f"{run} has no predictions beside its record"
     return found
 
@@ -60,8 +61,8 @@ def position(folder: Path, run: Run) -> str:
     checkpoint = Store(folder).checkpoint_path(run)
     if not checkpoint.exists():
         return "start"
-    loop = torch.load(checkpoint, weights_only=True)["loop"]
-    return f"{loop['phase_index']}:{loop['epoch']}"
+    progress = torch.load(checkpoint, weights_only=True)["progress"]
+    return f"{progress['phase_index']}:{progress['epoch']}"
 
 
 def torture(method: str, kills: int, folder: Path, seed: int = 0, epochs: int = 20) -> list[str]:
@@ -70,10 +71,10 @@ def torture(method: str, kills: int, folder: Path, seed: int = 0, epochs: int = 
     Raises AssertionError when the record differs from that of an uninterrupted run in any number.
     """
     rng = random.Random(f"{method}-{seed}")
-    override = [recipes.Override("", "epochs", epochs)]
+    overrides = [Override("", "epochs", epochs)]
     if method == "be":
-        override.append(recipes.Override("be", "auxiliary_updates", 50))
-    run = Run(recipes.resolve("colored_digits", method, override), seed)
+        overrides.append(Override("be", "auxiliary_updates", 50))
+    run = Run(load().resolve("colored_digits", method, overrides), seed)
     whole, broken = folder / "whole", folder / "broken"
     for each in (whole, broken):
         each.mkdir(parents=True)

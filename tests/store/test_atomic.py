@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmark.store.atomic import patiently, write_atomically
+
+
+def test_writing_leaves_the_old_file_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_pieces_are_one_file_or_none(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, iter(("ä", "ö\n")))
+    assert path.read_text(encoding="utf-8") == "äö\n"
+
+    def pieces() -> Iterator[str]:
+        yield "new"
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        write_atomically(path, pieces())
+    assert path.read_text(encoding="utf-8") == "äö\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_patience_has_an_end() -> None:
+    def fail() -> None:
+        raise OSError("gone for good")
+
+    with pytest.raises(OSError, match="gone for good"):
+        patiently(fail, seconds=-1)

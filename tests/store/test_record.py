@@ -1,0 +1,105 @@
+"""Records as types: what follows from their counts, and which contradict themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from factories.records import curves, make_record, make_run, phase
+from msgspec.structs import replace
+
+from benchmark import metrics
+from benchmark.store.record import Record, decode, encode, faults, numbers
+
+
+def test_its_numbers_follow_from_its_counts(record: Record) -> None:
+    (measured,) = record.phases
+    assert measured.target
+    assert measured.biased
+    last = {name: each[-1] for name, each in measured.target.measured.items()}
+    found = record.fairness()
+    assert set(found) >= set(metrics.FAIRNESS)
+    assert {key: pytest.approx(last[key], rel=5e-6) for key in found} == found, "curves have six digits"
+    bias_acc = measured.biased.bias_acc.tolist()
+    assert bias_acc[0] != bias_acc[-1]
+    assert record.bias_accuracy() == bias_acc[-1]
+    assert [record.bias_accuracy(epoch) for epoch in (1, 2, 3)] == bias_acc
+    assert record.bias_accuracy(epoch=99) is None
+    assert measured.target.validation_acc is not None
+    best = int(measured.target.validation_acc.argmax())
+    assert record.test["validation"].epoch == best + 1, "the first of the best epochs"
+    assert record.epochs == 3
+
+
+def test_only_scored_groups_count_for_average_and_worst(record: Record) -> None:
+    correct, total = np.array([[45, 20], [10, 40]]), np.full((2, 2), 50)
+    scored = np.array([[False, True], [True, False]])
+    found = metrics.fairness(correct, total, scored)
+    assert found["avg_acc"] == pytest.approx(30)
+    assert found["worst_acc"] == pytest.approx(20)
+    assert found["model_bias"] == pytest.approx(55)
+    groups = replace(record.groups, test=total.tolist(), scored=scored.tolist())
+    counted = replace(record, test={"last": replace(record.test["last"], correct=correct.tolist())}, groups=groups)
+    assert counted.fairness() == found
+    assert counted.fairness("validation") == {}, "it has no such epoch"
+
+
+def test_the_biased_curve_of_plain_training_is_the_targets() -> None:
+    plain = make_record(make_run(method="vanilla"))
+    assert not plain.has_biased
+    assert plain.curve("biased") == plain.curve("target")
+    assert [entry["bias_acc"] for entry in plain.curve("biased")] == [80, 70, 60]
+    two = make_record(make_run(method="poisoner"))
+    assert [(entry["epoch"], entry["bias_acc"]) for entry in two.curve("biased")] == [(1, 95)]
+
+
+def test_what_was_not_measured_is_null_in_the_file_and_none_in_an_entry() -> None:
+    part = phase(target=curves(aligned_error=[float("nan"), 1.0], bias_acc=[float("nan"), 50.0]))
+    text = encode(make_record(make_run(), phases=[phase("first", target=curves(bias_acc=[80.0])), part]))
+    assert '"aligned_error": [null, 1.0]' in text
+    again = decode(text.encode()).phases[1].target
+    assert again
+    assert numbers(again.aligned_error) == [None, 1.0]
+    assert encode(decode(text.encode())) == text
+
+
+def test_no_part_can_be_changed_in_place(record: Record) -> None:
+    with pytest.raises(AttributeError):
+        record.seed = 1  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        record.provenance.seconds = 0  # type: ignore[misc]
+
+
+def contradiction(record: Record, what: str) -> Record:
+    (measured,) = record.phases
+    assert measured.target
+    last = record.test["last"]
+    changes: dict[str, dict[str, Any]] = {
+        "method": {"settings": {**record.settings, "method": "gce"}},
+        "options": {"settings": {**record.settings, "options": None}},
+        "curves": {"phases": [replace(measured, target=replace(measured.target, avg_acc=np.zeros(2)))]},
+        "shape": {"test": {"last": replace(last, correct=last.correct[:-1])}},
+        "ragged": {"train": {"target": [*record.train["target"][:-1], [0]]}},
+        "counts": {"test": {"last": replace(last, correct=[[10_000] * 4, *last.correct[1:]])}},
+    }
+    return replace(record, **changes[what])
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("method", "its settings are not those of its task, method and preset"),
+        ("options", "its settings lack data or options"),
+        ("curves", "the curves of phase 'train' are not of one length"),
+        ("shape", r"the counts of test.last do not have shape \(4, 4\)"),
+        ("ragged", r"the counts of train.target do not have shape \(4, 4\)"),
+        ("counts", "test.last: a group has more correct answers than samples"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_not_written(record: Record, what: str, message: str) -> None:
+    assert not list(faults(record))
+    broken = contradiction(record, what)
+    assert list(faults(broken))
+    with pytest.raises(ValueError, match=message):
+        encode(broken)

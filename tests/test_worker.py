@@ -1,0 +1,206 @@
+"""The worker: whose run it is, what is stored, and seeds trained together."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from factories.digits import tiny_settings
+from factories.leases import rewrite
+from factories.records import make_run
+
+from benchmark.errors import TrainingError, UserError
+from benchmark.plan.run import Run
+from benchmark.store import leases
+from benchmark.store.leases import acquire, newest
+from benchmark.store.store import Store
+from benchmark.training.training import Training
+from benchmark.training.updates import Updates
+from benchmark.worker import Worker, check_options
+from datasets import BiasedDataset
+
+
+@pytest.fixture
+def worker(tmp_path: Path, tiny: BiasedDataset, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    monkeypatch.setattr(Worker, "dataset", lambda self, run: (tiny, "fingerprint"))
+    return Worker(Store(tmp_path), Path("unused"), torch.device("cpu"))
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run(tiny_settings("vanilla"), 0)
+
+
+def leased_elsewhere(worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease of another machine, which gives no more sign of life."""
+    with monkeypatch.context() as patch:
+        patch.setattr(leases, "BEAT", 1e6)
+        assert acquire(worker.store.record_path(run))
+    rewrite(worker.store.record_path(run), machine="another")
+
+
+def test_a_silent_owner_is_succeeded_after_a_while(worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "STALE", 1.5)
+    leased_elsewhere(worker, run, monkeypatch)
+    other = Run(run.settings, 1)
+    started = time.monotonic()
+    assert worker.work([run, other]) == ["done", "done"]
+    assert time.monotonic() - started >= 1.5
+    left = sorted(path.suffix for path in worker.store.record_path(run).parent.iterdir())
+    assert left == [".json"] * 2 + [".npz"] * 2
+
+
+def test_a_living_owner_is_left_alone(worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    leased_elsewhere(worker, run, monkeypatch)
+    threading.Timer(1, lambda: rewrite(worker.store.record_path(run), beat=2)).start()
+    assert worker.work([run]) == ["elsewhere"]
+    assert not worker.store.has(run)
+
+
+def test_a_run_finished_elsewhere_meanwhile_is_not_trained(
+    worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert worker.work([run]) == ["done"]
+    monkeypatch.setattr("benchmark.worker.train", lambda trainings: pytest.fail("it trained"))
+    assert worker.work([run]) == ["done"]
+
+
+def test_a_finished_run_leaves_nothing_in_memory(worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the next run would not find its place."""
+    alive: list[weakref.ref[Training]] = []
+    original = Training.start
+
+    def start(self: Training) -> None:
+        alive.append(weakref.ref(self))
+        original(self)
+
+    monkeypatch.setattr(Training, "start", start)
+    assert worker.work([run]) == ["done"]
+    assert [each() for each in alive] == [None]
+
+
+def test_whoever_lost_the_run_stops_and_stores_nothing(
+    worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Training._measure
+
+    def overslept(self: Training, *more: object) -> object:
+        if self.progress.epoch == 2:
+            path = worker.store.record_path(run)
+            assert acquire(path, abandoned=newest(path))
+        return original(self, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Training, "_measure", overslept)
+    assert worker.execute([run]) == {run.id: "elsewhere"}
+    assert not worker.store.has(run)
+    assert not worker.store.failure(run)
+
+
+def test_a_folder_that_cannot_be_written_for_a_while_costs_nothing(
+    worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the second epoch on nothing can be written, until somebody has waited twice."""
+    worker.checkpoint_seconds = 0
+    refused: list[object] = []
+    slept: list[float] = []
+    original = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        if len(slept) < 2 and worker._trainings and len(worker._trainings[0].progress.history) >= 2:
+            refused.append(target)
+            raise OSError(30, "Read-only file system")
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr("benchmark.store.atomic.time", SimpleNamespace(monotonic=time.monotonic, sleep=slept.append))
+    assert worker.execute([run]) == {run.id: "done"}
+    assert len(refused) >= 3
+    printed = capsys.readouterr().out
+    assert "No checkpoint was written" in printed
+    assert "Read-only file system" in printed
+
+
+@pytest.fixture
+def runs() -> list[Run]:
+    return [make_run("colored_digits", "vanilla", "epochs=2", seed=seed) for seed in range(5)]
+
+
+def new_worker(folder: Path, seeds_at_once: int) -> Worker:
+    return Worker(Store(folder), Path("unused"), torch.device("cpu"), seeds_at_once=seeds_at_once)
+
+
+def test_a_worker_computes_with_no_number_that_slows_a_cpu_down(tmp_path: Path) -> None:
+    new_worker(tmp_path, 1)
+    assert torch.tensor(1e-39).mul(0.5).item() == 0
+
+
+def test_a_worker_trains_seeds_together_and_records_each(
+    runs: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone, together = new_worker(tmp_path / "alone", 1), new_worker(tmp_path / "together", 3)
+    other = make_run("colored_digits", "gce", "epochs=2")
+    mixed = [runs[0], other, *runs[1:]]
+    assert [[run.seed for run in each] for each in together.together(mixed)] == [[0, 1, 2], [3, 4], [0]]
+    assert alone.together(mixed) == [[run] for run in mixed], "seed by seed, so that a table fills evenly"
+    assert alone.work(runs) == together.work(runs) == ["done"] * 5
+    assert "seeds 0, 1, 2" in capsys.readouterr().out
+    for run in runs:
+        one, several = alone.store.load(run), together.store.load(run)
+        assert one
+        assert several
+        assert one.test == several.test
+        assert one.provenance.seeds_at_once == 1
+        assert "seeds_at_once" not in alone.store.record_path(run).read_text()
+        assert several.provenance.seeds_at_once == (3 if run.seed < 3 else 2)
+    assert not list(tmp_path.glob("**/*.lease"))
+
+
+def test_one_seed_that_fails_does_not_take_the_others_with_it(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Updates.epoch
+
+    def diverges(self: Updates) -> list[float]:
+        if any(training.generator.initial_seed() == 1 for training in self.trainings):
+            raise TrainingError("The loss became nan.")
+        return original(self)
+
+    monkeypatch.setattr(Updates, "epoch", diverges)
+    several = new_worker(tmp_path, 5)
+    assert several.work(runs) == ["done", "failed", "done", "done", "done"]
+    assert [several.store.has(run) for run in runs] == [True, False, True, True, True]
+
+
+def test_a_seed_that_another_worker_has_is_left_to_it(runs: list[Run], tmp_path: Path) -> None:
+    several = new_worker(tmp_path, 5)
+    held = acquire(several.store.record_path(runs[2]))
+    assert held
+    assert list(several.execute(runs).values()).count("done") == 4
+    held.release()
+    assert not several.store.has(runs[2])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("jtt.identification_epochs=0", "jtt.identification_epochs is 0: it must be at least 1"),
+        ("poisoner.strata=labels", "poisoner.strata is labels: it must be one of clean, poisoned"),
+        ("gce.q=2", r"gce.q is 2.0: it must lie between .* and 1"),
+    ],
+)
+def test_options_beyond_their_limits_are_refused_before_any_data_is_loaded(
+    tmp_path: Path, change: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a run comes from: --set is looked at earlier, recipes.toml and a pickled job are not."""
+    monkeypatch.setattr(Worker, "dataset", lambda self, run: pytest.fail("it loaded the data"))
+    run = make_run("colored_digits", change.partition(".")[0], change)
+    with pytest.raises(UserError, match=message):
+        check_options(run)
+    with pytest.raises(UserError, match=message):
+        new_worker(tmp_path, 1).prepare([run])

@@ -1,0 +1,94 @@
+"""A training's checkpoint: what is continued from it, and what of it cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from factories.digits import tiny_settings
+from torch import Tensor
+
+from benchmark.training.loop import train
+from benchmark.training.training import Training
+from datasets import BiasedDataset
+
+
+def test_a_checkpoint_of_another_version_is_set_aside(tiny: BiasedDataset, tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    train([Training(tiny, tiny_settings("vanilla"), seed=0, checkpoint=path, checkpoint_seconds=0)])
+    other = Training(tiny, tiny_settings("gce", epochs=1), seed=0, checkpoint=path, checkpoint_seconds=1e9)
+    other.method.register_buffer("new_in_this_version", torch.zeros(3))
+    train([other])
+    assert len(other.progress.history) == 1
+    assert "cannot be used" in other.progress.warnings[0]
+
+
+@pytest.mark.parametrize("other", [float, torch.Tensor.float])
+def test_a_checkpoint_goes_on_at_the_learning_rate_of_this_device(
+    tiny: BiasedDataset, tmp_path: Path, other: Callable[[Tensor], object]
+) -> None:
+    """Older versions of Adam had it as a number, and a GPU's has it in float32, which other kernels misread."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(entry: object) -> None:
+        raise Stop
+
+    path = tmp_path / "run.ckpt"
+    settings = tiny_settings("vanilla", learning_rate_decay=0.5)
+    expected = Training(tiny, settings, seed=0)
+    train([expected])
+    with pytest.raises(Stop):
+        train([Training(tiny, settings, seed=0, checkpoint=path, checkpoint_seconds=0, report=stop)])
+    state = torch.load(path, weights_only=True)
+    (group,) = state["optimizers"][0]["param_groups"]
+    group["lr"] = other(group["lr"])
+    torch.save(state, path)
+    again = Training(tiny, settings, seed=0, checkpoint=path, checkpoint_seconds=1e9)
+    train([again])
+    assert again.progress.history == expected.progress.history
+
+
+@pytest.mark.parametrize("part", ["progress", "seconds_training", "one_more"])
+def test_a_checkpoint_of_another_version_of_the_loop_is_set_aside(
+    tiny: BiasedDataset, tmp_path: Path, part: str
+) -> None:
+    path = tmp_path / "run.ckpt"
+    settings = tiny_settings("vanilla")
+    expected = Training(tiny, settings, seed=0, checkpoint=path, checkpoint_seconds=0)
+    train([expected])
+    state = torch.load(path, weights_only=True)
+    if part == "progress":
+        state["loop"] = state.pop("progress")
+    elif part == "one_more":
+        state["progress"][part] = 1
+    else:
+        del state["progress"][part]
+    torch.save(state, path)
+    again = Training(tiny, settings, seed=0, checkpoint=path, checkpoint_seconds=1e9)
+    train([again])
+    assert again.progress.history == expected.progress.history
+    assert "cannot be used" in again.progress.warnings[0]
+    assert [each.name for each in tmp_path.iterdir()] == ["run.ckpt.corrupt"]
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_over(tiny: BiasedDataset, tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    expected = Training(tiny, tiny_settings("lff"), seed=0, checkpoint=path, checkpoint_seconds=0)
+    train([expected])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    again = Training(tiny, tiny_settings("lff"), seed=0, checkpoint=path, checkpoint_seconds=1e9)
+    train([again])
+    assert again.progress.history == expected.progress.history
+    assert (tmp_path / "run.ckpt.corrupt").stat().st_size == len(content) // 2
+    assert "cannot be used" in again.progress.warnings[0]
+
+
+def test_checkpoints_are_written_no_more_often_than_asked(tiny: BiasedDataset, tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    train([Training(tiny, tiny_settings("vanilla"), seed=0, checkpoint=path, checkpoint_seconds=1e9)])
+    assert not path.exists()

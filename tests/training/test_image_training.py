@@ -1,0 +1,87 @@
+"""Training a convolutional network on images that are flipped and cropped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from factories.noise import noise, noise_dataset, noise_settings
+from torch import nn
+
+from benchmark.training import loader
+from benchmark.training.loop import train
+from benchmark.training.training import Training
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("method", "epochs"), [("vanilla", 3), ("poisoner", 1)])
+def test_a_killed_run_with_augmentation_resumes_bit_by_bit(tmp_path: Path, method: str, epochs: int) -> None:
+    chosen = noise_settings(method, epochs=epochs)
+    assert chosen["flip"]
+    assert chosen["crop_padding"] == 4
+    whole = Training(noise_dataset(), chosen, seed=3)
+    train([whole])
+
+    def kill(_: object) -> None:
+        raise Killed
+
+    checkpoint = tmp_path / "run.ckpt"
+    for _ in range(min(epochs, 2)):
+        training = Training(noise_dataset(), chosen, 3, "cpu", checkpoint, checkpoint_seconds=0, report=kill)
+        with pytest.raises(Killed):
+            train([training])
+    resumed = Training(noise_dataset(), chosen, 3, "cpu", checkpoint)
+    train([resumed])
+    assert resumed.progress.history == whole.progress.history
+    for name, value in whole.method.state_dict().items():
+        assert torch.equal(resumed.method.state_dict()[name], value), name
+
+
+def test_augmentation_and_seed_change_the_numbers() -> None:
+    losses = set()
+    for changes, seed in (({}, 0), ({}, 1), ({"flip": False, "crop_padding": 0}, 0)):
+        training = Training(noise_dataset(), noise_settings(epochs=1, **changes), seed)
+        train([training])
+        losses.add(training.progress.history[0]["loss"])
+    assert len(losses) == 3
+
+
+def test_convolutional_methods_are_channels_last_and_in_full_precision_on_the_cpu() -> None:
+    training = Training(noise_dataset(), noise_settings(), seed=0)
+    weight = next(each for each in training.method.modules() if isinstance(each, nn.Conv2d)).weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    images = torch.from_numpy(noise(4).images)
+    batch = training.batch(torch.arange(4), images, torch.zeros(4, 3, dtype=torch.int64))
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    with loader.autocast(training.layout, torch.device("cpu")):
+        assert training.method.target(batch.images).dtype == torch.float32
+
+
+def test_unknown_bias_is_left_out_of_group_counts() -> None:
+    data = noise_dataset()
+    unknown = replace(data, train=replace(data.train, bias=np.where(np.arange(40) < 30, -1, data.train.bias)))
+    assert unknown.group_sizes(unknown.train).sum() == 10
+    training = Training(unknown, noise_settings(epochs=1), seed=0)
+    train([training])
+    assert np.sum(training.progress.train_counts["target"]) <= 10
+    assert training.progress.history[0]["target"]["bias_acc"] is not None
+    whole = Training(data, noise_settings(epochs=1), seed=0)
+    train([whole])
+    assert whole.progress.last == training.progress.last
+
+
+def test_a_streamed_run_ends_like_a_resident_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = Training(noise_dataset(), noise_settings("debian", epochs=1), seed=0)
+    train([resident])
+    monkeypatch.setattr(loader, "free_memory", lambda device: 1000)
+    streamed = Training(noise_dataset(), noise_settings("debian", epochs=1), seed=0)
+    assert not streamed.splits.train.resident
+    train([streamed])
+    assert streamed.progress.history == resident.progress.history
+    assert streamed.progress.last == resident.progress.last
