@@ -45,6 +45,7 @@ def _main(options: argparse.Namespace) -> int:
         missing = [run.id for run in selection.runs() if store.load(run) is None]
         print("\n".join(missing) or "Nothing to train.")
         return 0
+    store.clean()
     if not options.render_only:
         if submission.launcher == "inline":
             failed = train(selection.runs(), store, execution)

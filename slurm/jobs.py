@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
-from benchmark.store import leases
 from benchmark.store.atomic import write_atomically
+from benchmark.store.processes import machine, started
 from benchmark.store.status import Job
 
 # States of squeue in which a job does not run but will.
@@ -28,7 +28,7 @@ def submission(launcher: str, runs: Mapping[str, Sequence[str]], log: Path) -> s
     """The note of a submission: the run ids of each job, by job id; ``log`` is a job's log file, %j its id."""
     content: dict[str, Any] = {"launcher": launcher, "submitted": time.time(), "runs": dict(runs), "log": str(log)}
     if launcher == "local":  # process ids are used again by other machines and other processes
-        content |= {"machine": leases.machine(), "started": {job: leases.started(int(job)) for job in runs}}
+        content |= {"machine": machine(), "started": {job: started(int(job)) for job in runs}}
     return json.dumps(content) + "\n"
 
 
@@ -55,9 +55,9 @@ def last_jobs(results: Path, accounting: bool = True) -> dict[str, Job]:
 
 
 def _local_state(submission: dict[str, Any], job: str) -> str:
-    if submission["machine"] != leases.machine():
+    if submission["machine"] != machine():
         return ""
-    return "running" if leases.started(int(job)) == submission["started"][job] else ""
+    return "running" if started(int(job)) == submission["started"][job] else ""
 
 
 def slurm_states(arrays: Collection[str], accounting: bool = True) -> dict[str, str]:
