@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmark.errors import UserError, unknown
+from benchmark.errors import UserError, say, unknown
 from benchmark.plan.run import Run
 from benchmark.store import record as records
 from benchmark.store.atomic import create_atomically, is_abandoned, remove, write_atomically
@@ -136,7 +136,7 @@ class Store:
         except FileNotFoundError:
             return None
         except OSError as error:
-            _say(f"Record {path} cannot be read ({error.strerror}); the run counts as missing.")
+            say(f"Record {path} cannot be read ({error.strerror}); the run counts as missing.")
             return None
         except (ValueError, RecursionError) as error:
             problem = str(error)
@@ -148,7 +148,7 @@ class Store:
             return None
         except OSError as error:
             kept = f"it cannot be set aside, either: {error.strerror}"
-        _say(f"Record {path} is damaged ({problem[:200]}); {kept}, the run counts as missing.")
+        say(f"Record {path} is damaged ({problem[:200]}); {kept}, the run counts as missing.")
         return None
 
     @property
@@ -256,10 +256,5 @@ def _note(path: Path) -> dict[str, Any]:
         problem = str(error.strerror)
     except (ValueError, RecursionError) as error:
         problem = str(error)
-    _say(f"Note {path} of a failure is damaged ({problem[:200]}) and left out.")
+    say(f"Note {path} of a failure is damaged ({problem[:200]}) and left out.")
     return {}
-
-
-def _say(message: str) -> None:
-    """Print what may name a file whose name is no text."""
-    print(message.encode(errors="backslashreplace").decode(), flush=True)
