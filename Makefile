@@ -15,14 +15,15 @@ test: $(READY)
 
 # The report in Debian's Chromium; root can install it here, and without it the tests are skipped.
 test-page: $(READY)
-	tests/chromium.sh
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/page_browser.py
+	tests/tools/chromium.sh
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/integration/page_browser.py
 
 # A real SLURM of one node; needs root and, the first time, Debian's packages.
 test-slurm: $(READY)
-	tests/slurm_cluster.sh up
+	tests/integration/slurm_cluster.sh up
 	SLURM_CONF=$${SLURM_TEST_FOLDER:-/var/tmp/debiasing-slurm}/slurm.conf OMP_NUM_THREADS=1 \
-	  $(VENV)/bin/python -m pytest tests/slurm_integration.py; code=$$?; tests/slurm_cluster.sh down; exit $$code
+	  $(VENV)/bin/python -m pytest tests/integration/slurm_integration.py; code=$$?; \
+	  tests/integration/slurm_cluster.sh down; exit $$code
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

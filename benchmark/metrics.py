@@ -114,6 +114,21 @@ def fairness(correct: np.ndarray, total: np.ndarray, scored: np.ndarray | None =
     }
 
 
+def collapsed(correct: np.ndarray, total: np.ndarray) -> bool:
+    """Whether a model tells classes apart no better than a guess, or gives one answer to everything.
+
+    Its bias is 0, or near it, and means nothing. A guess is right in 100/C % of every group; up to two standard errors
+    of the groups' mean above that count as one. One answer is less than 1 % in all classes but one.
+    """
+    accuracy = group_accuracy(correct, total)
+    counts = np.asarray(total)[np.isfinite(accuracy)]
+    chance = 1 / accuracy.shape[0]
+    error = 100 * np.sqrt(chance * (1 - chance) * (1 / counts).sum()) / len(counts)
+    tested = np.isfinite(accuracy).any(1)
+    answers = (np.nanmean(accuracy[tested], 1) >= 1).sum()
+    return bool(average_accuracy(accuracy) <= 100 * chance + 2 * error or answers <= 1 < tested.sum())
+
+
 def sample_accuracy(correct: np.ndarray | int, total: np.ndarray | int) -> float:
     """Plain accuracy over samples; needs no bias labels."""
     return float(100 * np.sum(correct) / np.sum(total))

@@ -54,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides",
         help="change a setting: epochs=5, data.ratio=0.95, poisoner.gamma=0.5",
     )  # fmt: skip
+    what.add_argument(
+        "--again", action="store_true", help="train anew what was measured by older code or on other data"
+    )
     where = parser.add_argument_group("where")
     where.add_argument(
         "--data-root", type=Path, default=DATA_ROOT,

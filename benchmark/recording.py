@@ -11,6 +11,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
+from benchmark.plan import code
 from benchmark.plan.run import Run
 from benchmark.store.provenance import commit
 from benchmark.store.record import (
@@ -66,6 +67,7 @@ def make_record(
         phases=phases_of(progress.history),
         summary=training.method.summary(),
         warnings=progress.warnings,
+        uses_bias_labels=training.method.uses_bias_labels,
         provenance=Provenance(
             commit=checkout.commit,
             modified=checkout.modified,
@@ -78,6 +80,8 @@ def make_record(
             seconds=round(progress.seconds / seeds_at_once, 2),
             images_per_second=round(progress.samples_trained / max(progress.seconds_training, 1e-9)),
             data=data,
+            method_version=code.of_method(run.method),
+            loop_version=code.LOOP,
             data_notes=list(dataset.notes),
             seeds_at_once=seeds_at_once,
             peak_device_memory=peak_memory(training.device),

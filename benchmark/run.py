@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from benchmark import options as command
 from benchmark.errors import exit_code
+from benchmark.identity import refuse_or_renew
 from benchmark.options import Execution, Selection
 from benchmark.plan import catalogue, sources
 from benchmark.plan.recipes import Recipes, load
@@ -47,6 +48,7 @@ def _main(options: argparse.Namespace) -> int:
         return 0
     store.clean()
     if not options.render_only:
+        refuse_or_renew(selection.runs(), store, execution.data_root, options.again)
         if submission.launcher == "inline":
             failed = train(selection.runs(), store, execution)
         else:
@@ -92,7 +94,7 @@ def render(selection: Selection, store: Store, compare: str, everything: bool) -
     for table in selection.tables:
         _write(table, results, compare)
     if everything:
-        variants = list(_stored_variants(selection.recipes, results))
+        variants = list(stored_variants(selection.recipes, results))
         for table in variants:
             _write(table, results, compare)
         judged, cells, left_open = verdicts.evaluate(results), fidelity.cells(results), readings.evaluate(results)
@@ -104,7 +106,7 @@ def render(selection: Selection, store: Store, compare: str, everything: bool) -
         print(f"wrote {page.write(results, variants, cells, judged, left_open)}")
 
 
-def _stored_variants(recipes: Recipes, results: Results) -> Iterator[Table]:
+def stored_variants(recipes: Recipes, results: Results) -> Iterator[Table]:
     """The variants of tables that have any record, and of figures that have them all."""
     for table in catalogue.variants(recipes):
         found = (len(results.cell(table, row, task)) > 0 for task in table.tasks for row in table.rows)

@@ -122,6 +122,7 @@ class Method(nn.Module, ABC):
     (Table 3), or None. ``sample_weights`` [n] is read by the "weighted" sampler at each epoch's start.
     """
 
+    version = 0  # raised when a method's numbers change; without one of its own a class is known by its source
     uses_bias_labels = False
     target: Network
     sample_weights: Tensor

@@ -20,6 +20,8 @@ class BiasEnsemble(LfF):
     bias-amplified set D_A when at least ``votes`` of them give its label more than ``confidence``.
     """
 
+    version = 1
+
     def __init__(
         self,
         data: TrainingSet,

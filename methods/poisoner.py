@@ -81,6 +81,8 @@ class Poisoner(Method):
     readings chosen.
     """
 
+    version = 1
+
     def __init__(
         self,
         data: TrainingSet,
@@ -210,3 +212,5 @@ class PoisonerPlus(Poisoner):
     Aligned samples lose weight while conflicting ones are over-fitted, which is what the paper's text says GIFL is for,
     and never gain. docs/results.md has its numbers beside those of the paper's formula.
     """
+
+    version = 1

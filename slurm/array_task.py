@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    if options.again:
+        raise UserError("--again sets records aside, once for all tasks: give it to benchmark.run, then submit.")
     job = leases.slurm_job()
     if job is None or "_" not in job:
         raise UserError("This is a task of a SLURM array: submit it with sbatch --array=0-35 slurm/array.sbatch.")

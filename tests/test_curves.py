@@ -10,67 +10,69 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_tables import made_up_record
+from factories.records import curves as make_curves
+from factories.records import make_record, make_results, make_run, phase, save_seeds
 
-from benchmark import curves, plan, recipes, tables
+from benchmark import curves
+from benchmark.compare.cells import tidy
 from benchmark.curves import main
 from benchmark.errors import UserError
-from benchmark.plan import Run
-from benchmark.records import Store
-from benchmark.worker import REPOSITORY
+from benchmark.plan.paper import TABLES
+from benchmark.plan.recipes import load
+from benchmark.store.provenance import REPOSITORY
+from benchmark.store.results import Results, Series
 
 SHARES = {"vanilla": 0.4, "poisoner": 0.8, "groupdro": 0.9, "gce": 0.2}
 
 
-def save(store: Store, method: str, share: float, seed: int = 0, *changes: str, task: str = "cmnist_99") -> Run:
-    overrides = [recipes.parse_override(change) for change in changes]
-    run = Run(recipes.resolve(task, method, overrides), seed)
-    store.save(run, made_up_record(run, share))
-    return run
-
-
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def folder(tmp_path: Path) -> Path:
     """Four methods with two seeds each, Poisoner without GIFL, and a run that is not the paper's."""
-    store = Store(tmp_path / "results")
+    folder = tmp_path / "results"
     for method, share in SHARES.items():
-        for seed in (0, 1):
-            save(store, method, share + 0.02 * seed, seed)
-    save(store, "poisoner", 0.7, 0, "poisoner.gamma=0.0")
-    save(store, "vanilla", 0.3, 0, "epochs=5")
-    save(store, "vanilla", 0.35, 0, task="cmnist_98")
-    return store
+        save_seeds(folder, method, {0: share, 1: share + 0.02})
+    save_seeds(folder, "poisoner", {0: 0.7}, changes=["poisoner.gamma=0.0"])
+    save_seeds(folder, "vanilla", {0: 0.3}, changes=["epochs=5"])
+    save_seeds(folder, "vanilla", {0: 0.35}, task="cmnist_98")
+    return folder
 
 
-def group(store: Store, task: str = "cmnist_99") -> curves.Group:
-    (found,) = curves.group_by_task(curves.select(store, [""], [task], None))
+def group(results: Results, task: str = "cmnist_99") -> curves.Group:
+    runs = {record.run.id for record in results.records}
+    (found,) = curves.group_by_task(curves.select(results, runs, load(), [task], None), results)
     return found
 
 
-def test_the_tradeoff_shows_the_numbers_of_the_tables(store: Store) -> None:
-    drawn = {series.label: series for series in group(store).series}
-    (axis,) = curves.tradeoff(group(store)).axes
+def series_of(results: Results, task: str = "cmnist_99") -> dict[str, Series]:
+    """What is drawn of a task, by its label."""
+    return {line.label: line.series for line in group(results, task).lines}
+
+
+def test_the_tradeoff_shows_the_numbers_of_the_tables(folder: Path) -> None:
+    results = make_results(folder)
+    drawn = series_of(results)
+    (axis,) = curves.tradeoff(group(results), results).axes
     marks = {tuple(np.round(point, 6)) for line in axis.lines for point in line.get_xydata()}
     seen = 0
     for number, names in (
         ("2", {"vanilla": "Vanilla", "poisoner": "Poisoner", "groupdro": "GroupDRO"}),
         ("4", {"poisoner_without_gifl": "Poisoner (gamma=0.0)"}),
     ):
-        table = plan.TABLES[number]
-        lines = tables.tidy(table, tables.collect(table, store))
+        lines = tidy(TABLES[number], results)
         lines = lines[(lines.task == "cmnist_99") & (lines.selection == "last")].set_index(["method", "metric"])
         for key, label in names.items():
             expected = lines.loc[[(key, "model_bias"), (key, "avg_acc")]]
             assert curves.measured(drawn[label]).mean(0) == pytest.approx(expected["mean"].to_numpy())
-            assert curves.published(drawn[label].run) == tuple(expected["paper"])
+            assert curves.printed(drawn[label], results) == tuple(expected["paper"])
             for column in ("mean", "paper"):
                 assert tuple(expected[column].astype(float).round(6)) in marks
                 seen += 1
     assert seen == 8
 
 
-def test_only_the_papers_settings_stand_beside_published_numbers(store: Store) -> None:
-    drawn = {series.label: series for series in group(store).series}
+def test_only_the_papers_settings_stand_beside_published_numbers(folder: Path) -> None:
+    results = make_results(folder)
+    drawn = {line.label: line for line in group(results).lines}
     assert list(drawn) == [
         "Vanilla",
         "Vanilla (epochs=5)",
@@ -79,61 +81,58 @@ def test_only_the_papers_settings_stand_beside_published_numbers(store: Store) -
         "GroupDRO",
         "GCE",
     ]
-    assert curves.published(drawn["Vanilla (epochs=5)"].run) is None
-    assert curves.published(drawn["GCE"].run) is None
-    assert [len(series.found) for series in drawn.values()] == [2, 1, 2, 1, 2, 2]
-    assert len({(series.color, series.dash) for series in drawn.values()}) == 6, "no two look alike"
+    assert curves.printed(drawn["Vanilla (epochs=5)"].series, results) is None
+    assert curves.printed(drawn["GCE"].series, results) is None
+    assert [len(line.series) for line in drawn.values()] == [2, 1, 2, 1, 2, 2]
+    assert len({(line.color, line.dash) for line in drawn.values()}) == 6, "no two look alike"
     assert drawn["Poisoner"].color == drawn["Poisoner (gamma=0.0)"].color
 
 
-def test_a_record_of_an_older_recipe_is_not_taken_for_todays(store: Store) -> None:
-    run = Run(recipes.resolve("cmnist_99", "vanilla"), 7)
+def test_a_record_of_an_older_recipe_is_not_taken_for_todays(folder: Path) -> None:
+    run = make_run(seed=7)
     run.settings["forgotten"] = True
-    store.save(run, made_up_record(run, 0.5))
-    labels = [series.label for series in group(store).series]
-    assert "Vanilla (older recipe)" in labels
+    assert "Vanilla (older recipe)" in series_of(make_results(folder, make_record(run)))
 
 
 def test_of_too_many_kinds_of_runs_those_as_in_the_recipes_are_drawn(
-    store: Store, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for epochs in range(6, 6 + curves.MOST):
-        save(store, "vanilla", 0.3, 0, f"epochs={epochs}")
-    crowded = group(store)
-    drawn = curves.legible(crowded)
-    assert [series.label for series in drawn.series] == ["Vanilla", "Poisoner", "GroupDRO", "GCE"]
+        save_seeds(folder, "vanilla", {0: 0.3}, changes=[f"epochs={epochs}"])
+    results = make_results(folder)
+    crowded = group(results)
+    drawn = curves.legible(crowded, results)
+    assert [line.label for line in drawn.lines] == ["Vanilla", "Poisoner", "GroupDRO", "GCE"]
     assert "cmnist_99: 4 of" in capsys.readouterr().out
-    assert [len(series.found) for series in drawn.series] == [2] * 4
-    assert curves.legible(drawn) is drawn
-    variants = [series for series in crowded.series if series.label.startswith("Vanilla (")]
+    assert [len(line.series) for line in drawn.lines] == [2] * 4
+    assert curves.legible(drawn, results) is drawn
+    variants = [line for line in crowded.lines if line.label.startswith("Vanilla (")]
     with pytest.raises(UserError, match=f"has {len(variants)} kinds of runs, of which a figure shows {curves.MOST}"):
-        curves.legible(replace(crowded, series=variants))
+        curves.legible(replace(crowded, lines=variants), results)
 
 
-def test_curves_read_training_errors_from_the_biased_model(store: Store) -> None:
-    run = Run(recipes.resolve("cmnist_98", "poisoner"), 0)
-    record = made_up_record(run, 0.5)
-    for epoch, entry in enumerate(record["curves"]):
-        for role, value in (("biased", 90.0), ("target", 10.0)):
-            if role in entry:
-                entry[role] |= {"conflicting_error": value - epoch, "conflicting_loss": value / 10}
-    record["train"] = {"biased": [], "target": []}
-    store.save(run, record)
-    figure = curves.curves(group(store, "cmnist_98"))
+def test_curves_read_training_errors_from_the_biased_model(folder: Path) -> None:
+    parts = [
+        phase("poison", biased=make_curves(conflicting_error=[90.0], conflicting_loss=[9.0])),
+        phase(target=make_curves(conflicting_error=[10.0], conflicting_loss=[1.0], avg_acc=[50.0], model_bias=[30.0])),
+    ]
+    results = make_results(folder, make_record(make_run("cmnist_98", "poisoner"), phases=parts))
+    figure = curves.curves(group(results, "cmnist_98"))
     by_title = {axis.get_title(): axis for axis in figure.axes}
-    (line,) = by_title["Training: error* of conflicting samples (%)"].lines
-    assert line.get_ydata().tolist() == [90.0]
-    assert by_title["Training: loss* of conflicting samples"].get_yscale() == "log"
+    drawn = {line.get_label(): line for line in by_title["Training*: error on conflicting (%)"].lines}
+    assert drawn["Poisoner"].get_ydata().tolist() == [90.0]
+    assert drawn["Vanilla"].get_ydata().tolist() == [60.0, 40.0, 20.0]
+    assert by_title["Training*: loss of conflicting"].get_yscale() == "log"
     assert len(by_title["Test: average group accuracy (%) ↑"].lines) == 2
     (corner,) = (axis for axis in figure.axes if axis.texts)
     footnote = corner.texts[0].get_text().replace("\n", " ")
     assert footnote == "* of the biased model of Poisoner; of the tested network of all others"
 
 
-def test_the_preview_shows_a_few_epochs_and_all_of_them_as_blocks(store: Store) -> None:
+def test_the_preview_shows_a_few_epochs_and_all_of_them_as_blocks(folder: Path) -> None:
     assert curves.sparkline(np.array([0, 50, 99.9, 100])) == "▁▅██"
     assert len(curves.sparkline(np.linspace(0, 100, 500))) == 30
-    printed = curves.text(group(store))
+    printed = curves.text(group(make_results(folder)))
     block = printed[printed.index("Bias Accuracy") : printed.index("Test: model bias")]
     rows = {line[: line.index("  ")]: line.split()[-4:] for line in block.splitlines() if "  " in line}
     # The invented target loses ten points an epoch; Poisoner's biased model has a single one.
@@ -141,22 +140,22 @@ def test_the_preview_shows_a_few_epochs_and_all_of_them_as_blocks(store: Store) 
     assert rows["Poisoner"][-2:] == ["95.0", "█"]
 
 
-def test_the_command_writes_the_same_files_again(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["--results", str(store.folder), "--tasks", "cmnist_99"]
+def test_the_command_writes_the_same_files_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--results", str(folder), "--tasks", "cmnist_99"]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    folder = store.folder / "figures"
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    figures = folder / "figures"
+    before = {path.name: path.read_bytes() for path in figures.iterdir()}
     assert set(before) == {f"curves-cmnist_99{part}.{end}" for part in ("", "-tradeoff") for end in ("png", "pdf")}
-    assert all(f"wrote {folder / name}" in printed for name in before)
+    assert all(f"wrote {figures / name}" in printed for name in before)
     assert "▇" not in printed, "no preview where nobody looks"
     assert main([*command, "--text"]) == 0
     assert "80.0  70.0  60.0  ▇▆▅" in capsys.readouterr().out
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in figures.iterdir()} == before
     assert main([*command, "--methods", "erm", "gce"]) == 0
-    assert (folder / "curves-cmnist_99-vanilla-gce.png").exists()
-    output = store.folder / "elsewhere"
-    assert main(["--results", str(store.folder), "--runs", "cmnist_99/gce", "cmnist_98", "--output", str(output)]) == 0
+    assert (figures / "curves-cmnist_99-vanilla-gce.png").exists()
+    output = folder / "elsewhere"
+    assert main(["--results", str(folder), "--runs", "cmnist_99/gce", "cmnist_98", "--output", str(output)]) == 0
     assert {path.stem for path in output.glob("*.pdf")} == {
         f"curves-{stem}{part}" for stem in ("cmnist_99-gce", "cmnist_98-vanilla") for part in ("", "-tradeoff")
     }
@@ -173,16 +172,16 @@ def test_the_command_writes_the_same_files_again(store: Store, capsys: pytest.Ca
     ],
 )
 def test_bad_input_exits_with_2_and_one_sentence(
-    store: Store, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--results", str(store.folder), *arguments]) == 2
+    assert main(["--results", str(folder), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-    assert not (store.folder / "figures").exists()
+    assert not (folder / "figures").exists()
 
 
 def test_neither_command_loads_pytorch() -> None:
-    code = "import sys, benchmark.curves, benchmark.inspect; sys.exit('torch' in sys.modules)"
+    code = "import sys, benchmark.curves, benchmark.inspect.__main__; sys.exit('torch' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

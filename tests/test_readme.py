@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import recipes
-from benchmark.recipes import tomllib
+from benchmark.plan.recipes import RECIPES, load, tomllib
 from benchmark.run import main
+from benchmark.store.record import Record
+from benchmark.store.store import Store
 from methods import METHODS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PICTURES = (".png", ".pdf")
-GENERATED = (*PICTURES, ".csv", ".md", ".tex")
+GENERATED = (".csv", ".md", ".tex")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -24,19 +24,30 @@ def block(language: str) -> str:
 
 
 def test_the_example_method_runs_as_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.setattr("methods.METHODS", dict(METHODS))
-    row = tomllib.loads(block("toml"))["method"]
-    for name, table in row.items():
-        monkeypatch.setitem(recipes.tables()[1], name, table)
+    extended = tmp_path / "recipes.toml"
+    extended.write_text(RECIPES.read_text(encoding="utf-8") + "\n" + block("toml"), encoding="utf-8")
+    monkeypatch.setattr("benchmark.plan.recipes.RECIPES", extended)
+    load.cache_clear()
+    request.addfinalizer(load.cache_clear)
     exec(block("python"), {"__name__": "example"})
-    (name,) = row
+    (name,) = tomllib.loads(block("toml"))["method"]
     arguments = ["--quick", "--methods", "vanilla", name, "--set", "epochs=2", "--results", str(tmp_path)]
     assert main(arguments) == 0
     assert "| Confidence penalty |" in capsys.readouterr().out
-    records = [next((tmp_path / "runs" / "colored_digits" / each).glob("*.json")) for each in ("vanilla", name)]
-    assert records[0].read_text() != records[1].read_text()
+    records = [only_record(tmp_path, each) for each in ("vanilla", name)]
+    assert records[1].settings["options"] == load().options(name) != {}
+    assert records[0].test["last"] != records[1].test["last"], "its loss changes the training"
+
+
+def only_record(results: Path, method: str) -> Record:
+    (record,) = (each for each in Store(results).everything() if each.method == method)
+    return record
 
 
 def shown(source: str, section: str | None) -> str:
@@ -63,21 +74,26 @@ def test_generated_parts_are_up_to_date(page: Path, request: pytest.FixtureReque
 
 
 def test_everything_committed_follows_from_the_committed_records(tmp_path: Path) -> None:
-    """Text byte by byte; of pictures the names, since their bytes depend on the version of matplotlib."""
+    """Text byte by byte; of the pictures on pages the names, since their bytes depend on the version of matplotlib."""
     (tmp_path / "runs").symlink_to(ROOT / "results" / "runs")
     assert main(["--all", "--render-only", "--results", str(tmp_path)]) == 0
     committed, rendered = (
-        {path.relative_to(folder): path for path in folder.glob("**/*.*") if path.suffix in GENERATED}
+        {
+            path.relative_to(folder): path
+            for path in folder.glob("**/*.*")
+            if path.suffix in GENERATED
+            # Neither made from the records of the paper's tasks.
+            and path.relative_to(folder).parts[0] not in ("paper", "runs", "speed", "inspect")
+            and not path.name.startswith(("quick", "speed."))
+        }
         for folder in (ROOT / "results", tmp_path)
     )
-    for name in (*committed, *rendered):
-        if name.parts[0] in ("paper", "runs", "speed") or name.name.startswith(("quick", "curves-", "speed.")):
-            committed.pop(name, None)  # neither made from the records of the paper's tasks
-            rendered.pop(name, None)
     assert set(committed) == set(rendered)
     for name, path in committed.items():
-        if path.suffix not in PICTURES:
-            assert path.read_text() == rendered[name].read_text(), f"{name} is stale: --all --render-only writes it"
+        assert path.read_text() == rendered[name].read_text(), f"{name} is stale: --all --render-only writes it"
+    pictures = {name for page in PAGES for name in re.findall(r"results/(figures/[\w.-]+)", page.read_text("utf-8"))}
+    assert len(pictures) > 1
+    assert {name for name in pictures if not (tmp_path / name).exists()} == {"figures/speed.png"}, "speed has its own"
 
 
 def test_links_lead_somewhere() -> None:

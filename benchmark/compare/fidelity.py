@@ -19,7 +19,9 @@ from benchmark.plan.table import Table
 from benchmark.store.atomic import write_atomically
 from benchmark.store.results import Results
 
-CELLS = ["table", "method", "task", "metric", "paper", "mean", "std", "n", "delta", "preset", "kind", "note"]
+CELLS = [
+    "table", "method", "task", "metric", "paper", "mean", "std", "n", "collapsed", "delta", "preset", "kind", "note",
+]  # fmt: skip
 HEADINGS = {table.name: table.heading for table in TABLES.values()}
 EXPLANATION = f"""\
 Every number of the paper's tables beside what was measured here: the last epoch's mean over seeds. For each column,

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from tabulate import tabulate
 
 from benchmark.compare import claims, published
 from benchmark.compare.claims import CELEBA_MEAN, CLAIMS, TASKS, Claim, Comparison, Quantity
 from benchmark.plan.paper import CELEBA
 from benchmark.plan.run import PAPER
+from benchmark.plan.table import Row
 from benchmark.store.atomic import write_atomically
 from benchmark.store.results import Results
 
@@ -54,11 +56,12 @@ def differences(comparison: Comparison, task: str, preset: str, results: Results
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean; the same at every call. One value is its own interval."""
+    """95 % interval of the mean of paired differences, by Student's t. One value is its own interval."""
     values = np.asarray(differences)
-    resampled = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(1)
-    low, high = np.percentile(resampled, (2.5, 97.5))
-    return float(low), float(high)
+    if len(values) == 1:
+        return float(values[0]), float(values[0])
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
 
 
 def verdict(differences: Sequence[float], low: float, high: float) -> str:
@@ -96,15 +99,42 @@ def evaluate(results: Results) -> pd.DataFrame:
 
 def decide(claim: Claim, task: str, preset: str, results: Results) -> dict[str, Any]:
     """The line of one claim on one task: its verdict, and the numbers of the comparison that decides it."""
-    outcomes = [_outcome(comparison, task, preset, results) for comparison in claim.comparisons]
+    collapsed = [row for row in _rows(claim) if _has_collapsed(row, task, preset, results)]
+    comparisons = [each for each in claim.comparisons if not _is_meaningless(each, collapsed)]
+    outcomes = [_outcome(comparison, task, preset, results) for comparison in comparisons or claim.comparisons]
     return {
         "claim": claim.id,
         "task": task,
         "preset": preset,
         "scope": "paper" if task in claim.tasks else "elsewhere",
-        "note": _note(claim, task, results),
+        "note": " ".join((_note(claim, task, results), *_left_out(collapsed, claim, results))).strip(),
         **min(outcomes, key=lambda each: (DECISIVE.index(each["verdict"]), each["slack"])),
     }
+
+
+def _rows(claim: Claim) -> list[Row]:
+    """The rows whose bias the claim compares."""
+    quantities = (each for comparison in claim.comparisons for each in comparison.quantities)
+    return list(dict.fromkeys(each.row for each in quantities if each.metric == "model_bias"))
+
+
+def _has_collapsed(row: Row, task: str, preset: str, results: Results) -> bool:
+    tasks = CELEBA if task == CELEBA_MEAN else (task,)
+    found = (record for each in tasks for record in results.find(each, row.method, row.overrides, preset).records)
+    return any(record.collapsed for record in found)
+
+
+def _is_meaningless(comparison: Comparison, collapsed: Sequence[Row]) -> bool:
+    """Whether it compares the bias of a model that tells nothing apart, which has none."""
+    return any(each.metric == "model_bias" and each.row in collapsed for each in comparison.quantities)
+
+
+def _left_out(collapsed: Sequence[Row], claim: Claim, results: Results) -> list[str]:
+    if not collapsed:
+        return []
+    titles = ", ".join(map(results.row_title, collapsed))
+    whole = all(_is_meaningless(each, collapsed) for each in claim.comparisons)
+    return [f"Collapsed, so that its bias means nothing: {titles}{'' if whole else '; left out'}."]
 
 
 def _outcome(comparison: Comparison, task: str, preset: str, results: Results) -> dict[str, Any]:
@@ -164,10 +194,10 @@ def markdown(lines: pd.DataFrame, results: Results) -> str:
 
 EXPLANATION = f"""\
 Each claim is one comparison, or several that must all hold, of what was measured in the last epoch unless it names
-another. Runs with the same seed are compared with each other; the interval is a 95 % bootstrap interval of the mean
+another. Runs with the same seed are compared with each other; the interval is Student's 95 % interval of the mean
 difference over seeds. A claim holds where the whole interval lies within what the claim states, does not hold where
 it lies outside, and is undecided in between. One seed has no interval: its verdict says so and is a hint, not a
-result. With two or three seeds the interval is hardly more than their range and is too narrow.
+result. With two or three seeds the interval is wide, as it must be, and few claims are decided.
 
 Where several comparisons make a claim, the one shown decides it: one that fails, or else the closest. "Paper" is the
 same difference in the printed numbers, which do not always bear out the text. How words were read: an error is low

@@ -121,7 +121,7 @@ def _best_methods(
     The latter by (measured, published) methods; only methods without bias labels compete.
     """
     titles = {row.key: results.row_title(row) for row in table.rows}
-    fair = compared[~compared.method.isin(results.names.use_bias_labels)]
+    fair = compared[~compared.method.isin(results.use_bias_labels) & (compared.collapsed == 0)]
     columns, others = 0, dict[tuple[str, str], list[str]]()
     for (task, metric), column in fair.groupby(["task", "metric"], sort=False):
         if len(column) < 2:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.compare import cells, published
+from benchmark.compare.published import Erratum
 from benchmark.metrics import METRICS
 from benchmark.plan.ours import QUICK
 from benchmark.plan.run import PAPER
@@ -118,7 +119,8 @@ class PageTable:
             "rank": self.ranks.get((row.key, task, metric)),
             "mean": number(line["mean"]),
             "spread": "" if pd.isna(line["std"]) else f"± {line['std']:.1f}",
-            "shade": _shade(line["delta"], metric),
+            "shade": _shade(line["delta"], metric, doubts),
+            "collapsed": bool(line["collapsed"]),
         }
 
 
@@ -147,9 +149,9 @@ def shown_tasks(table: Table, results: Results) -> list[str]:
     return [task for task in table.tasks if results.measured(table, task)]
 
 
-def _shade(delta: float | None, metric: str) -> str:
-    """ "better" or "worse" than the paper, with how dark, or nothing where one of the numbers is missing."""
-    if delta is None or pd.isna(delta):
+def _shade(delta: float | None, metric: str, doubts: Sequence[Erratum]) -> str:
+    """ "better" or "worse" than the paper, with how dark; nothing where a number is missing, or is wrong in print."""
+    if delta is None or pd.isna(delta) or any(each.kind in published.WRONG for each in doubts):
         return ""
     level = sum(abs(delta) >= each for each in SHADES)
     better = (delta < 0) == (METRICS[metric].better == "lower")

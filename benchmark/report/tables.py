@@ -13,6 +13,7 @@ from benchmark.metrics import METRICS
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import Row, Table
 from benchmark.store.atomic import write_atomically
+from benchmark.store.record import Record
 from benchmark.store.results import Results
 
 COMPARISONS = ("beside", "apart")
@@ -54,12 +55,20 @@ def footer(table: Table, results: Results) -> list[str]:
     return [
         f"Percent; {_seeds_note(table, results)}; selection: {cells.RULES['last']}.",
         f"Best in bold, second underlined{fairness}.",
+        *_collapsed_note(found, table),
         *_preset_note(table),
         *_data_notes(table, results),
+        *_stale_note(table, results),
         *([f"Commit {', '.join(commits)}."] if commits else []),
         *([f"Without records: {', '.join(empty)}."] if empty else []),
         *(f"Failed: {failure}" for failure in failures(table, results)),
     ]
+
+
+def _collapsed_note(found: Sequence[Record], table: Table) -> list[str]:
+    if "avg_acc" not in table.metrics or not any(record.collapsed for record in found):
+        return []
+    return ["Collapsed: some or all of its runs ended at chance or with one answer for everything; never the best."]
 
 
 def _keys(table: Table) -> list[str]:
@@ -100,6 +109,16 @@ def _data_notes(table: Table, results: Results) -> Iterator[str]:
         yield f"{'; '.join(concerned)}: {note}"
 
 
+def _stale_note(table: Table, results: Results) -> list[str]:
+    """How many of the shown runs were measured by code that has changed since."""
+    shown = (record for task in table.tasks for row in table.rows for record in results.cell(table, row, task).records)
+    stale = {record.run.id: record.stale for record in shown if record.stale}
+    if not stale:
+        return []
+    reasons = "; ".join(sorted(set(stale.values())))
+    return [f"STALE: {len(stale)} of these runs were measured by older code ({reasons}); --again trains them anew."]
+
+
 def failures(table: Table, results: Results) -> Iterator[str]:
     """The table's failed runs, each with its reason."""
     for task in table.tasks:
@@ -120,8 +139,8 @@ class Grid:
         self.table = table
         self.results = results
         shown = lines[lines.selection == "last"].set_index(["method", "task", "metric"])
-        values: list[dict[Any, float]] = [shown[name].to_dict() for name in ("mean", "std", "paper")]
-        self._mean, self._std, self._paper = values
+        values: list[dict[Any, float]] = [shown[name].to_dict() for name in ("mean", "std", "n", "collapsed", "paper")]
+        self._mean, self._std, self._n, self._collapsed, self._paper = values
         self._rank = cells.ranks(lines, results)
         self.titles = {row.key: row_title(row, results) for row in table.rows}
         self.compared = not lines.paper.isna().all()
@@ -132,7 +151,13 @@ class Grid:
             return gap
         spread = "" if pd.isna(std) else plus_minus.format(f"{std:.1f}")
         text = f"{mean:.2f}"
-        return (marks[self._rank[key]].format(text) if key in self._rank else text) + spread
+        if self._collapsed[key]:
+            return f"{text}{spread} (collapsed)"
+        if key not in self._rank:
+            return text + spread
+        # A single run that is ahead of means over several may be so by luck.
+        alone = self._n[key] == 1 and any(n > 1 for other, n in self._n.items() if other[1:] == key[1:])
+        return marks[self._rank[key]].format(text) + spread + (" (n = 1)" if alone else "")
 
     def paper(self, key: Key, gap: str) -> str:
         return gap if pd.isna(self._paper[key]) else f"{self._paper[key]:.2f}"

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from benchmark import metrics
+from benchmark.plan import code
 from benchmark.plan.run import Run, Settings
 
 SCHEMA: Literal[2] = 2
@@ -97,9 +98,9 @@ class Commit(Part, frozen=True):
 class Provenance(Part, frozen=True):
     """Where a record comes from; ``commit`` and ``modified`` as in ``Commit``.
 
-    ``data`` is a fingerprint of every image and label, ``data_notes`` what a reader must know of them. Seconds are a
-    seed's share where several trained as one. Device memory is in bytes, and of GPUs only. ``predictions`` is the
-    SHA-256 of the file of predictions that belongs to the record.
+    ``data`` is a fingerprint of every image and label, ``data_notes`` what a reader must know of them. The versions are
+    those of ``benchmark.plan.code``. Seconds are a seed's share where several trained as one. Device memory is in
+    bytes, and of GPUs only. ``predictions`` is the SHA-256 of the file of predictions that belongs to the record.
     """
 
     commit: str | None
@@ -114,6 +115,8 @@ class Provenance(Part, frozen=True):
     images_per_second: Whole
     data: str
     data_notes: list[str] = []
+    method_version: str = ""
+    loop_version: Count = 0
     seeds_at_once: Count = 1
     peak_device_memory: Whole | None = None
     submitted: Commit | None = None
@@ -141,10 +144,22 @@ class Record(Part, frozen=True, dict=True):
     summary: dict[str, Whole | float | list[Whole]]
     warnings: list[str]
     provenance: Provenance
+    uses_bias_labels: bool = False
 
     @cached_property
     def run(self) -> Run:
         return Run(self.settings, self.seed)
+
+    @property
+    def stale(self) -> str:
+        """Why a new run of these settings would not be measured by the same code, or nothing."""
+        source = self.provenance
+        if source.loop_version != code.LOOP:
+            return f"version {source.loop_version} of the common loop, which is now {code.LOOP}"
+        now = code.of_method(self.method)
+        if now and source.method_version != now:
+            return f"version {source.method_version or 'unknown'} of the method {self.method}, which is now {now}"
+        return ""
 
     @property
     def epochs(self) -> int:
@@ -165,6 +180,11 @@ class Record(Part, frozen=True, dict=True):
         scored = None if self.groups.scored is None else np.asarray(self.groups.scored)
         total = np.asarray(self.groups.test)
         return {rule: metrics.fairness(np.asarray(each.correct), total, scored) for rule, each in self.test.items()}
+
+    @cached_property
+    def collapsed(self) -> bool:
+        """Whether the network that is tested ended at chance or with one answer, see ``metrics.collapsed``."""
+        return metrics.collapsed(np.asarray(self.test["last"].correct), np.asarray(self.groups.test))
 
     def fairness(self, rule: Rule = "last") -> dict[str, Number]:
         """The metrics of Tables 1 and 2 under a rule that chooses the epoch; empty where it has none."""

@@ -99,6 +99,11 @@ class Results:
         """How a row is called: by its own title, or else its method's."""
         return row.title or self.names.methods.get(row.method, row.method)
 
+    @cached_property
+    def use_bias_labels(self) -> frozenset[str]:
+        """The methods that use bias labels: by the recipes, or by the class that was trained, as its records say."""
+        return self.names.use_bias_labels | {record.method for record in self.records if record.uses_bias_labels}
+
     def star(self, key: str) -> str:
         """The mark of a method that uses bias labels, or nothing."""
-        return "*" if key in self.names.use_bias_labels else ""
+        return "*" if key in self.use_bias_labels else ""

@@ -1,4 +1,4 @@
-"""What has become of each run: done, running, waiting, failed or missing."""
+"""What has become of each run: done, stale (by older code), running, waiting, failed or missing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from benchmark.plan.table import Table
 from benchmark.store import leases
 from benchmark.store.store import Store
 
-Condition = Literal["done", "running", "waiting", "failed", "missing"]
-CONDITIONS: tuple[Condition, ...] = ("done", "running", "waiting", "failed", "missing")
+Condition = Literal["done", "stale", "running", "waiting", "failed", "missing"]
+CONDITIONS: tuple[Condition, ...] = ("done", "stale", "running", "waiting", "failed", "missing")
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,10 @@ def survey(runs: Iterable[Run], store: Store, jobs: Mapping[str, Job]) -> list[S
     def look(run: Run) -> Status:
         record = store.record_path(run)
         names = files(record.parent)
-        if record.name in names and store.has(run):
-            return Status(run, "done")
+        if record.name in names and (stored := store.load(run)):
+            return (
+                Status(run, "stale", f"{stored.stale}; --again trains it anew") if stored.stale else Status(run, "done")
+            )
         job = jobs.get(run.id)
         holder = leases.newest(record, leased(record.parent).get(record.stem, ()))
         if holder and not holder.gone and (running := _owner(holder, job)):
@@ -114,6 +116,7 @@ def report(tables: Sequence[tuple[Table, Sequence[Run]]], statuses: Iterable[Sta
 
 
 def counts(statuses: Iterable[Status]) -> str:
-    """Such as "3 done, 0 running, 1 waiting, 0 failed, 5 missing"."""
+    """Such as "3 done, 0 running, 1 waiting, 0 failed, 5 missing"; stale ones are named where there are any."""
     number = Counter(each.condition for each in statuses)
-    return ", ".join(f"{number[condition]} {condition}" for condition in CONDITIONS)
+    shown = (condition for condition in CONDITIONS if condition != "stale" or number["stale"])
+    return ", ".join(f"{number[condition]} {condition}" for condition in shown)

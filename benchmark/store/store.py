@@ -163,6 +163,11 @@ class Store:
         paths = self._runs.glob("*/*/*.json")
         return sorted(self._id(path) for path in paths if not path.name.endswith(".failed.json"))
 
+    def set_aside(self, run: Run, why: str) -> None:
+        """Give the run's record another name, so that the run is done again and nothing is lost."""
+        path = self.record_path(run)
+        os.replace(path, path.with_name(f"{path.name}.{why}-{time.strftime('%Y%m%d-%H%M%S')}"))
+
     def save(self, record: Record, predictions: Predictions | None = None) -> bool:
         """Store a finished run with what ``Training.predictions`` gives, which is kept out of the text of the record.
 

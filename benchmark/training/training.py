@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import unknown
+from benchmark.plan import code
 from benchmark.training import checkpoint as checkpoints
 from benchmark.training import progress as progresses
 from benchmark.training import samplers
@@ -150,6 +151,7 @@ class Training:
     def _state(self) -> State:
         """All that a resumed run needs, and every number that its record takes from the loop."""
         return {
+            "version": f"{code.LOOP} {code.of_method(self.settings['method'])}",
             "method": self.method.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "generator": self.generator.get_state(),
@@ -174,13 +176,14 @@ class Training:
 
     def _check(self, state: State) -> None:
         """Raises ValueError for what cannot be the state of this training after an epoch."""
-        if not isinstance(state, dict) or state.keys() != self._state().keys():
+        own = self._state()
+        if not isinstance(state, dict) or state.keys() != own.keys() or state["version"] != own["version"]:
             raise ValueError("it is of another version")
         dataset = self.dataset
         stages = [Stage(phase.name, self._epochs(phase), self._measured(phase)) for phase in self.phases]
         train, test = (dataset.group_sizes(split) for split in (dataset.train, dataset.test))
         progresses.check(state["progress"], stages, Sizes(train, test, validation=len(dataset.validation) > 0))
-        checkpoints.check_tensors(state["method"], self.method.state_dict())
+        checkpoints.check_tensors(state["method"], own["method"])
         checkpoints.check_generator(state["generator"])
         phase, epoch = self.phases[state["progress"]["phase_index"]], state["progress"]["epoch"]
         optimizers = self._optimizers(phase)

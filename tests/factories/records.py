@@ -2,17 +2,18 @@
 
 ``make_record(make_run("cmnist_99", "lff", seed=1), 0.6)`` is a record of today's recipe; anything that these arguments
 do not say is changed with ``msgspec.structs.replace``. ``make_results(folder, *records)`` stores them and reads the
-folder as rendering does.
+folder as rendering does; ``save_seeds`` stores records of several seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmark.collect import collect
+from benchmark.plan import code
 from benchmark.plan.recipes import load
 from benchmark.plan.run import PAPER, Run
 from benchmark.plan.table import Override
@@ -57,7 +58,7 @@ def make_record(
     correct: Counts | None = None,
     train: Counts | None = None,
 ) -> Record:
-    """A record of a run on ten classes and ten bias values, each class aligned with the bias of its number.
+    """A record, of today's code, of a run on ten classes and bias values, each class aligned with the bias of its number.
 
     ``share`` of the conflicting test images are right and all aligned ones, but for ten less of each class with the
     last bias; ``correct`` replaces these counts of 100 images a group. ``train`` are the sizes of the training groups.
@@ -104,6 +105,8 @@ def make_record(
             seconds=1.5,
             images_per_second=1000,
             data="0123456789abcdef",
+            method_version=code.of_method(run.method),
+            loop_version=code.LOOP,
         ),
     )
 
@@ -120,7 +123,7 @@ def curves(**told: Sequence[float]) -> Curves:
     ``bias_acc`` and the two errors follow from one another. Metrics of the test set that are not told are not there.
     """
     flat = [0.0] * len(next(iter(told.values())))
-    metrics = {"aligned_error": flat, "aligned_loss": flat, "conflicting_loss": flat} | told
+    metrics = {"aligned_error": flat, "aligned_loss": [0.1] * len(flat), "conflicting_loss": [0.2] * len(flat)} | told
     if "bias_acc" not in told:
         errors = zip(metrics["aligned_error"], told.get("conflicting_error", flat), strict=True)
         metrics["bias_acc"] = [50 + (conflicting - aligned) / 2 for aligned, conflicting in errors]
@@ -128,6 +131,35 @@ def curves(**told: Sequence[float]) -> Curves:
         known = zip(metrics["bias_acc"], metrics["aligned_error"], strict=True)
         metrics["conflicting_error"] = [2 * bias_acc - 100 + aligned for bias_acc, aligned in known]
     return Curves(**{name: curve_of(values) for name, values in metrics.items()})
+
+
+def save_seeds(
+    folder: Path,
+    method: str,
+    shares: Mapping[int, float],
+    *,
+    task: str = "cmnist_99",
+    changes: Sequence[str | Override] = (),
+    preset: str = PAPER,
+    phases: Sequence[PhaseCurves] | None = None,
+) -> None:
+    """Store a record for each seed, of which ``shares`` say what ``make_record`` makes of it."""
+    for seed, share in shares.items():
+        run = make_run(task, method, *changes, seed=seed, preset=preset)
+        Store(folder).save(make_record(run, share, phases=phases))
+
+
+def fixed_store(folder: Path) -> Store:
+    """Two tasks, five methods, two seeds; LfF failed on one task and has a single seed on the other."""
+    shares = {"vanilla": 0.4, "lff": 0.6, "poisoner": 0.8, "groupdro": 0.9, "gce": 0.2}
+    for task in ("cmnist_99", "cmnist_98"):
+        for method, share in shares.items():
+            if method != "lff":
+                save_seeds(folder, method, {0: share, 1: share + 0.02}, task=task)
+    save_seeds(folder, "lff", {0: shares["lff"]})
+    store = Store(folder)
+    store.save_failure(make_run("cmnist_98", "lff"), "TrainingError: The loss became nan.", "trace")
+    return store
 
 
 def make_results(folder: Path, *records: Record) -> Results:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # Sums depend on the number of threads: jobs and the runs they are compared with use one.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 SLURM = ("--launcher", "slurm", "--slurm", "memory_gb=1")
@@ -77,20 +77,20 @@ def numbers(results: Path) -> dict[str, Any]:
     return found
 
 
-def claims(results: Path) -> list[dict[str, Any]]:
-    """The claims whose owners say that they train."""
-    texts = (path.read_text() for path in results.glob("runs/**/*.claim"))
+def leases(results: Path) -> list[dict[str, Any]]:
+    """The leases whose owners say that they train."""
+    texts = (path.read_text() for path in results.glob("runs/**/*.lease"))
     return [content for text in texts if text and not (content := json.loads(text))["released"]]
 
 
 def training(results: Path, job: str | None = None) -> list[dict[str, Any]]:
-    """The claims, of one job only if it is given, on runs that have a checkpoint to go on from."""
+    """The leases, of one job only if it is given, on runs that have a checkpoint to go on from."""
     return [
-        claim
-        for path in results.glob("runs/**/*.claim")
+        lease
+        for path in results.glob("runs/**/*.lease")
         if path.with_name(f"{path.name.split('.')[0]}.ckpt").exists()
-        for claim in [json.loads(path.read_text() or "{}")]
-        if claim and not claim["released"] and job in (None, claim["job"])
+        for lease in [json.loads(path.read_text() or "{}")]
+        if lease and not lease["released"] and job in (None, lease["job"])
     ]
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A private one-node SLURM cluster for the integration tests, from Debian's packages. Needs root, no systemd.
 #
-#   tests/slurm_cluster.sh up     install what is missing, start what does not run, verify with a job
-#   tests/slurm_cluster.sh down   end all jobs and the daemons
+#   tests/integration/slurm_cluster.sh up     install what is missing, start what does not run, verify with a job
+#   tests/integration/slurm_cluster.sh down   end all jobs and the daemons
 #
 # Clients find it through SLURM_CONF, which `up` prints on its last line; an existing SLURM is not touched. All files
 # lie in $SLURM_TEST_FOLDER (default /var/tmp/debiasing-slurm). Exit code 3: the packages cannot be installed here.
@@ -134,5 +134,5 @@ down() {
 case "${1:-}" in
   up) up ;;
   down) down ;;
-  *) fail "usage: tests/slurm_cluster.sh up|down" 2 ;;
+  *) fail "usage: tests/integration/slurm_cluster.sh up|down" 2 ;;
 esac

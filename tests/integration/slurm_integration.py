@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import cluster
 import pytest
-from cluster import SLURM, numbers, queued, restarts, run, shell, wait_until, wait_until_idle
+
+from tests.integration import cluster
+from tests.integration.cluster import SLURM, numbers, queued, restarts, run, shell, wait_until, wait_until_idle
 
 NINE = ("--set", "epochs=6", "be.auxiliary_updates=20", "--seeds", "3")
 
@@ -52,7 +54,7 @@ def test_arrays_give_the_numbers_of_inline_bit_for_bit(tmp_path: Path) -> None:
     assert "27 done, 0 running" in run(tmp_path / "slurm", *NINE, "--status")
     record = json.loads(next(tmp_path.glob("slurm/runs/**/*-s0.json")).read_text())
     assert record["provenance"]["submitted"]["commit"] == record["provenance"]["commit"]
-    assert not list(tmp_path.rglob("*.claim"))
+    assert not list(tmp_path.rglob("*.lease"))
 
 
 def test_a_time_limit_shorter_than_the_run(tmp_path: Path, epochs_per_second: float) -> None:
@@ -88,8 +90,8 @@ def test_requeue_and_kill(tmp_path: Path, ten_seconds: tuple[str, ...], inline: 
     first, second = json.loads(note.read_text())["runs"]
     wait_until(lambda: cluster.training(tmp_path / "slurm", first))
     shell("scontrol", "requeue", first)
-    (claim,) = wait_until(lambda: cluster.training(tmp_path / "slurm", second))
-    os.kill(claim["pid"], signal.SIGKILL)
+    (lease,) = wait_until(lambda: cluster.training(tmp_path / "slurm", second))
+    os.kill(lease["pid"], signal.SIGKILL)
     wait_until_idle()
     assert restarts(first) == restarts(second) == 1
     assert numbers(tmp_path / "slurm") == inline
@@ -111,7 +113,7 @@ def test_preemption(tmp_path: Path, ten_seconds: tuple[str, ...], inline: dict[s
 
 def test_cancelled_jobs_stay_cancelled(tmp_path: Path, ten_seconds: tuple[str, ...]) -> None:
     run(tmp_path, *ten_seconds, *SLURM)
-    wait_until(lambda: cluster.claims(tmp_path))
+    wait_until(lambda: cluster.leases(tmp_path))
     shell("scancel", *queued())
     wait_until_idle()
     time.sleep(2)
@@ -130,7 +132,7 @@ def test_an_array_submitted_by_hand(tmp_path: Path) -> None:
     arguments = ("--tasks", "colored_digits", *vanilla(10, "--seeds", "3"), "--device", "cpu", "--results")
     run(tmp_path / "slurm", *vanilla(10))
     before = numbers(tmp_path / "slurm")
-    python = f"--export=ALL,PYTHON={cluster.sys.executable}"
+    python = f"--export=ALL,PYTHON={sys.executable}"
     output = f"--output={tmp_path}/%a.log"
     shell("sbatch", python, output, "--array=0-4%2", "slurm/array.sbatch", *arguments, str(tmp_path / "slurm"))
     wait_until_idle()

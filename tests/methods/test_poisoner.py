@@ -29,7 +29,6 @@ from torch import Tensor
 from benchmark.plan.recipes import load
 from methods import get, losses
 from methods.base import Batch, TrainingSet
-from methods.poisoner import gifl_multiplier
 
 # ------------------------------------------------------------------------------------------ stage I
 
@@ -297,7 +296,7 @@ def test_equal_group_means_give_plain_weighted_ce(gamma: float) -> None:
     # Equal means of different values.
     fit = torch.tensor([0.1, 0.9, 0.3, 0.7, 0.5])
     aligned = torch.tensor([True, True, False, False, True])
-    assert float(method.multiplier(fit, aligned)) == close(1)
+    assert [float(each) for each in method.multipliers(fit, aligned)] == close([1, 1])
 
 
 def test_multiplier_keeps_the_last_mean_of_a_group_missing_from_the_batch() -> None:
@@ -305,7 +304,7 @@ def test_multiplier_keeps_the_last_mean_of_a_group_missing_from_the_batch() -> N
     aligned = torch.tensor([True, True, False])
 
     def kappa(fit: list[float], aligned: Tensor) -> float:
-        return float(method.multiplier(torch.tensor(fit), aligned))
+        return float(method.multipliers(torch.tensor(fit), aligned)[0])
 
     assert kappa([0.2, 0.4, 0.6], aligned) == close((1 - 0.6) / (1 - 0.3))
     assert kappa([0.5, 0.7], aligned[:2]) == close((1 - 0.6) / (1 - 0.6))
@@ -323,29 +322,8 @@ def test_multiplier_averages_means_over_batches_with_momentum() -> None:
             members = [p for p, a in zip(fit, aligned, strict=True) if a == flag]
             if members:
                 means[group] = 0.9 * means[group] + 0.1 * mean(members)
-        found = float(method.multiplier(torch.tensor(fit), torch.tensor(aligned)))
+        found = float(method.multipliers(torch.tensor(fit), torch.tensor(aligned))[0])
         assert found == close((1 - means[1]) / (1 - means[0]))
-
-
-@pytest.mark.parametrize("cap", [1.0, 10.0])
-def test_multiplier_is_capped(cap: float) -> None:
-    fits = [torch.tensor(x) for x in (0.0, 0.3, 0.9, 0.999, 1.0)]
-    found = [float(gifl_multiplier(a, c, 1.0, cap)) for a in fits for c in fits]
-    assert max(found) == cap
-    # Where κ lies below the cap it is untouched.
-    assert float(gifl_multiplier(fits[1], fits[2], 1.0, cap)) == close((1 - 0.9) / (1 - 0.3))
-
-
-def test_multiplier_is_finite_and_positive_where_a_group_is_fitted_completely() -> None:
-    one, some = torch.tensor(1.0), torch.tensor(0.5)
-    assert float(gifl_multiplier(one, some, 1.0, 1e9)) == pytest.approx(0.5 / 1e-4)
-    assert float(gifl_multiplier(some, one, 1.0, 1e9)) == pytest.approx(1e-4 / 0.5)
-
-
-def test_aligned_group_loses_weight_while_conflicting_group_is_fitted_better() -> None:
-    better, worse = torch.tensor(0.8), torch.tensor(0.4)
-    assert float(gifl_multiplier(worse, better, 1.0, 1e9)) < 1
-    assert float(gifl_multiplier(better, worse, 1.0, 1e9)) > 1
 
 
 @pytest.mark.parametrize("predicted", [CLEAN, [(y + 1) % 3 for y in CLEAN]], ids=["all aligned", "all conflicting"])

@@ -1,6 +1,6 @@
 """What the launcher itself costs: planning, looking at and submitting many runs, with a fake scheduler.
 
-``python tests/launcher_speed.py`` prints the seconds for 10,000 runs, half of them done.
+``python -m tests.tools.launcher_speed`` prints the seconds for 10,000 runs, half of them done.
 """
 
 from __future__ import annotations
@@ -12,23 +12,25 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from fake_slurm import FakeSlurm
-
-from benchmark import plan, status
+from benchmark.options import execution, parser, select
+from benchmark.options import jobs as jobs_asked
+from benchmark.plan.paper import COMPARED
+from benchmark.store import status
 from benchmark.store.store import Store
-from benchmark.run import parser
 from slurm import jobs, launch
+from tests.slurm.fake_slurm import FakeSlurm
 
 
 def measure(folder: Path, runs: int) -> dict[str, float]:
     """Seconds of each step for about so many runs: nine methods, many seeds."""
     fake = FakeSlurm(folder / "slurm-commands")
     store = Store(folder / "results")
-    options = parser().parse_args(["--launcher", "slurm", "--tasks", "colored_digits", "--results", str(store.folder)])
-    methods = [row.method for row in plan.COMPARED]
+    seeds = str(round(runs / len(COMPARED)))
+    options = parser().parse_args(["--launcher", "slurm", "--quick", "--seeds", seeds, "--results", str(store.folder)])
     seconds = {}
     started = time.perf_counter()
-    planned = plan.QUICK.runs(range(round(runs / len(methods))), ["colored_digits"], methods)
+    selection = select(options)
+    planned = selection.runs()
     seconds["planning"] = time.perf_counter() - started
     # As large as a record of a hundred epochs; only its end is looked at.
     content = "{" + " " * 50_000 + "}\n"
@@ -38,11 +40,11 @@ def measure(folder: Path, runs: int) -> dict[str, float]:
     environment = {"PATH": f"{fake.folder}:{os.environ['PATH']}"}
     with mock.patch.dict(os.environ, environment), mock.patch.object(launch, "_check_data"):
         started = time.perf_counter()
-        launch.launch(planned, store, options)
+        launch.launch(planned, store, execution(options), jobs_asked(options))
         seconds["submission"] = time.perf_counter() - started
         started = time.perf_counter()
         found = status.survey(planned, store, jobs.last_jobs(store.folder))
-        status.report([(plan.QUICK, planned)], found)
+        status.report([(table, selection.runs(table)) for table in selection.tables], found)
         seconds["status"] = time.perf_counter() - started
     return seconds
 

@@ -1,9 +1,9 @@
-"""Faults on a real SLURM, and what became of the records: ``python tests/slurm_faults.py`` prints the table.
+"""Faults on a real SLURM, and what became of the records: ``python -m tests.tools.slurm_faults`` prints the table.
 
-Needs the cluster of ``tests/slurm_cluster.sh up`` (SLURM_CONF says where) and root. Every fault is done to an array of
-the same six runs; afterwards the command is given again until nothing is left to submit. Lost are runs without a
-record at the end, duplicated those that came to their last epoch more than once, wrong those whose record differs
-from that of an undisturbed run in anything but its provenance and the warning of a damaged checkpoint.
+Needs the cluster of ``tests/integration/slurm_cluster.sh up`` (SLURM_CONF says where) and root. Every fault is done to
+an array of the same six runs; afterwards the command is given again until nothing is left to submit. Lost are runs
+without a record at the end, duplicated those that came to their last epoch more than once, wrong those whose record
+differs from that of an undisturbed run in anything but its provenance and the warning of a damaged checkpoint.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cluster
-from cluster import SLURM, numbers, run, shell, times_trained, training, wait_until, wait_until_idle
+from tests.integration import cluster
+from tests.integration.cluster import SLURM, numbers, run, shell, times_trained, training, wait_until, wait_until_idle
 
 EPOCHS = 150
 WHAT = (
@@ -44,12 +44,12 @@ def finish(results: Path) -> int:
 def kill_processes(results: Path) -> str:
     killed: list[int] = []
     while len(killed) < 10:
-        claim = wait_until(lambda: next((each for each in training(results) if each["pid"] not in killed), None))
+        lease = wait_until(lambda: next((each for each in training(results) if each["pid"] not in killed), None))
         try:
-            os.kill(claim["pid"], signal.SIGKILL)
+            os.kill(lease["pid"], signal.SIGKILL)
         except ProcessLookupError:  # it has just finished
             continue
-        killed.append(claim["pid"])
+        killed.append(lease["pid"])
         time.sleep(2)
     return f"{len(killed)} processes killed"
 
@@ -87,8 +87,8 @@ def truncate_record(results: Path) -> str:
 def truncate_checkpoint(results: Path) -> str:
     """Its owner, who would replace it within a second, is killed first."""
     path = wait_until(lambda: next(results.glob("runs/**/*-s?.ckpt"), None))
-    (claim,) = (json.loads(each.read_text()) for each in path.parent.glob(f"{path.stem}.*.claim"))
-    os.kill(claim["pid"], signal.SIGKILL)
+    (lease,) = (json.loads(each.read_text()) for each in path.parent.glob(f"{path.stem}.*.lease"))
+    os.kill(lease["pid"], signal.SIGKILL)
     return cut_in_half(path)
 
 
@@ -105,12 +105,12 @@ def two_launchers(results: Path) -> str:
 
 
 def clock_in_the_past(results: Path) -> str:
-    """All claims say, over and over, that they were written in 1970, while a laptop wants the same runs."""
+    """All leases say, over and over, that they were written in 1970, while a laptop wants the same runs."""
     stop = threading.Event()
 
     def set_back() -> None:
         while not stop.is_set():
-            for path in results.glob("runs/**/*.claim"):
+            for path in results.glob("runs/**/*.lease"):
                 try:
                     content = json.loads(path.read_text())
                     if not content["released"] and content["written"]:
@@ -132,7 +132,7 @@ def clock_in_the_past(results: Path) -> str:
     wait_until_idle()
     stop.set()
     thread.join()
-    return "all claims, twice a second"
+    return "all leases, twice a second"
 
 
 FAULTS: dict[str, tuple[int, Callable[[Path], str]]] = {
@@ -142,7 +142,7 @@ FAULTS: dict[str, tuple[int, Callable[[Path], str]]] = {
     "checkpoint truncated": (1, truncate_checkpoint),
     "record truncated": (1, truncate_record),
     "two launchers at once": (5, two_launchers),
-    "claims' clock in the past": (1, clock_in_the_past),
+    "leases' clock in the past": (1, clock_in_the_past),
 }
 
 

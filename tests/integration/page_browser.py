@@ -14,41 +14,43 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from factories.records import make_results
+from msgspec.structs import replace
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
-from benchmark import fidelity, findings, plan, readings, report, tables
-from benchmark.plan import Run
-from benchmark.records import Store
+from benchmark.compare.cells import tidy
+from benchmark.plan.paper import TABLES
+from benchmark.run import main
+from benchmark.store.results import Results
+from benchmark.store.store import Store
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = Path(__file__).parents[2] / "results"
 PHONE, DESKTOP = 390, 1280
 ATTACK = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("results")
-    for part in ("runs", "figures"):
-        shutil.copytree(RESULTS / part, folder / part)
-    store = Store(folder)
-    record = next(store.everything())
-    record["settings"]["task"] = record["task"] = ATTACK
-    record["provenance"]["device"] = f"</script>{ATTACK}"
-    store.save(Run(record["settings"], record["seed"]), record)
-    return store
+    shutil.copytree(RESULTS / "runs", folder / "runs")
+    record = next(Store(folder).everything())
+    provenance = replace(record.provenance, device=f"</script>{ATTACK}")
+    settings = record.settings | {"task": ATTACK}
+    return make_results(folder, replace(record, task=ATTACK, settings=settings, provenance=provenance))
 
 
 @pytest.fixture(scope="module")
-def browser(store: Store) -> Iterator[webdriver.Chrome]:
+def browser(results: Results) -> Iterator[webdriver.Chrome]:
     """A browser showing the page; at the end it must have had nothing to say and nothing to fetch."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         pytest.skip("no Chromium here: Debian's packages are chromium and chromium-driver")
-    address = report.write(store, fidelity.cells(store), findings.evaluate(store), readings.evaluate(store)).as_uri()
+    assert main(["--all", "--render-only", "--results", str(results.folder)]) == 0
+    address = (results.folder / "report.html").as_uri()
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
@@ -101,7 +103,7 @@ def test_pictures_are_there(browser: webdriver.Chrome) -> None:
 
 
 @pytest.mark.parametrize("kind", [".cell:not(.gap)", ".cell.gap"])
-def test_where_a_number_comes_from_by_keyboard_alone(browser: webdriver.Chrome, store: Store, kind: str) -> None:
+def test_where_a_number_comes_from_by_keyboard_alone(browser: webdriver.Chrome, results: Results, kind: str) -> None:
     browser.execute_script("document.activeElement.blur(); window.scrollTo(0, 0)")
     # Gaps of tasks of which nothing is measured are folded away.
     browser.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
@@ -111,17 +113,17 @@ def test_where_a_number_comes_from_by_keyboard_alone(browser: webdriver.Chrome, 
     assert is_open(browser)
     text = browser.find_element("id", "provenance").text
     assert browser.execute_script("return document.getElementById('provenance').contains(document.activeElement)")
-    table = plan.TABLES["2"]
-    found = tables.collect(table, store)[row, task]
+    table = TABLES["2"]
+    (found,) = (results.cell(table, each, task).records for each in table.rows if each.key == row)
     if "gap" in cell.get_attribute("class"):
         assert not found
         assert f"python -m benchmark.run --table 2 --tasks {task} --methods {row}" in text
     else:
         assert found
         for record in found:
-            assert record["provenance"]["commit"] in text
-            assert record["provenance"]["data"] in text
-            assert f"Seed {record['seed']}" in text
+            assert str(record.provenance.commit) in text
+            assert record.provenance.data in text
+            assert f"Seed {record.seed}" in text
     press(browser, Keys.ESCAPE)
     assert not is_open(browser)
     assert browser.switch_to.active_element == cell, "the focus is back"
@@ -184,15 +186,15 @@ def test_the_page_is_as_wide_as_the_window(browser: webdriver.Chrome, width: int
     assert (level < 200) == (scheme == "dark")
 
 
-def test_every_number_is_the_tables(browser: webdriver.Chrome, store: Store) -> None:
+def test_every_number_is_the_tables(browser: webdriver.Chrome, results: Results) -> None:
     shown: list[dict[str, Any]] = browser.execute_script(
         """return [...document.querySelectorAll(".cell")].map((cell) => ({
             table: cell.closest("table").dataset.table, ...cell.dataset,
             mean: cell.querySelector(".mean")?.textContent, paper: cell.querySelector(".paper")?.textContent,
         }))"""
     )
-    for table in plan.TABLES.values():
-        lines = tables.tidy(table, tables.collect(table, store))
+    for table in TABLES.values():
+        lines = tidy(table, results)
         lines = lines[lines.selection == "last"]
         expected = {
             (line["method"], line["task"], line["metric"]): tuple(

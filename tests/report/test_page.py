@@ -1,4 +1,4 @@
-"""The page from the small fixed records of the tables' tests; tests/page_browser.py reads it in a browser."""
+"""The page from small made-up sets of records; tests/integration/page_browser.py reads it in a browser."""
 
 from __future__ import annotations
 
@@ -8,36 +8,53 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 import pytest
-from test_tables import fixed_store, made_up_record
+from factories.records import fixed_store, make_record, make_results, make_run, save_seeds
 
-from benchmark import fidelity, findings, plan, readings, recipes, report, tables
-from benchmark.plan import Run
-from benchmark.records import Store
+from benchmark import options
+from benchmark.compare import fidelity, readings, verdicts
+from benchmark.compare.cells import tidy
+from benchmark.plan.paper import CELEBA, TABLES
+from benchmark.plan.recipes import load
+from benchmark.plan.run import Run
+from benchmark.report import page
+from benchmark.run import stored_variants
+from benchmark.store.results import Results
+from benchmark.store.store import Store
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return fixed_store(tmp_path)
+def folder(tmp_path: Path) -> Path:
+    return fixed_store(tmp_path).folder
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+def fixed(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return make_results(fixed_store(tmp_path_factory.mktemp("results")).folder)
+
+
+@pytest.fixture(scope="module")
+def text(fixed: Results) -> str:
     """The page of the fixed store, pictures and all."""
-    return rendered(fixed_store(tmp_path_factory.mktemp("results")))
+    return rendered(fixed)
 
 
-def rendered(store: Store) -> str:
-    return report.write(store, fidelity.cells(store), findings.evaluate(store), readings.evaluate(store)).read_text(
-        encoding="utf-8"
-    )
+def rendered(results: Results) -> str:
+    return page.write(
+        results,
+        stored_variants(load(), results),
+        fidelity.cells(results),
+        verdicts.evaluate(results),
+        readings.evaluate(results),
+    ).read_text(encoding="utf-8")
 
 
-def written(store: Store, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The store's page without pictures: drawing them takes most of the time."""
-    monkeypatch.setattr(report, "_figures", lambda *arguments: iter(()))
-    return rendered(store)
+def written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The folder's page without pictures: drawing them takes most of the time."""
+    monkeypatch.setattr(page, "_figures", lambda *arguments: iter(()))
+    return rendered(make_results(folder))
 
 
 def embedded(text: str) -> dict[str, Any]:
@@ -59,11 +76,11 @@ def cells(text: str, table: str) -> dict[tuple[str, str, str], dict[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("number", plan.TABLES)
-def test_every_cell_says_what_the_table_says(store: Store, text: str, number: str) -> None:
-    table = plan.TABLES[number]
+@pytest.mark.parametrize("number", TABLES)
+def test_every_cell_says_what_the_table_says(fixed: Results, text: str, number: str) -> None:
+    table = TABLES[number]
     shown = cells(text, table.name)
-    lines = tables.tidy(table, tables.collect(table, store))
+    lines = tidy(table, fixed)
     lines = lines[lines.selection == "last"].set_index(["method", "task", "metric"])
     assert set(shown) == set(lines.index)
     for key, cell in shown.items():
@@ -80,7 +97,7 @@ def test_the_records_behind_a_cell(text: str) -> None:
     assert cell["measured"] == "45.90 ± 1.27"
     found = [data["records"][number] for number, _ in cell["records"]]
     assert [each["seed"] for each in found] == [0, 1]
-    run = Run(recipes.resolve("cmnist_99", "vanilla"), 1)
+    run = make_run("cmnist_99", "vanilla", seed=1)
     assert found[1]["path"] == f"runs/{run.id}.json"
     assert found[1]["provenance"]["commit"] == "0123456789abcdef"
     assert found[1]["settings"]["data.ratio"] == 0.99
@@ -88,11 +105,9 @@ def test_the_records_behind_a_cell(text: str) -> None:
 
 
 def test_the_average_comes_from_the_records_of_all_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(tmp_path)
-    for task in plan.CELEBA:
-        run = Run(recipes.resolve(task, "vanilla"), 0)
-        store.save(run, made_up_record(run, 0.5))
-    text = written(store, monkeypatch)
+    for task in CELEBA:
+        save_seeds(tmp_path, "vanilla", {0: 0.5}, task=task)
+    text = written(tmp_path, monkeypatch)
     cell = embedded(text)["cells"][int(cells(text, "table1")["vanilla", "celeba_avg", "avg_acc"]["number"])]
     assert [value for _, value in cell["records"]] == [cell["measured"]] * 4
 
@@ -115,16 +130,13 @@ def test_a_gap_tells_the_command_that_fills_it_and_why_it_failed(text: str) -> N
 
 def parses(command: str) -> bool:
     """Whether the command line understands it, and has something to train."""
-    from benchmark.run import choose_tables, parser, planned_runs
-
-    options = parser().parse_args(command.removeprefix("python -m benchmark.run").split())
-    return bool(planned_runs(choose_tables(options), options))
+    parsed = options.parser().parse_args(command.removeprefix("python -m benchmark.run").split())
+    return bool(options.select(parsed).runs())
 
 
-def test_another_preset_stands_apart_and_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Run(recipes.resolve("waterbirds", "be", (), "reduced"), 0)
-    store.save(run, made_up_record(run, 0.5) | {"preset": "reduced"})
-    text = written(store, monkeypatch)
+def test_another_preset_stands_apart_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_seeds(folder, "be", {0: 0.5}, task="waterbirds", preset="reduced")
+    text = written(folder, monkeypatch)
     assert not cells(text, "table2")["be", "waterbirds", "avg_acc"]["mean"]
     reduced = cells(text, "table2-reduced")
     assert reduced["be", "waterbirds", "avg_acc"]["mean"] == "54.00"
@@ -135,30 +147,27 @@ def test_another_preset_stands_apart_and_says_so(store: Store, monkeypatch: pyte
     assert any(each.endswith("--preset reduced") and "--tasks waterbirds" in each for each in commands)
 
 
-def test_findings_count_and_name_the_best(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = written(store, monkeypatch)
+def test_findings_count_and_name_the_best(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = written(folder, monkeypatch)
     found = text[text.index('id="findings"') : text.index('id="tables"')]
     assert "<b>21 of 126</b>" in found
     # In these inventions Poisoner is the best without bias labels, as among these methods in the paper.
     assert "the best here, too: <b>6 of 6</b>" in found
-    for seed in (0, 1):
-        run = Run(recipes.resolve("cmnist_98", "vanilla"), seed)
-        store.save(run, made_up_record(run, 0.99))
-    text = written(store, monkeypatch)
+    save_seeds(folder, "vanilla", {0: 0.99, 1: 0.99}, task="cmnist_98")
+    text = written(folder, monkeypatch)
     found = text[text.index('id="findings"') : text.index('id="tables"')]
     assert "the best here, too: <b>3 of 6</b>" in found
     columns = "; ".join(f"{metric} on C-MNIST² (ρ = 0.98)" for metric in ("Bias", "Avg.", "Worst"))
     assert f"Vanilla instead of Poisoner is best in: {columns}." in found
 
 
-def test_hostile_text_is_shown_and_never_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_text_is_shown_and_never_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     attack = "<img src=x onerror=alert(1)>"
-    run = Run(recipes.resolve("cmnist_99", "vanilla") | {"task": attack}, 0)
-    record = made_up_record(run, 0.5)
-    record["provenance"]["device"] = "</script><script>alert(2)</script>"
-    store.save(run, record)
-    store.save_failure(Run(recipes.resolve("cmnist_98", "be"), 0), "<b>bold</b>", "")
-    text = written(store, monkeypatch)
+    record = make_record(Run(make_run("cmnist_99", "vanilla").settings | {"task": attack}, 0))
+    provenance = msgspec.structs.replace(record.provenance, device="</script><script>alert(2)</script>")
+    make_results(folder, msgspec.structs.replace(record, provenance=provenance))
+    Store(folder).save_failure(make_run("cmnist_98", "be"), "<b>bold</b>", "")
+    text = written(folder, monkeypatch)
     assert attack not in text
     assert "<script>alert" not in text
     assert "<b>bold" not in text
@@ -177,15 +186,14 @@ def test_errata_stand_beside_their_numbers(text: str) -> None:
     assert f"Echoes, CelebA, attractive, Worst: {note}" in html.unescape(text)
 
 
-def test_claims_and_distances_are_those_of_their_own_tables(store: Store, text: str) -> None:
-    text = html.unescape(text)
+def test_claims_and_distances_are_those_of_their_own_tables(fixed: Results, text: str) -> None:
     claims = text[text.index('id="claims"') : text.index('id="fidelity"')]
-    lines = findings.evaluate(store)
-    decided = lines[lines.verdict != findings.MISSING]
+    lines = verdicts.evaluate(fixed)
+    decided = lines[lines.verdict != verdicts.MISSING]
     assert len(decided) > 5
     assert re.findall(r'<td>([^<]*)</td><td>[^<]*</td><td class="number">', claims) == list(decided.verdict)
     distances = text[text.index('id="fidelity"') : text.index('id="missing"')]
-    near = fidelity.overall(fidelity.cells(store)).iloc[1]
+    near = fidelity.overall(fidelity.cells(fixed)).iloc[1]
     assert near["measured"] == 21
     assert f'<th scope="row">Table 2</th><td>21 of 126</td><td>{near["difference"]:.2f}</td>' in distances
 
@@ -195,12 +203,18 @@ def test_curves_are_those_of_the_record_and_rounded(text: str) -> None:
     assert [each["title"] for each in data["curves"]] == ["C-MNIST¹ (ρ = 0.99)", "C-MNIST² (ρ = 0.98)"]
     number = next(each for each in data["curves"][0]["runs"] if data["records"][each]["method"] == "Poisoner")
     found = data["records"][number]["curves"]
-    assert found["biased"] == {"bias_acc": [95.0]}
+    assert found["biased"] == {
+        "bias_acc": [95.0],
+        "aligned_error": [0.0],
+        "conflicting_error": [90.0],
+        "aligned_loss": [0.1],
+        "conflicting_loss": [0.2],
+    }
     assert found["target"]["bias_acc"] == [80.0, 70.0, 60.0]
 
 
-def test_the_same_records_give_the_same_page(store: Store, text: str) -> None:
-    assert rendered(store) == text
+def test_the_same_records_give_the_same_page(folder: Path, text: str) -> None:
+    assert rendered(make_results(folder)) == text
 
 
 def test_pictures_are_inlined_and_figures_without_records_are_gaps(text: str) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Debian's Chromium and its driver for tests/page_browser.py; where they cannot be installed, the tests are skipped.
+# Debian's Chromium and its driver for tests/integration/page_browser.py, which skips its tests where there is none.
 set -euo pipefail
 
 installed() { command -v chromium >/dev/null && command -v chromedriver >/dev/null; }

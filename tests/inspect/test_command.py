@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import shlex
 import shutil
 import subprocess
@@ -12,105 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from factories.images import write_learnable_folder
-from PIL import Image
-from test_images_training import QUICKLY
+from factories.images import QUICKLY, write_learnable_folder
+from msgspec.structs import replace
 
-from benchmark import curves, inspect, run, sheets
-from benchmark.inspect import Findings, main
-from benchmark.records import Store, run_of
-from benchmark.worker import REPOSITORY
-from datasets import BiasedDataset, Split
-
-
-def hand_made(bias: list[int], files: tuple[str, ...] = ()) -> BiasedDataset:
-    """Cats are dark (0), dogs are bright (1)."""
-    targets = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    split = Split(np.zeros((8, 3, 4, 4), np.uint8), targets, np.array(bias), files)
-    names = ("cat", "dog"), ("dark", "bright")
-    return BiasedDataset("pets", *names, np.array([0, 1]), train=split, validation=split, test=split)
-
-
-PREDICTED = np.array([0, 1, 1, 1, 0, 1, 1, 0])
-SCORE = np.array([0.9, 0.3, 0.1, 0.3, 0.2, 0.6, 0.7, 1e-6])
-BIAS = [0, 1, 0, 1, 0, 0, 1, 0]
-# Found are 1, 2, 3 of the cats and 4, 7 of the dogs; conflicting are 1, 3 and 4, 5, 7.
-
-
-def test_precision_and_recall_of_a_list_counted_by_hand() -> None:
-    findings = Findings(hand_made(BIAS), PREDICTED, SCORE)
-    assert findings.precision_recall(0) == (pytest.approx(100 * 2 / 3), 100)
-    assert findings.precision_recall(1) == (100, pytest.approx(100 * 2 / 3))
-    assert findings.precision_recall() == (80, 80)
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in findings.report().splitlines() if "|" in line]
-    assert rows[0] == ["Class", "Images", "Found", "Conflicting", "Precision", "Recall"]
-    assert rows[2] == ["cat", "4", "3", "2", "66.7 %", "100.0 %"]
-    assert rows[-1] == ["all", "8", "5", "5", "80.0 %", "80.0 %"]
-    assert "Precision 80.0 %: 4 of 5 found" in findings.report()
-    assert "Recall 80.0 %: 4 of 5 conflicting" in findings.report()
-
-
-def test_the_list_begins_with_the_most_conflicting_and_keeps_the_order_of_equals() -> None:
-    table = Findings(hand_made(BIAS, tuple(f"{number}.jpg" for number in range(8))), PREDICTED, SCORE).table()
-    assert table.columns.tolist() == ["file", "target", "predicted", "score", "bias"]
-    assert table.to_numpy().tolist() == [
-        ["7.jpg", "dog", "cat", 1e-6, "dark"],
-        ["2.jpg", "cat", "dog", 0.1, "dark"],
-        ["4.jpg", "dog", "cat", 0.2, "dark"],
-        ["1.jpg", "cat", "dog", 0.3, "bright"],
-        ["3.jpg", "cat", "dog", 0.3, "bright"],
-    ]
-    unnamed = Findings(hand_made(BIAS), PREDICTED, SCORE).table()
-    assert unnamed.file.tolist() == [f"train/{number:05}" for number in (7, 2, 4, 1, 3)]
-
-
-def test_images_of_unknown_bias_are_listed_but_not_judged() -> None:
-    findings = Findings(hand_made([-1, 1, -1, 1, 0, -1, 1, 0]), PREDICTED, SCORE)
-    assert findings.precision_recall() == (100, 100)
-    assert findings.table().bias.tolist() == ["dark", "", "dark", "bright", "bright"]
-    assert "3 images of unknown bias are left out" in findings.report()
-    blind = Findings(hand_made([-1] * 8), PREDICTED, SCORE)
-    assert "Bias labels unknown" in blind.report()
-    assert "Precision" not in blind.report()
-    assert "bias" not in blind.table().columns
-
-
-def test_a_network_that_fits_everything_has_found_nothing() -> None:
-    findings = Findings(hand_made(BIAS), np.array([0] * 4 + [1] * 4), SCORE)
-    assert findings.precision_recall() == (None, 0)
-    assert "Nothing was found" in findings.report()
-    assert len(findings.table()) == 0
-
-
-def test_a_sheet_shows_the_pixels_themselves() -> None:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (14, 3, 28, 28), dtype=np.uint8)
-    tiles = [sheets.Tile(image, ("$cat_1$",), agrees) for image, agrees in zip(images, [None, True] * 7, strict=True)]
-    found, aligned = sheets.Panel("found", "", tiles[:7]), sheets.Panel("aligned", "", tiles[7:])
-    content = sheets.png(sheets.Sheet("title", "subtitle", found, aligned, ["note"]))
-    picture = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-    size = 3 * 28
-    column, row = size + 2 * sheets.FRAME + sheets.GAP, size + 2 * sheets.FRAME + sheets.LINE + sheets.GAP
-    for number, (across, down) in enumerate([(i, 0) for i in range(6)] + [(0, 1)]):
-        top = sheets.HEAD + down * row + sheets.FRAME
-        left = sheets.MARGIN + across * column + sheets.FRAME
-        shown = picture[top : top + size, left : left + size]
-        assert np.array_equal(shown, images[number].transpose(1, 2, 0).repeat(3, 0).repeat(3, 1)), number
-        frame = tuple(picture[top - 1, left - 1])
-        assert frame == (sheets.AGREES if number % 2 else sheets.UNKNOWN)
-    assert content == sheets.png(sheets.Sheet("title", "subtitle", found, aligned, ["note"]))
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"), [((8, 8), (80, 80)), ((2, 4), (40, 80)), ((64, 64), (128, 128)), ((224, 112), (128, 64))]
-)
-def test_small_images_are_enlarged_by_whole_numbers_and_large_ones_reduced(
-    shape: tuple[int, int], expected: tuple[int, int]
-) -> None:
-    assert sheets.enlarged(np.zeros((3, *shape), np.uint8)).shape == (*expected, 3)
-
-
-# ------------------------------------------------------------------------------------------ the command line
+from benchmark import curves, run
+from benchmark.inspect.__main__ import main, parser
+from benchmark.store.provenance import REPOSITORY
+from benchmark.store.record import Record
+from benchmark.store.store import Store
 
 SHORT = ("--set", "epochs=3", "poisoner.conflict_factor=1.5", "--device", "cpu")
 
@@ -134,26 +41,34 @@ def only(folder: Path, pattern: str) -> Path:
     return path
 
 
+def only_record(results: Path, beginning: str) -> Record:
+    store = Store(results)
+    (run_id,) = store.ids(beginning)
+    record = store.read(run_id)
+    assert record
+    return record
+
+
 def test_it_lists_what_the_record_counts_as_wrong_and_draws_every_class(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["colored_digits/poisoner", "--results", str(results), "--limit", "5"]) == 0
     printed = capsys.readouterr().out
-    record = Store(results).find("colored_digits/poisoner")[0]
-    folder = results / "inspect" / run_of(record).id.replace("/", "-")
+    record = only_record(results, "colored_digits/poisoner")
+    folder = results / "inspect" / record.run.id.replace("/", "-")
     assert sorted(path.name for path in folder.iterdir()) == [
         *(f"class-{c}-{c}.png" for c in range(10)),
         "conflicting.csv",
     ]
     table = pd.read_csv(folder / "conflicting.csv", dtype={"target": str, "predicted": str})
-    total, right = (np.array(each) for each in (record["groups"]["train"], record["train"]["biased"]))
+    total, right = (np.array(each) for each in (record.groups.train, record.train["biased"]))
     found = table.groupby(["target", "bias"]).size()
     assert {key: int(count) for key, count in found.items()} == {
-        (record["groups"]["classes"][y], record["groups"]["biases"][b]): (total - right)[y, b]
+        (record.groups.classes[y], record.groups.biases[b]): (total - right)[y, b]
         for y, b in np.argwhere(total > right)
     }
     assert table.score.is_monotonic_increasing
-    assert len(table) == record["summary"]["found_conflicting"]
+    assert len(table) == record.summary["found_conflicting"]
     conflicting = ~np.eye(10, dtype=bool)
     hits = (total - right)[conflicting].sum()
     assert f"Precision {100 * hits / len(table):.1f} %" in printed
@@ -161,7 +76,7 @@ def test_it_lists_what_the_record_counts_as_wrong_and_draws_every_class(
     assert "Poisoner's biased model" in printed
 
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    named = Store(results).record_path(run_of(record))
+    named = Store(results).record_path(record.run)
     elsewhere = tmp_path / "elsewhere"
     assert main([str(named), "--limit", "5", "--output", str(elsewhere)]) == 0, "by its path, from any folder"
     assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == before
@@ -214,12 +129,11 @@ def test_without_predictions_it_names_the_command_that_makes_them(
     assert run.main([*command[3:], "--device", "cpu"]) == 0
     again = command[command.index("--results") + 1]
     assert again != str(results)
-    (old,), (new,) = (Store(Path(each)).find("colored_digits/poisoner") for each in (results, again))
-    assert run_of(old).id == run_of(new).id
+    old, new = (only_record(Path(each), "colored_digits/poisoner") for each in (results, again))
+    assert old.run == new.run
     assert main(["colored_digits/poisoner", "--results", again]) == 0
     shutil.copy(only(Path(again), "*.npz"), only(results, "poisoner/*.json").with_suffix(".npz"))
-    new["provenance"]["finished"] = "2000-01-01T00:00:00Z"
-    only(results, "poisoner/*.json").write_text(json.dumps(new) + "\n")
+    Store(results).save(replace(new, provenance=replace(new.provenance, finished="2000-01-01T00:00:00Z")))
     assert main(inspected) == 2, "predictions of another training are none"
 
 
@@ -233,11 +147,9 @@ def test_status_is_blind_to_predictions(results: Path, capsys: pytest.CaptureFix
 
 
 def test_other_data_than_the_runs_are_refused(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = only(results, "poisoner/*.json")
-    record = json.loads(path.read_text())
-    there = record["provenance"]["data"]
-    record["provenance"]["data"] = "0123456789abcdef"
-    path.write_text(json.dumps(record) + "\n")
+    record = only_record(results, "colored_digits/poisoner")
+    there = record.provenance.data
+    Store(results).save(replace(record, provenance=replace(record.provenance, data="0123456789abcdef")))
     assert main(["colored_digits/poisoner", "--results", str(results)]) == 2
     error = capsys.readouterr().err
     assert f"trained on other data (fingerprint 0123456789abcdef) than those found now ({there})" in error
@@ -260,8 +172,8 @@ def test_a_folder_of_ones_own(tmp_path: Path, with_bias: bool, capsys: pytest.Ca
     assert ("Bias labels unknown" in capsys.readouterr().out) is not with_bias
     found = pd.read_csv(only(results, "conflicting.csv"))
     labels = pd.read_csv(folder / "labels.csv").set_index("file")
-    record = Store(results).find("my_birds/jtt")[0]
-    assert len(found) == record["summary"]["error_set"] > 0
+    record = only_record(results, "my_birds/jtt")
+    assert len(found) == record.summary["error_set"] > 0
     assert labels.loc[found.file, "split"].eq("train").all()
     assert labels.loc[found.file, "target"].tolist() == found.target.tolist()
     assert ("bias" in found) is with_bias
@@ -287,4 +199,4 @@ def test_nothing_that_shows_images_is_committed() -> None:
         ["git", "-C", str(REPOSITORY), "check-ignore", *paths], capture_output=True, text=True
     ).stdout.split()
     assert ignored == paths[:2]
-    assert inspect.parser().parse_args(["x"]).results == Path("results")
+    assert parser().parse_args(["x"]).results == Path("results")

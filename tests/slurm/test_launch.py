@@ -1,4 +1,4 @@
-"""The launcher with a fake scheduler; tests/slurm_integration.py does the same and more on a real one."""
+"""The launcher with a fake scheduler; tests/integration/slurm_integration.py does the same and more on a real one."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from typing import Any
 
 import pytest
 import submitit
-from fake_slurm import FakeSlurm
+from factories.records import make_run
 
-from benchmark import plan, status
 from benchmark.errors import UserError
+from benchmark.options import Execution, execution, parser
+from benchmark.options import jobs as jobs_asked
 from benchmark.plan.run import Run
+from benchmark.run import main
+from benchmark.store import status
+from benchmark.store.provenance import commit
+from benchmark.store.record import Commit
 from benchmark.store.store import Store
-from benchmark.run import main, parser
-from benchmark.training.loop import train
 from benchmark.training.training import Training
-from benchmark.worker import Worker, commit
-from slurm import array_task, cost, jobs, launch, profiles
+from benchmark.worker import Worker
+from slurm import jobs, launch, profiles
 from slurm.job import TrainRuns
+from tests.slurm.fake_slurm import FakeSlurm
 
 
 @pytest.fixture
@@ -80,17 +84,17 @@ def test_one_array_for_each_request_and_no_larger_than_the_limit(
 ) -> None:
     monkeypatch.setattr(Worker, "check", lambda self, run: None)
     cluster = install(tmp_path, monkeypatch, max_array_size=4)
-    small = plan.QUICK.runs(range(3), ["colored_digits"], ["vanilla", "lff", "gce"])
+    small = [make_run("colored_digits", method, seed=seed) for seed in range(3) for method in ("vanilla", "lff")]
     large = [Run(run.settings | {"network": "resnet18"}, run.seed) for run in small]
     options = parser().parse_args(["--launcher", "slurm", "--max-parallel", "2", "--runs-per-job", "1"])
-    assert launch.launch([*small, *large], Store(tmp_path), options) is None
+    assert launch.launch([*small, *large], Store(tmp_path), execution(options), jobs_asked(options)) is None
     arrays = [re.search(r"--array=\S+", script)[0] for script in cluster.scripts]  # type: ignore[index]
     assert arrays == ["--array=0-3%2", "--array=0-1%2"] * 2
     gpus = ["gpus-per-node=1" in script for script in cluster.scripts]
     assert gpus == [False, False, True, True]
     dependencies = [re.search(r"afterany:\d+", script) for script in cluster.scripts]
     assert [match and match[0] for match in dependencies] == [None, "afterany:1", None, "afterany:3"]
-    assert {task.device for task in pickled_tasks(tmp_path)} == {"auto", "cuda"}
+    assert {task.execution.device for task in pickled_tasks(tmp_path)} == {"auto", "cuda"}
 
 
 def pickled_tasks(results: Path) -> list[TrainRuns]:
@@ -101,7 +105,7 @@ def pickled_tasks(results: Path) -> list[TrainRuns]:
 def test_what_failed_is_left_out_until_asked_for(
     tmp_path: Path, cluster: FakeSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = plan.QUICK.runs([0], ["colored_digits"], ["vanilla"])[0]
+    run = make_run("colored_digits")
     Store(tmp_path).save_failure(run, "OutOfMemory", "trace", job="9_9", log="some.out")
     arguments = ("--methods", "vanilla")
     assert main(["--quick", "--results", str(tmp_path), "--launcher", "slurm", *arguments]) == 0
@@ -127,13 +131,13 @@ def test_status_of_jobs(tmp_path: Path, cluster: FakeSlurm, capsys: pytest.Captu
     path = store.record_path(vanilla)
     path.parent.mkdir(parents=True)
     content = {"machine": "node", "host": "node1", "pid": 1, "job": "1_0", "restarts": 0, "since": 0, "written": 0}
-    path.with_name(f"{path.stem}.1.claim").write_text(json.dumps(content | {"done": 3, "total": 9}))
+    path.with_name(f"{path.stem}.1.lease").write_text(json.dumps(content | {"done": 3, "total": 9}))
     running, failed, missing = shown()[1:]
     assert "running  colored_digits/vanilla seed 0  job 1_0 on node1, epoch 3 of 9, since 19" in running
     assert re.fullmatch(r"failed .*job 1_1 ended as OUT_OF_MEMORY; log: .*/1_1_0_log.out", failed)
     assert re.fullmatch(r"missing .*job 1_2 ended without a record; log: .*/1_2_0_log.out", missing)
     cluster.set(job_1_0="PENDING")
-    assert shown()[1] == "waiting  colored_digits/vanilla seed 0  job 1_0", "requeued: the claim is of its first life"
+    assert shown()[1] == "waiting  colored_digits/vanilla seed 0  job 1_0", "requeued: the lease is of its first life"
     cluster.end("NODE_FAIL")
     assert "ended as NODE_FAIL" in shown()[1]
 
@@ -173,32 +177,6 @@ def test_mistakes_are_found_before_anything_is_queued(
     assert complaint.startswith("error: ")
     assert complaint.count("\n") == 1
     assert not cluster.jobs
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("gpus = 'two'", "gpus in .* is 'two': it takes a whole number"),
-        ("setup = [1]", "a list of shell lines"),
-        ("time = 5", "Unknown setting .* 'time'.*Known: account"),
-        ("[mpl]\ngpus = 0", "tables are named after networks"),
-        ("gpus = ", "is not valid TOML"),
-    ],
-)
-def test_a_profile_that_makes_no_sense_is_refused(tmp_path: Path, content: str, message: str) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text(content)
-    with pytest.raises(UserError, match=message):
-        profiles.load(str(path))
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in profiles.PROFILES.glob("*.toml")))
-def test_shipped_profiles_are_valid_and_changes_win(name: str) -> None:
-    profile = profiles.load(name, ["minutes=7", "setup=module load python=3"])
-    assert profile.request("mlp")["minutes"] == profile.request("resnet18")["minutes"] == 7
-    assert "gpus" not in profile.request("mlp")
-    assert profile.request("resnet18")["gpus"] == 1
-    assert profile.request("mlp")["setup"] == ["module load python=3"]
 
 
 def test_code_that_a_node_cannot_import_is_noticed(
@@ -266,8 +244,8 @@ def test_waiting_ends_with_the_table(
     assert submit(tmp_path, "--wait", "--methods", "vanilla", "gce") == 0
     printed = capsys.readouterr().out
     assert "| GCE " in printed
-    record = json.loads(next((tmp_path / "runs").rglob("*-s0.json")).read_text())
-    assert record["provenance"]["submitted"] == commit()
+    found = list(Store(tmp_path).everything())
+    assert [record.provenance.submitted for record in found] == [commit()] * 2
 
 
 def run_task(task: TrainRuns, monkeypatch: pytest.MonkeyPatch, results: Path) -> None:
@@ -341,7 +319,7 @@ def test_a_job_with_a_failed_run_fails_and_the_note_names_its_log(
     monkeypatch.setattr(Worker, "dataset", lambda self, run: 1 / 0)
     with pytest.raises(RuntimeError, match="1 of 1 runs failed"):
         run_task(task, monkeypatch, tmp_path)
-    note = Store(tmp_path).failure_note(task.runs[0])
+    note = Store(tmp_path).failure(task.runs[0])
     assert note["reason"].startswith("ZeroDivisionError")
     assert note["log"].endswith("/jobs/1_0_log.out")
     (found,) = status.survey(task.runs, Store(tmp_path), jobs.last_jobs(tmp_path))
@@ -351,15 +329,14 @@ def test_a_job_with_a_failed_run_fails_and_the_note_names_its_log(
 def test_a_difference_of_commits_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = plan.QUICK.runs([0], ["colored_digits"], ["vanilla"])[0]
-    run = Run(run.settings | {"epochs": 1}, 0)
-    old = {"commit": "0" * 40, "modified": False}
-    run_task(TrainRuns((run,), tmp_path, tmp_path, "cpu", 30, old), monkeypatch, tmp_path)
+    run = make_run("colored_digits", "vanilla", "epochs=1")
+    old = Commit(commit="0" * 40, modified=False)
+    run_task(TrainRuns((run,), tmp_path, Execution(tmp_path, "cpu", 30, None), old), monkeypatch, tmp_path)
     assert "the records will say so" in capsys.readouterr().out
     record = Store(tmp_path).load(run)
     assert record
-    assert record["provenance"]["submitted"] == old
-    assert record["provenance"]["commit"] == commit()["commit"]
+    assert record.provenance.submitted == old
+    assert record.provenance.commit == commit().commit
 
 
 def test_processes_of_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -383,19 +360,6 @@ def test_processes_of_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "Nothing to submit" in capsys.readouterr().out
 
 
-def test_tasks_of_a_hand_made_array_share_one_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ["--quick", "--methods", "vanilla", "gce", "--set", "epochs=1", "--results", str(tmp_path)]
-    for name, value in {"ARRAY_JOB_ID": "5", "JOB_ID": "6", "ARRAY_TASK_MAX": "2"}.items():
-        monkeypatch.setenv(f"SLURM_{name}", value)
-    # Task 1 comes last: by then run 0 is done, and the first that is missing is its own.
-    for task in ("2", "0", "1"):
-        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
-        assert array_task.main(arguments) == 0
-    assert len(list((tmp_path / "runs").rglob("*-s0.json"))) == 2
-    monkeypatch.delenv("SLURM_ARRAY_JOB_ID")
-    assert array_task.main(arguments) == 2
-
-
 CLUSTER = launch.REPOSITORY / "docs" / "cluster.md"
 
 
@@ -408,37 +372,9 @@ def test_the_documented_commands_are_understood() -> None:
     assert set(profiles.KEYS) <= documented
 
 
-def test_the_documented_cost_follows_from_the_committed_records(request: pytest.FixtureRequest) -> None:
-    text = CLUSTER.read_text("utf-8")
-    report = cost.report(Store(launch.REPOSITORY / "results"))
-    current = re.sub(r"(?s)(?<=<!-- cost -->\n).*(?=<!-- /cost -->)", lambda _: report + "\n", text)
-    if request.config.getoption("--update-golden"):
-        CLUSTER.write_text(current, "utf-8")
-    else:
-        assert current == text, "the table of costs is stale; run with --update-golden"
-
-
-def test_the_cost_is_that_of_the_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def records(store: Store, run: Run) -> list[dict[str, Any]]:
-        device = "CPU (x86_64)" if run.task == "cmnist_98" else "Some GPU"
-        known = run.task == "cmnist_98" or run.method != "be"
-        return [{"provenance": {"device": device, "seconds": each}} for each in (400.0, 800.0)] if known else []
-
-    monkeypatch.setattr(Store, "seeds", records)
-    lines = {
-        line.split()[1]: [cell.strip() for cell in line.split("|")[2:5]]
-        for line in cost.report(Store(tmp_path)).splitlines()
-        if line.startswith("| c")
-    }
-    assert lines["cmnist_98"] == ["27", "not measured", f"{27 * 600 / 3600:.2f}"]
-    assert lines["cmnist_99"] == ["33", "not measured (10 of 11 methods)", "not measured"]
-    assert cost.hours([3600.0] * 9, 8) == 2
-    assert cost.hours([3600.0, 7200.0], 64) == 2
-
-
 def test_two_thousand_runs_are_planned_and_looked_at_quickly(tmp_path: Path) -> None:
-    """tests/launcher_speed.py measures 10,000; here a limit that a busy machine keeps."""
-    import launcher_speed
+    """tests/tools/launcher_speed.py measures 10,000; here a limit that a busy machine keeps."""
+    from tests.tools import launcher_speed
 
     seconds = launcher_speed.measure(tmp_path, runs=2000)
     assert seconds["planning"] + seconds["status"] < 5

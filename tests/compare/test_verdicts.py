@@ -1,0 +1,209 @@
+"""Verdicts on the paper's claims: from records made up for the purpose, and from those of the repository."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from factories.records import make_results, save_seeds
+
+from benchmark.compare import claims, fidelity, verdicts
+from benchmark.compare.cells import tidy
+from benchmark.compare.claims import CLAIMS
+from benchmark.plan.paper import CELEBA, TABLES
+from benchmark.plan.run import PAPER
+
+ROOT = Path(__file__).parents[2]
+CLAIM = {claim.id: claim for claim in CLAIMS}
+NO_GIFL = ("poisoner.gamma=0.0",)
+
+
+def line(folder: Path, claim: str, task: str = "cmnist_99", preset: str = PAPER) -> dict[str, Any]:
+    return verdicts.decide(CLAIM[claim], task, preset, make_results(folder))
+
+
+def test_a_claim_holds_where_the_whole_interval_does(tmp_path: Path) -> None:
+    save_seeds(tmp_path, "poisoner", {0: 0.50, 1: 0.60, 2: 0.70})
+    save_seeds(tmp_path, "poisoner", {0: 0.45, 1: 0.50, 2: 0.68}, changes=NO_GIFL)
+    found = line(tmp_path, "gifl.raises_accuracy")
+    assert (found["verdict"], found["n"], found["scope"]) == ("holds", 3, "paper")
+    assert found["difference"] == pytest.approx(np.mean([4.5, 9.0, 1.8]))
+    assert 1.8 - 1e-9 <= found["low"] < found["difference"] < found["high"] <= 9.0 + 1e-9
+    assert found["paper"] == pytest.approx(82.57 - 81.14)
+
+
+def test_a_claim_does_not_hold_where_the_whole_interval_lies_outside(tmp_path: Path) -> None:
+    save_seeds(tmp_path, "poisoner", {0: 0.45, 1: 0.50})
+    save_seeds(tmp_path, "poisoner", {0: 0.50, 1: 0.60}, changes=NO_GIFL)
+    assert line(tmp_path, "gifl.raises_accuracy")["verdict"] == "does not hold"
+    assert line(tmp_path, "gifl.lowers_bias")["verdict"] == "does not hold"
+
+
+def test_a_claim_is_undecided_where_seeds_disagree(tmp_path: Path) -> None:
+    save_seeds(tmp_path, "poisoner", {0: 0.55, 1: 0.50})
+    save_seeds(tmp_path, "poisoner", {0: 0.50, 1: 0.52}, changes=NO_GIFL)
+    found = line(tmp_path, "gifl.raises_accuracy")
+    assert found["verdict"] == "undecided"
+    assert found["low"] < 0 < found["difference"] < found["high"]
+
+
+def test_one_seed_gives_a_hint_without_interval(tmp_path: Path) -> None:
+    save_seeds(tmp_path, "poisoner", {0: 0.55})
+    save_seeds(tmp_path, "poisoner", {0: 0.50}, changes=NO_GIFL)
+    found = line(tmp_path, "gifl.raises_accuracy")
+    assert (found["verdict"], found["n"]) == ("holds (one seed)", 1)
+    assert pd.isna(found["low"])
+    assert pd.isna(found["high"])
+
+
+def test_only_seeds_that_both_have_are_compared(tmp_path: Path) -> None:
+    save_seeds(tmp_path, "poisoner", {0: 0.10, 1: 0.55, 2: 0.65})
+    save_seeds(tmp_path, "poisoner", {1: 0.50, 2: 0.60, 3: 0.99}, changes=NO_GIFL)
+    found = line(tmp_path, "gifl.raises_accuracy")
+    assert (found["n"], found["difference"]) == (2, pytest.approx(4.5))
+    save_seeds(tmp_path, "poisoner", {8: 0.9}, task="cmnist_98")
+    save_seeds(tmp_path, "poisoner", {9: 0.5}, task="cmnist_98", changes=NO_GIFL)
+    lines = verdicts.evaluate(make_results(tmp_path))
+    assert lines[(lines.claim == "gifl.raises_accuracy") & (lines.task == "cmnist_98")].empty, "no seed in common"
+
+
+def test_the_best_method_must_beat_every_other_one(tmp_path: Path) -> None:
+    rivals = [row.method for row in claims.UNINFORMED]
+    save_seeds(tmp_path, "poisoner", {0: 0.80, 1: 0.80})
+    save_seeds(tmp_path, "groupdro", {0: 0.99, 1: 0.99})
+    for rival in rivals[:-1]:
+        save_seeds(tmp_path, rival, {0: 0.40, 1: 0.42})
+    assert rivals[-1] == "be"
+    assert line(tmp_path, "poisoner.highest_average")["verdict"] == "not measured", "BE may still be better"
+    save_seeds(tmp_path, "be", {0: 0.70, 1: 0.72})
+    found = line(tmp_path, "poisoner.highest_average")
+    assert (found["verdict"], found["comparison"]) == ("holds", "average accuracy: Poisoner − BE > 0")
+    save_seeds(tmp_path, "be", {0: 0.81, 1: 0.83})
+    found = line(tmp_path, "poisoner.highest_average")
+    assert found["verdict"] == "does not hold"
+    assert found["difference"] == pytest.approx(-1.8)
+    shutil.rmtree(tmp_path / "runs" / "cmnist_99" / "focal")
+    assert line(tmp_path, "poisoner.highest_average")["verdict"] == "does not hold", "a missing rival cannot mend that"
+
+
+def test_one_rival_with_a_single_seed_leaves_a_hint(tmp_path: Path) -> None:
+    save_seeds(tmp_path, "poisoner", {0: 0.80, 1: 0.80})
+    for row in claims.UNINFORMED:
+        save_seeds(tmp_path, row.method, {0: 0.70, 1: 0.72})
+    save_seeds(tmp_path, "poisoner", {0: 0.8}, task="cmnist_98")
+    for row in claims.UNINFORMED:
+        save_seeds(tmp_path, row.method, {0: 0.70, 1: 0.72}, task="cmnist_98")
+    assert line(tmp_path, "poisoner.highest_average")["verdict"] == "holds"
+    assert line(tmp_path, "poisoner.highest_average", "cmnist_98")["verdict"] == "holds (one seed)"
+
+
+def test_about_equal_means_within_two_points_either_way(tmp_path: Path) -> None:
+    save_seeds(tmp_path, "groupdro", {0: 0.50, 1: 0.50, 2: 0.50})
+    claim = "groupdro.equal_avg_acc"
+    for share, verdict in ((0.51, "holds"), (0.49, "holds"), (0.53, "does not hold"), (0.47, "does not hold")):
+        save_seeds(tmp_path, "poisoner", {0: share, 1: share, 2: share})
+        assert line(tmp_path, claim)["verdict"] == verdict
+    save_seeds(tmp_path, "poisoner", {0: 0.50, 1: 0.54, 2: 0.55})
+    found = line(tmp_path, claim)
+    assert (found["verdict"], found["scope"]) == ("undecided", "elsewhere")
+    assert found["comparison"].endswith("between −2 and 2")
+
+
+def test_the_celeba_mean_needs_all_four_targets(tmp_path: Path) -> None:
+    for task, share in zip(CELEBA, (0.5, 0.6, 0.7, 0.8), strict=True):
+        assert line(tmp_path, "groupdro.worst_group", "celeba_avg")["verdict"] == "not measured"
+        save_seeds(tmp_path, "poisoner", {0: share, 1: share}, task=task)
+        save_seeds(tmp_path, "groupdro", {0: 0.4, 1: 0.4, 2: 0.4}, task=task)
+    found = line(tmp_path, "groupdro.worst_group", "celeba_avg")
+    assert (found["verdict"], found["n"]) == ("holds", 2)
+    assert found["difference"] == pytest.approx(25.0)
+    assert found["paper"] == pytest.approx(75.18 - 73.02)
+
+
+def test_other_presets_have_lines_of_their_own(tmp_path: Path) -> None:
+    save_seeds(tmp_path, "poisoner", {0: 0.6}, task="waterbirds", preset="reduced")
+    save_seeds(tmp_path, "poisoner", {0: 0.5}, task="waterbirds", preset="reduced", changes=NO_GIFL)
+    assert line(tmp_path, "gifl.raises_accuracy", "waterbirds")["verdict"] == "not measured"
+    assert line(tmp_path, "gifl.raises_accuracy", "waterbirds", "reduced")["verdict"] == "holds (one seed)"
+    results = make_results(tmp_path)
+    found, judged = fidelity.cells(results), verdicts.evaluate(results)
+    cell = found[(found.method == "poisoner_with_gifl") & (found.task == "waterbirds") & (found.metric == "avg_acc")]
+    assert cell.set_index("preset").n.to_dict() == {"paper": 0, "reduced": 1}
+    assert "reduced preset, for orientation" in verdicts.write(judged, results)
+    assert "reduced preset, for orientation" in fidelity.write(found, judged, results)
+
+
+def test_the_interval_is_the_one_that_enumeration_gives() -> None:
+    # Of the 27 ordered resamples of three values, one has the smallest mean and three the next: 1/27 > 2.5 %.
+    assert verdicts.interval([0.0, 3.0, 9.0]) == (0.0, 9.0)
+    assert verdicts.interval([4.0]) == (4.0, 4.0)
+    rng = np.random.default_rng(1)
+    values = list(rng.normal(5, 2, 400))
+    half = 1.96 * np.std(values) / np.sqrt(400)
+    assert verdicts.interval(values) == pytest.approx((np.mean(values) - half, np.mean(values) + half), abs=0.02)
+    assert verdicts.interval(values) == verdicts.interval(values)
+
+
+def test_the_same_records_make_the_same_files(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "results" / "runs" / "cmnist_99", tmp_path / "runs" / "cmnist_99")
+    names = ("tables/claims.csv", "tables/claims.md", "fidelity.csv", "fidelity.md")
+    contents = []
+    for _ in range(2):
+        results = make_results(tmp_path)
+        judged = verdicts.evaluate(results)
+        assert verdicts.write(judged, results) == (tmp_path / "tables" / "claims.md").read_text()
+        text = fidelity.write(fidelity.cells(results), judged, results)
+        assert text == (tmp_path / "fidelity.md").read_text()
+        contents.append([(tmp_path / name).read_bytes() for name in names])
+    assert contents[0] == contents[1]
+
+
+def test_every_claim_has_a_verdict_on_the_records_of_the_repository() -> None:
+    results = make_results(ROOT / "results")
+    lines = verdicts.evaluate(results)
+    assert set(lines.claim) == set(CLAIM)
+    assert set(lines.verdict) <= set(verdicts.DECISIVE)
+    for claim in CLAIMS:
+        found = lines[(lines.claim == claim.id) & (lines.preset == PAPER)]
+        assert set(claim.tasks) <= set(found.task)
+        assert (found.scope == "paper").sum() == len(claim.tasks)
+    measured = lines[(lines.claim == "bias_acc.erm_stop_epoch2.erm") & (lines.task == "cmnist_99")]
+    assert measured.verdict.iloc[0].startswith("holds")
+    table = TABLES["3"]
+    means = tidy(table, results).set_index(["method", "task"])["mean"]
+    expected = means["erm_stop_epoch2", "cmnist_99"] - means["erm", "cmnist_99"]
+    assert measured.difference.iloc[0] == pytest.approx(expected), "both rows are the same runs"
+
+
+def test_the_overview_marks_seeds_and_tasks(tmp_path: Path) -> None:
+    save_seeds(tmp_path, "poisoner", {0: 0.55, 1: 0.56})
+    save_seeds(tmp_path, "poisoner", {0: 0.50, 1: 0.50}, changes=NO_GIFL)
+    save_seeds(tmp_path, "poisoner", {0: 0.55}, task="cmnist_98")
+    save_seeds(tmp_path, "poisoner", {0: 0.50}, task="cmnist_98", changes=NO_GIFL)
+    results = make_results(tmp_path)
+    text = verdicts.write(verdicts.evaluate(results), results)
+    rows = [[each.strip() for each in row.split("|")[1:-1]] for row in text.splitlines()]
+    assert ["Claim", "C-MNIST¹ (ρ = 0.99)", "C-MNIST² (ρ = 0.98)"] in rows
+    number = 1 + list(CLAIM).index("gifl.raises_accuracy")
+    assert [f"{number}. GIFL raises Poisoner's average accuracy.", "✓", "(✓)†"] in rows
+
+
+def test_errata_stand_beside_the_claims_they_concern(tmp_path: Path) -> None:
+    lines = verdicts.evaluate(make_results(tmp_path)).set_index(["claim", "task"])
+    note = lines.note["gifl.lowers_bias", "cmnist_99"]
+    assert note.startswith("without GIFL: The text says that every task loses fairness")
+    assert "Echoes: Bias 27.52" in lines.note["poisoner.best_worst_group", "celeba_attractive"]
+    assert "Echoes" not in lines.note["poisoner.highest_average", "celeba_attractive"]
+    everyone = lines.note["poisoner.highest_average", "dogs_cats"]
+    assert everyone.count("The text names correlation 0.95") == 1
+
+
+def test_claims_are_checked_without_pytorch() -> None:
+    code = "import sys, benchmark.collect, benchmark.compare.fidelity; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

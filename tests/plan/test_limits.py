@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from factories.records import make_run
+
+from benchmark.errors import UserError
+from benchmark.plan.limits import LOOP, check
+
+
+@pytest.mark.parametrize("text", ["epochs=0", "batch_size=0", "epochs=-3"])
+def test_lengths_below_one_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="at least 1"):
+        make_run("cmnist_99", "vanilla", text)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed", "refused", "message"),
+    [
+        ("learning_rate", [0.0, 1e3], [-1e-9, float("nan"), float("inf")], "be at least 0.0"),
+        ("crop_padding", [0, 4], [-1], "be at least 0"),
+        ("mean", [[-1.0, 0.0, 1.0]], [[0.5, 0.5, float("nan")]], "be a finite number"),
+        ("std", [[1e-6, 1.0, 1.0]], [[0.5, 0.0, 0.5]], "be at least 1e-06"),
+    ],
+)
+def test_limits_hold_for_every_number_of_a_setting(
+    name: str, allowed: list[Any], refused: list[Any], message: str
+) -> None:
+    for value in allowed:
+        check(name, value, LOOP[name])
+    for value in refused:
+        with pytest.raises(UserError, match=f"{name} is .*: it must {message}"):
+            check(name, value, LOOP[name])

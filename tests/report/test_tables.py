@@ -1,0 +1,137 @@
+"""Tables from a small fixed set of records; the golden files are reviewed by eye when they change."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from factories.records import fixed_store, make_record, make_results, make_run, save_seeds
+
+from benchmark.compare.cells import tidy
+from benchmark.plan.ours import OURS, QUICK, selection
+from benchmark.plan.paper import TABLES
+from benchmark.plan.table import Override
+from benchmark.report import tables
+from benchmark.run import main
+from benchmark.store.record import Record
+from benchmark.store.results import Results
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return make_results(fixed_store(tmp_path).folder)
+
+
+@pytest.mark.parametrize("number", ["2", "3", "4"])
+def test_golden(results: Results, number: str, request: pytest.FixtureRequest) -> None:
+    tables.write(TABLES[number], results)
+    for path in sorted((results.folder / "tables").iterdir()):
+        golden = GOLDEN / path.name
+        if request.config.getoption("--update-golden"):
+            GOLDEN.mkdir(exist_ok=True)
+            shutil.copy(path, golden)
+        assert path.read_text() == golden.read_text(), f"{path.name} changed; look, then run with --update-golden"
+
+
+def test_best_and_second_are_marked_among_methods_without_bias_labels(results: Results) -> None:
+    text = tables.write(TABLES["2"], results)
+    section = text[text.index("0.99") : text.index("0.98")]
+    rows = {line.split("|")[1].strip(): line for line in section.splitlines() if line.startswith("| ")}
+    assert "**" in rows["Poisoner"]
+    assert "<u>" in rows["LfF"]
+    assert "*" not in rows["GroupDRO*"].replace("GroupDRO*", "")
+    assert "**" not in rows["Vanilla"]
+
+
+def test_equal_means_are_both_best(results: Results) -> None:
+    table = selection(["cmnist_99"], ["vanilla", "gce"])
+    save_seeds(results.folder, "gce", {0: 0.40, 1: 0.42})
+    assert tables.write(table, make_results(results.folder)).count("**") == 2 * 2 * 3
+
+
+def test_a_selection_has_a_file_of_its_own(results: Results) -> None:
+    text = tables.write(selection(["cmnist_99"], ["vanilla"]), results)
+    assert text.startswith("# Selection: Selected tasks and methods\n")
+    assert (results.folder / "tables" / "selection-cmnist_99.csv").exists()
+
+
+def test_the_failure_and_its_reason_stand_under_the_table(results: Results) -> None:
+    text = tables.write(TABLES["2"], results)
+    assert "Failed: cmnist_98/lff seed 0: TrainingError: The loss became nan." in text
+    assert "Without records: waterbirds, dogs_cats, imagenet_b." in text
+
+
+def test_a_modified_run_never_stands_in_the_papers_table(results: Results) -> None:
+    table = replace(TABLES["2"], overrides=(Override("", "epochs", 5),))
+    results = make_results(results.folder, make_record(make_run("cmnist_99", "be", "epochs=5"), 0.99))
+    lines = tidy(TABLES["2"], results)
+    assert lines[lines.method == "be"].n.sum() == 0
+    lines = tidy(table, results)
+    assert lines[lines.method == "be"].n.sum() == 3 * 2, "three metrics by two rules"
+    assert "modified: paper, epochs=5" in tables.write(table, results)
+    assert (results.folder / "tables" / "table2-epochs=5.md").exists()
+
+
+def test_the_average_of_tasks_has_a_section_once_all_of_them_are_measured(tmp_path: Path) -> None:
+    table, heading = TABLES["1"], "## CelebA, mean of the four"
+    for task in table.tasks:
+        assert heading not in tables.write(table, make_results(tmp_path))
+        save_seeds(tmp_path, "vanilla", {1: 0.5}, task=task)
+    assert heading in tables.write(table, make_results(tmp_path))
+
+
+def test_the_papers_numbers_may_stand_apart(results: Results) -> None:
+    text = tables.write(TABLES["2"], results, "apart")
+    measured, published = text.split("# As published")
+    assert "paper" not in measured.split("- Percent")[0]
+    assert "41.00" not in published
+    assert "56.28" in published
+    assert "56.28" not in measured
+    assert "## ImageNet-B" in published
+    source = (results.folder / "tables" / "table2.tex").read_text()
+    assert source.count(r"\begin{table*}") == 2
+    assert "as published" in source[source.rindex(r"\caption") :]
+
+
+def test_every_table_compiles(results: Results) -> None:
+    """All tables in one document, by the TeX of this machine."""
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no pdflatex here")
+    folder = results.folder / "tables"
+    assert main(["--table", "1", "2", "3", "4", "--render-only", "--results", str(results.folder)]) == 0
+    save_seeds(results.folder, "vanilla", {0: 0.4, 1: 0.5}, task="dogs_cats", preset="reduced")
+    results = make_results(results.folder)
+    tables.write(replace(TABLES["2"], preset="reduced"), results, "apart")
+    for own in (QUICK, *OURS.values()):
+        tables.write(own, results)
+        assert "paper" not in (folder / f"{own.stem}.tex").read_text()
+    inputs = "".join(rf"\input{{{path.stem}}}" for path in sorted(folder.glob("*.tex")))
+    (folder / "all.tex").write_text(
+        r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}" + inputs + r"\end{document}"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"], cwd=folder, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+
+
+def test_records_of_different_data_are_not_silently_put_into_one_column(results: Results) -> None:
+    def of_data(record: Record, data: str) -> Record:
+        return msgspec.structs.replace(record, provenance=msgspec.structs.replace(record.provenance, data=data))
+
+    def warnings(results: Results) -> list[str]:
+        return [note for note in tables.footer(TABLES["2"], results) if "DIFFERENT DATA" in note]
+
+    # Tasks may differ; the records of one may not.
+    results = make_results(results.folder, *(of_data(record, record.task) for record in results.records))
+    assert warnings(results) == []
+    (last,) = (record for record in results.records if record.run == make_run("cmnist_99", "groupdro", seed=1))
+    (note,) = warnings(make_results(results.folder, of_data(last, "changed")))
+    assert note.startswith("C-MNIST¹")
+    assert "C-MNIST²" not in note
