@@ -15,8 +15,6 @@ PAPER = Path(__file__).parents[2] / "results" / "paper"
 WRONG = ("impossible", "copied")
 Cell = tuple[str, str, str, str]
 """A printed number's table, method, task and metric."""
-
-
 CELL = ("table", "method", "task", "metric")
 
 
@@ -31,10 +29,8 @@ def _lines(name: str, *columns: str) -> list[dict[str, str]]:
     if not lines:
         raise UserError(f"{path} has no lines: restore it.")
     for number, line in enumerate(lines, 2):
-        if line.keys() != expected or None in line.values():
-            raise UserError(
-                f"{path}, line {number}, does not have the columns {', '.join([*CELL, *columns])}: restore it."
-            )
+        if line.keys() != set(expected) or None in line.values():
+            raise UserError(f"{path}, line {number}, does not have the columns {', '.join(expected)}: restore it.")
     return lines
 
 
