@@ -45,7 +45,9 @@ ABLATIONS = Table(
         _reading("GIFL: running means, 0.9", _poisoner("fit_momentum", 0.9)),
         _reading("GIFL: running means, 0.99", _poisoner("fit_momentum", 0.99)),
         _reading("GIFL: gradient through its means", _poisoner("differentiated", "both")),
-        _reading("GIFL: gradient through its means, inputs in [0, 1]", _poisoner("differentiated", "both"), *ZERO_TO_ONE),
+        _reading(
+            "GIFL: gradient through its means, inputs in [0, 1]", _poisoner("differentiated", "both"), *ZERO_TO_ONE
+        ),
         Row("poisoner_plus", "poisoner_plus", "Poisoner+ (ours): GIFL with κ ≤ 1"),
         _reading(
             "Poisoner+: running means, 0.99", Override("poisoner_plus", "fit_momentum", 0.99), method="poisoner_plus"

@@ -12,53 +12,26 @@ import time
 import warnings
 from collections.abc import Callable
 from copy import copy
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmark.errors import unknown
+from benchmark.plan import code
+from benchmark.training import checkpoint as checkpoints
+from benchmark.training import progress as progresses
 from benchmark.training import samplers
 from benchmark.training.checkpoint import Checkpoint, State
 from benchmark.training.loader import Augmentation
 from benchmark.training.measure import Measurement, Metrics, Splits
 from benchmark.training.networks import memory_format, of_run, place
+from benchmark.training.progress import EpochEntry, Progress, Sizes, Stage
 from datasets import BiasedDataset
 from methods import get
 from methods.base import Batch, Method, Network, Phase, Predict, Sampler, TrainingSet
-
-
-class EpochEntry(TypedDict, total=False):
-    """An epoch of a phase: its mean loss, and the metrics of the networks that the phase trains."""
-
-    phase: str
-    epoch: int
-    loss: float
-    target: Metrics
-    biased: Metrics
-
-
-@dataclass
-class Progress:
-    """How far a training has come, and every number that its record takes from it; a part of its checkpoint.
-
-    ``last`` are the test counts after the last epoch, ``best`` those of the epoch with the best plain validation
-    accuracy, which needs no bias labels, ``train_counts`` those on the training set by network.
-    """
-
-    phase_index: int = 0
-    epoch: int = 0
-    history: list[EpochEntry] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    last: dict[str, Any] = field(default_factory=dict)
-    best: dict[str, Any] = field(default_factory=dict)
-    train_counts: dict[str, list[list[int]]] = field(default_factory=dict)
-    samples_trained: int = 0
-    seconds_training: float = 0.0
-    seconds: float = 0.0
 
 
 class Training:
@@ -184,11 +157,12 @@ class Training:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         progress = {name: copy(value) for name, value in vars(self.progress).items()}
-        return changing, {"generator": self.generator.get_state(), "progress": progress}
+        version = f"{code.LOOP} {code.of_method(self.settings['method'])}"
+        return changing, {"version": version, "generator": self.generator.get_state(), "progress": progress}
 
     def _resume(self) -> None:
         """Continue from the checkpoint; where it cannot be used, the run starts over with a warning."""
-        state, why_not = self.checkpoint.read(self.device, self._fits) if self.checkpoint else (None, "")
+        state, why_not = self.checkpoint.read(self._check) if self.checkpoint else (None, "")
         if why_not:
             self.progress.warnings.append(why_not)
         if state is None:
@@ -196,28 +170,39 @@ class Training:
             return
         self.progress = Progress(**state["progress"])
         self.method.load_state_dict(state["method"])
-        self.generator.set_state(state["generator"].cpu())
+        self.generator.set_state(state["generator"])
         self.optimizers = self._new_optimizers()
-        for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(optimizer_state)
-            for group in optimizer.param_groups:
-                group["lr"] = self._learning_rate_tensor()  # that of the checkpoint may be of another kind of device
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            # Its settings, such as the learning rate of this device, are the run's, not the checkpoint's.
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": saved["state"]})
 
-    def _fits(self, state: State) -> bool:
-        """Whether the state is of this version of the loop and of the method. Raises KeyError for parts it lacks."""
-
-        def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
-            return {name: tensor.shape for name, tensor in tensors.items()}
-
-        same_loop = state["progress"].keys() == asdict(Progress()).keys()
-        return same_loop and shapes(state["method"]) == shapes(self.method.state_dict())
+    def _check(self, state: State) -> None:
+        """Raises ValueError for what cannot be the state of this training after an epoch."""
+        tensors, rest = self._state()
+        own = tensors | rest
+        if not isinstance(state, dict) or state.keys() != own.keys() or state["version"] != own["version"]:
+            raise ValueError("it is of another version")
+        dataset = self.dataset
+        stages = [Stage(phase.name, self._epochs(phase), self.measured(phase)) for phase in self.phases]
+        train, test = (dataset.group_sizes(split) for split in (dataset.train, dataset.test))
+        progresses.check(state["progress"], stages, Sizes(train, test, validation=len(dataset.validation) > 0))
+        checkpoints.check_tensors(state["method"], own["method"])
+        checkpoints.check_generator(state["generator"])
+        phase, epoch = self.phases[state["progress"]["phase_index"]], state["progress"]["epoch"]
+        optimizers = self._optimizers(phase)
+        if not isinstance(state["optimizers"], list) or len(state["optimizers"]) != len(optimizers):
+            raise ValueError("it has other optimisers")
+        for found, optimizer in zip(state["optimizers"], optimizers, strict=True):
+            checkpoints.check_adam(found, optimizer, updates=epoch * self.updates_per_epoch)
 
     # An epoch
 
     def _new_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One fresh Adam for each step of the current phase."""
-        if self.finished:
-            return []
+        """Those of the current phase."""
+        return [] if self.finished else self._optimizers(self.phase)
+
+    def _optimizers(self, phase: Phase) -> list[torch.optim.Optimizer]:
+        """One fresh Adam for each step of a phase."""
         return [
             torch.optim.Adam(
                 [parameter for network in step.trains for parameter in network.parameters()],
@@ -225,7 +210,7 @@ class Training:
                 weight_decay=self.settings["weight_decay"],
                 fused=True,
             )
-            for step in self.phase.steps
+            for step in phase.steps
         ]
 
     @property
@@ -307,9 +292,9 @@ class Training:
             hook(self.measurement.predict)
         self.progress.warnings += [str(warning.message) for warning in caught]
 
-    def measured(self) -> dict[str, Network]:
-        """The target and biased networks of which this phase trains any part, by role."""
-        trained = {parameter for step in self.phase.steps for part in step.trains for parameter in part.parameters()}
+    def measured(self, phase: Phase) -> dict[str, Network]:
+        """The target and biased networks of which a phase trains any part, by role."""
+        trained = {parameter for step in phase.steps for part in step.trains for parameter in part.parameters()}
         target, biased = self.method.target, self.method.biased
         networks = {"target": target} if biased is None or biased is target else {"target": target, "biased": biased}
         return {role: each for role, each in networks.items() if not trained.isdisjoint(each.parameters())}
@@ -318,12 +303,12 @@ class Training:
         """Networks and splits to be counted after an epoch of this phase: targets are tested, too."""
         tested = ["test", "validation"] if len(self.splits.validation) else ["test"]
         splits = {"target": ["train", *tested], "biased": ["train"]}
-        return [(network, name) for role, network in self.measured().items() for name in splits[role]]
+        return [(network, name) for role, network in self.measured(self.phase).items() for name in splits[role]]
 
     def _measure(self) -> EpochEntry:
         """Clean measurements, of what was counted."""
         entry: EpochEntry = {}
-        for role, network in self.measured().items():
+        for role, network in self.measured(self.phase).items():
             entry[role] = self._on_training(role, network)  # type: ignore[literal-required]
             if role == "target":
                 entry["target"] |= self._on_test(network)
