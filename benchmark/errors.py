@@ -69,6 +69,11 @@ def exit_code(command: Callable[[], int], interrupted: str = "Interrupted.") -> 
         return 130
 
 
+def say(message: str) -> None:
+    """Print a sentence, which may name a file whose name is no text."""
+    print(message.encode(errors="backslashreplace").decode(), flush=True)
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that does not exist: the nearest existing one, and the whole list."""
     known = sorted(known)

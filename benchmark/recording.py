@@ -27,7 +27,8 @@ from benchmark.store.record import (
     Tested,
     curve_of,
 )
-from benchmark.training.training import EpochEntry, Training
+from benchmark.training.progress import EpochEntry
+from benchmark.training.training import Training
 
 
 def make_record(

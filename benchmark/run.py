@@ -51,6 +51,7 @@ def _main(options: argparse.Namespace) -> int:
         print("\n".join(run.id for run in missing) or "Nothing to train.")
         return 0
     store.check_writable()
+    store.clean()
     failed: int | None = 0
     if not options.render_only:
         refuse_or_renew(selection.runs(), store, execution.data_root, options.again)

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -23,13 +24,14 @@ from benchmark.plan import limits
 from benchmark.plan.run import Run
 from benchmark.recording import make_record
 from benchmark.store import leases
-from benchmark.store.atomic import patiently
+from benchmark.store.atomic import Patience
 from benchmark.store.leases import Holder, Lease
-from benchmark.store.record import Commit
-from benchmark.store.store import Store
+from benchmark.store.record import Commit, Record
+from benchmark.store.store import Predictions, Store
 from benchmark.training.loop import train
 from benchmark.training.networks import imagenet_weights
-from benchmark.training.training import EpochEntry, Training
+from benchmark.training.progress import EpochEntry
+from benchmark.training.training import Training
 from datasets import BiasedDataset
 
 Outcome = Literal["done", "failed", "elsewhere"]
@@ -77,6 +79,7 @@ class Worker:
         self.log = log
         self.submitted = submitted
         self.seeds_at_once = seeds_at_once or (16 if device.type == "cuda" else 1)
+        self._patience: defaultdict[str, Patience] = defaultdict(Patience)  # of each run, by its id
         self._leases: list[Lease] = []
         self._trainings: list[Training] = []
         self.threads = torch.get_num_threads()
@@ -153,7 +156,7 @@ class Worker:
         it was watched long enough. Should anything go wrong with several seeds, each goes on alone from its checkpoint.
         """
         outcomes: dict[str, Outcome] = {run.id: "elsewhere" for run in runs}
-        with self._leased(runs, abandoned) as mine:
+        with self._leased(runs, abandoned, outcomes) as mine:
             try:
                 for outcome in self._train_and_store(mine):
                     outcomes |= outcome
@@ -168,13 +171,20 @@ class Worker:
         return outcomes
 
     @contextmanager
-    def _leased(self, runs: Sequence[Run], abandoned: Holder | None) -> Iterator[list[Leased]]:
-        """Those of the runs that can be had, ours until the end of the context."""
+    def _leased(
+        self, runs: Sequence[Run], abandoned: Holder | None, outcomes: dict[str, Outcome]
+    ) -> Iterator[list[Leased]]:
+        """Those of the runs that can be had, ours until the end of the context; ``outcomes`` of those that fail."""
         mine: list[Leased] = []
         self._leases = []
         try:
             for run in runs:
-                lease = patiently(partial(leases.acquire, self.store.record_path(run), self.log, abandoned))
+                path = self.store.record_path(run)
+                try:
+                    lease = self._patience[run.id](partial(leases.acquire, path, self.log, abandoned), path)
+                except OSError as error:
+                    outcomes[run.id] = self._explain(run, error)
+                    continue
                 if lease:
                     self._leases.append(lease)
                     mine.append(Leased(run, lease))
@@ -184,6 +194,8 @@ class Worker:
             gc.collect()  # a training hangs in cycles of references, and its tensors with it
             for lease in self._leases:
                 lease.release()
+            for run, _ in mine:
+                self.store.clean_up(run)
 
     def _train_and_store(self, mine: Sequence[Leased]) -> Iterator[dict[str, Outcome]]:
         """Train and store what has no record yet; yields the outcome of each run, once it is on disk."""
@@ -196,13 +208,17 @@ class Worker:
         if not open_runs:
             return
         data = self._train(open_runs)
-        for (run, lease), training in zip(open_runs, self._trainings, strict=True):
-            lease.check()
-            record = make_record(run, training, data, len(open_runs), self.submitted)
-            # First, so that a record that is there has its predictions.
-            patiently(partial(self.store.save_predictions, record, *training.predictions()))
-            patiently(partial(self.store.save, record))
-            yield {run.id: "done"}
+        for each, training in zip(open_runs, self._trainings, strict=True):
+            record = make_record(each.run, training, data, len(open_runs), self.submitted)
+            save = partial(self._save, each, record, training.predictions())
+            if not self._patience[each.run.id](save, self.store.record_path(each.run)):
+                print(f"{each.run} was finished by another worker meanwhile, whose record stands.", flush=True)
+            yield {each.run.id: "done"}
+
+    def _save(self, mine: Leased, record: Record, predictions: Predictions) -> bool:
+        """Store the record of a run that is still ours; see ``Store.save``. Raises Lost where it is not."""
+        mine.lease.check()
+        return self.store.save(record, predictions)
 
     def _train(self, mine: Sequence[Leased]) -> str:
         """Train seeds of one run, ``self._trainings``, to their end; returns the fingerprint of their data."""
@@ -212,6 +228,7 @@ class Worker:
         # would make its sums, hence its numbers, depend on the machine.
         torch.set_num_threads(1 if first.settings["network"] == "mlp" else self.threads)
         if self.device.type == "cuda":
+            torch.cuda.init()  # before a device was touched there are no statistics to reset
             torch.cuda.reset_peak_memory_stats(self.device)
         self._trainings = []
         for run, _ in mine:
@@ -230,13 +247,17 @@ class Worker:
 
     def _explain(self, run: Run, error: Exception) -> Outcome:
         """Say and store why a run ended without a record."""
-        if isinstance(error, leases.Lost):
+        if isinstance(error, leases.Lost) or self.store.has(run):
             print(f"{run} stopped: {error}", flush=True)
             return "elsewhere"
         reason = f"{type(error).__name__}: {error}".strip()
         print(f"{run} failed: {reason}", flush=True)
         where = {"job": leases.slurm_job(), "log": str(self.log)} if self.log else {}
-        patiently(lambda: self.store.save_failure(run, reason, traceback.format_exc(), **where))
+        note = partial(self.store.save_failure, run, reason, traceback.format_exc(), **where)
+        try:
+            self._patience[run.id](note, self.store.failure_path(run))
+        except OSError as unwritable:
+            print(f"Why {run} failed could not be stored ({unwritable}); other runs go on.", flush=True)
         return "failed"
 
     def suspend(self) -> None:

@@ -107,7 +107,8 @@ class Phase:
     """A stretch of training with one sampler. Each update draws one batch for every step, in order.
 
     Its length is ``epochs`` passes of ⌈n/m⌉ updates, or exactly ``updates`` where the method counts those.
-    ``end_epoch`` and ``end`` are called with a ``Predict`` after each epoch and after the last.
+    ``end_epoch`` and ``end`` are called with a ``Predict`` after each epoch and after the last; what ``end_epoch`` does
+    to networks is not measured before the next epoch has ended.
     """
 
     name: str

@@ -36,7 +36,7 @@ class SampleAverage(nn.Module):
         moved = self.alpha * flat[slot] + (1 - self.alpha) * loss
         average = torch.where(self.visited[slot], moved, loss)
         flat[slot] = average
-        self.visited[slot] = True
+        self.visited.index_fill_(0, slot, True)  # unlike an assignment, which sends the value to the device and waits
         return average / (self.average.amax(1)[targets] + 1e-8)
 
 

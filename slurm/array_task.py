@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -71,7 +70,10 @@ def _share(runs: Sequence[Run], store: Store, job: str) -> Run | None:
         except FileExistsError:
             pass
         draft.unlink()
-    mine = json.loads(note.read_text(encoding="utf-8"))["runs"].get(job, ())
+    try:
+        mine = jobs.read(note).runs.get(job, ())
+    except (ValueError, OSError) as error:
+        raise UserError(f"{note} is damaged ({error}): submit the array again.") from error
     return next((run for run in runs if run.id in mine), None)
 
 

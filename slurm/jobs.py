@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from benchmark.errors import UserError
-from benchmark.store import leases
+import msgspec
+
+from benchmark.errors import UserError, say
 from benchmark.store.atomic import write_atomically
+from benchmark.store.processes import LARGEST, machine, started
 from benchmark.store.status import Job
 
 # States of squeue in which a job does not run but will.
@@ -24,12 +25,36 @@ def folder(results: Path) -> Path:
     return results / "jobs"
 
 
+JobId = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,18}(_[0-9]{1,18})?$")]
+
+
+class Submission(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The note of a submission: the run ids of each job, by job id; ``log`` is a job's log file, %j its id.
+
+    Of local processes, whose ids are used again by other machines and other processes, also where and when they began.
+    """
+
+    launcher: Annotated[str, msgspec.Meta(pattern="^(slurm|local)$")]
+    submitted: float
+    runs: dict[JobId, list[str]]
+    log: str
+    machine: str = ""
+    started: dict[JobId, str | None] = {}
+
+    def state(self, job: str) -> str:
+        """How a local job stands."""
+        if self.machine != machine() or not job.isdecimal() or not 0 < int(job) <= LARGEST:
+            return ""
+        return "running" if job in self.started and started(int(job)) == self.started[job] else ""
+
+
 def submission(launcher: str, runs: Mapping[str, Sequence[str]], log: Path) -> str:
-    """The note of a submission: the run ids of each job, by job id; ``log`` is a job's log file, %j its id."""
-    content: dict[str, Any] = {"launcher": launcher, "submitted": time.time(), "runs": dict(runs), "log": str(log)}
-    if launcher == "local":  # process ids are used again by other machines and other processes
-        content |= {"machine": leases.machine(), "started": {job: leases.started(int(job)) for job in runs}}
-    return json.dumps(content) + "\n"
+    """The text of the note of a submission."""
+    note = Submission(launcher, time.time(), {job: list(each) for job, each in runs.items()}, str(log))
+    if launcher == "local":
+        began = {job: started(int(job)) for job in runs}
+        note = msgspec.structs.replace(note, machine=machine(), started=began)
+    return msgspec.json.encode(note).decode() + "\n"
 
 
 def register(results: Path, launcher: str, runs: Mapping[str, Sequence[str]], log: Path) -> None:
@@ -38,26 +63,39 @@ def register(results: Path, launcher: str, runs: Mapping[str, Sequence[str]], lo
     write_atomically(folder(results) / name, submission(launcher, runs, log))
 
 
+def read(path: Path) -> Submission:
+    """The note of a submission. Raises ValueError for what is none, and OSError."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Submission)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _submissions(results: Path) -> Iterator[Submission]:
+    """The notes of all submissions, the oldest first; a damaged one is named and left out."""
+    found = []
+    for path in sorted(folder(results).glob("*.json")):
+        try:
+            found.append(read(path))
+        except (ValueError, OSError) as error:
+            say(f"Note {path} of a submission is damaged ({error}) and left out: its jobs are not known.")
+    yield from sorted(found, key=lambda each: each.submitted)
+
+
 def last_jobs(results: Path, accounting: bool = True) -> dict[str, Job]:
     """The last job of each run that was ever submitted, by run id; ``accounting`` asks how jobs have ended, too.
 
     Raises UserError when SLURM does not answer.
     """
-    submissions = [json.loads(path.read_text(encoding="utf-8")) for path in folder(results).glob("*.json")]
-    arrays = {job.split("_")[0] for each in submissions if each["launcher"] == "slurm" for job in each["runs"]}
+    submissions = list(_submissions(results))
+    arrays = {job.split("_")[0] for each in submissions if each.launcher == "slurm" for job in each.runs}
     states = slurm_states(arrays, accounting) if arrays else {}
     last: dict[str, Job] = {}
-    for each in sorted(submissions, key=lambda each: each["submitted"]):
-        for job, runs in each["runs"].items():
-            state = _local_state(each, job) if each["launcher"] == "local" else states.get(job, "")
-            last |= dict.fromkeys(runs, Job(job, each["log"].replace("%j", job), state))
+    for each in submissions:
+        for job, runs in each.runs.items():
+            state = each.state(job) if each.launcher == "local" else states.get(job, "")
+            last |= dict.fromkeys(runs, Job(job, each.log.replace("%j", job), state))
     return last
-
-
-def _local_state(submission: dict[str, Any], job: str) -> str:
-    if submission["machine"] != leases.machine():
-        return ""
-    return "running" if leases.started(int(job)) == submission["started"][job] else ""
 
 
 def slurm_states(arrays: Collection[str], accounting: bool = True) -> dict[str, str]:

@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from benchmark.errors import UserError
 
 PAPER = Path(__file__).parents[2] / "results" / "paper"
 # Kinds of errata that prove a printed number wrong under the paper's own definitions; the others only raise doubts.
 WRONG = ("impossible", "copied")
 Cell = tuple[str, str, str, str]
 """A printed number's table, method, task and metric."""
+CELL = ("table", "method", "task", "metric")
+
+
+def _lines(name: str, *columns: str) -> list[dict[str, str]]:
+    """The lines of a file of the paper's numbers. Raises UserError, naming file and line, where it is damaged."""
+    path, expected = PAPER / name, [*CELL, *columns]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read ({error}): restore it.") from error
+    if not lines:
+        raise UserError(f"{path} has no lines: restore it.")
+    for number, line in enumerate(lines, 2):
+        if line.keys() != set(expected) or None in line.values():
+            raise UserError(f"{path}, line {number}, does not have the columns {', '.join(expected)}: restore it.")
+    return lines
 
 
 @cache
 def numbers() -> dict[Cell, float]:
-    """Every number of the paper's tables."""
-    with (PAPER / "published.csv").open(encoding="utf-8", newline="") as file:
-        return {
-            (line["table"], line["method"], line["task"], line["metric"]): float(line["value"])
-            for line in csv.DictReader(file)
-        }
+    """Every number of the paper's tables. Raises UserError where their file is damaged."""
+    return {_cell(line): _number(line) for line in _lines("published.csv", "value")}
+
+
+def _cell(line: dict[str, str]) -> Cell:
+    table, method, task, metric = (line[column] for column in CELL)
+    return table, method, task, metric
+
+
+def _number(line: dict[str, str]) -> float:
+    try:
+        value = float(line["value"])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{PAPER / 'published.csv'} has '{line['value']}' for {' '.join(_cell(line))}: restore it.")
+    return value
 
 
 def prints(table: str) -> bool:
@@ -43,11 +74,8 @@ class Erratum:
 
 @cache
 def errata() -> tuple[Erratum, ...]:
-    with (PAPER / "errata.csv").open(encoding="utf-8", newline="") as file:
-        return tuple(
-            Erratum((line["table"], line["method"], line["task"], line["metric"]), line["kind"], line["note"])
-            for line in csv.DictReader(file)
-        )
+    """All that is known to be wrong. Raises UserError where the file is damaged."""
+    return tuple(Erratum(_cell(line), line["kind"], line["note"]) for line in _lines("errata.csv", "kind", "note"))
 
 
 def errata_of(cell: Cell) -> list[Erratum]:

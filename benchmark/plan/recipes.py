@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError, unknown
-from benchmark.plan import limits
+from benchmark.plan import limits, toml
 from benchmark.plan.run import PAPER, Run, Settings
 from benchmark.plan.table import Override, Row, Table
 
@@ -28,18 +28,16 @@ ALIASES = {"erm": "vanilla"}
 
 @cache
 def load() -> Recipes:
-    """The recipes of recipes.toml. Raises UserError where it is no TOML, or a table lacks what it needs."""
-    try:
-        content = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{RECIPES} is no valid TOML ({error}): correct it.") from error
-    for kind in ("task", "method"):
-        for name, table in content[kind].items():
-            if "title" not in table:
-                raise UserError(f"{RECIPES}: [{kind}.{name}] has no title, which tables call it by: add it.")
-            if table.get("like", name) not in content[kind]:
-                raise UserError(f"{RECIPES}: [{kind}.{name}] is like '{table['like']}', which does not exist.")
-    return Recipes(content["task"], content["method"], content["every_task"], content["folder"])
+    """The recipes of recipes.toml. Raises UserError where it is no TOML, or a table is not what it should be."""
+    content = toml.read(RECIPES)
+    recipes = Recipes(content["task"], content["method"], content["every_task"], content["folder"])
+    for task in recipes.tasks:
+        for preset in recipes.presets(task):
+            try:
+                toml.check_complete(RECIPES, task, recipes.task_settings(task, preset))
+            except RecursionError:
+                raise UserError(f"{RECIPES}: [task.{task}.preset.{preset}] is like itself: correct it.") from None
+    return recipes
 
 
 @dataclass(frozen=True)

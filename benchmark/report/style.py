@@ -14,6 +14,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.plan.paper import COMPARED
+from benchmark.store.atomic import replacing
 from benchmark.store.record import Entry
 
 plt.rcParams["text.parse_math"] = False  # a "$" in a name is a "$"
@@ -36,11 +37,13 @@ DPI = 150  # of the PNGs
 
 def save(drawing: Drawing, stem: Path) -> list[Path]:
     """Write the drawing as ``stem``.png and .pdf, and close it."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    written = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "pdf")]
-    for path in written:
-        # Without a date a figure of the same records is the same file.
-        drawing.savefig(path, dpi=DPI, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
+    written = []
+    for suffix in ("png", "pdf"):
+        written.append(stem.with_name(f"{stem.name}.{suffix}"))
+        with replacing(written[-1]) as temporary:
+            # Without a date a figure of the same records is the same file.
+            metadata = {"CreationDate": None} if suffix == "pdf" else None
+            drawing.savefig(temporary, format=suffix, dpi=DPI, metadata=metadata)
     plt.close(drawing)
     return written
 

@@ -66,12 +66,16 @@ IMAGES = 10_000_000  # more, or more repetitions, take days
 
 @dataclass(frozen=True)
 class Subject:
-    """Something to time: ``run`` trains on so many images, with so many operations and bytes at least."""
+    """Something to time: ``run`` trains on so many images, with so many operations and bytes at least.
+
+    ``captured`` where it is a CUDA graph from its first run on.
+    """
 
     run: Callable[[], object]
     images: int = 0
     flops: int = 0
     bytes: int = 0
+    captured: bool = False
 
 
 def noise(n: int, size: int, num_classes: int) -> BiasedDataset:
@@ -131,7 +135,7 @@ def phases(
             training.go_to(index)
         phase = Updates(trainings, captured)
         flops, moved = roofline.of_update(first, index)
-        return Subject(phase.epoch, updates * first.batch_size, updates * flops, updates * moved)
+        return Subject(phase.epoch, updates * first.batch_size, updates * flops, updates * moved, phase.capturable)
 
     kinds: dict[str, int] = {}
     for index, phase in enumerate(first.phases):
@@ -230,9 +234,10 @@ def measure(
 def _interleaved(
     subjects: dict[str, Subject], repetitions: int, device: torch.device
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """Seconds of each subject's repetitions and, on a GPU, the bytes it takes there beyond what is resident.
+    """Seconds of each subject's repetitions and, on a GPU, the most bytes it takes there beyond what is resident.
 
-    In another order each time, lest a subject always suffer from the same one before it.
+    In another order each time, lest a subject always suffer from the same one before it. A graph takes its memory when
+    it is captured, which is in the warm-up; the others' warm-up does not count, since cuDNN tries its algorithms then.
     """
     seconds: dict[str, list[float]] = {name: [] for name in subjects}
     memory: dict[str, int] = {}
@@ -242,7 +247,9 @@ def _interleaved(
                 torch.cuda.reset_peak_memory_stats(device)
                 resident = torch.cuda.memory_allocated(device)
                 taken = _event_seconds(subject.run, device)
-                memory[name] = torch.cuda.max_memory_allocated(device) - resident
+                if repetition or subject.captured:
+                    peak = torch.cuda.max_memory_allocated(device) - resident
+                    memory[name] = max(peak, memory.get(name, 0))
             else:
                 started = time.perf_counter()
                 subject.run()
@@ -254,10 +261,11 @@ def _interleaved(
 
 def _event_seconds(run: Callable[[], object], device: torch.device) -> float:
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    stream = torch.cuda.current_stream(device)  # the current one of another device would not wait for this one
     torch.cuda.synchronize(device)
-    start.record()
+    start.record(stream)
     run()
-    end.record()
+    end.record(stream)
     torch.cuda.synchronize(device)
     return start.elapsed_time(end) / 1000
 

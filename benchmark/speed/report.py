@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import matplotlib.pyplot as plt
+import msgspec
 from matplotlib.figure import Figure as Drawing
 from tabulate import tabulate
 
+from benchmark.errors import say
 from benchmark.report.style import plain, save
 from benchmark.store.atomic import write_atomically
 
@@ -33,9 +34,73 @@ HEADINGS = (
 Measurement = dict[str, Any]
 
 
+Amount = Annotated[int, msgspec.Meta(ge=0, le=2**60)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+
+
+class Subject(TypedDict):
+    """What was timed: how many images, operations and bytes at least, and the seconds of each repetition."""
+
+    images: Amount
+    flops: Amount
+    bytes: Amount
+    seconds: Annotated[list[Seconds], msgspec.Meta(min_length=1)]
+
+
+class SubjectOnGpu(Subject, total=False):
+    peak_device_memory: Amount
+
+
+class Stored(TypedDict):
+    """What a file must hold, of these kinds, to be a measurement."""
+
+    network: str
+    size: int
+    device: str
+    cpu: str
+    cores: int | None
+    threads: int
+    workers: int
+    load: tuple[float, float]
+    batch_size: Amount
+    updates: int
+    repetitions: int
+    precision: str
+    versions: dict[str, str]
+    commit: str | None
+    modified: bool | None
+    subjects: dict[str, SubjectOnGpu]
+
+
 def load(folder: Path) -> list[Measurement]:
-    """The measurements stored in a folder, in order of their names."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    """The measurements stored in a folder, in order of their names. A damaged one is named and left out."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(_read(path))
+        except (OSError, ValueError, RecursionError) as error:
+            say(f"Measurement {path} is damaged ({error}) and left out.")
+    return found
+
+
+def _read(path: Path) -> Measurement:
+    """A stored measurement. Raises ValueError for what is none, and OSError."""
+    content = path.read_bytes()
+    measurement: Measurement = msgspec.json.decode(content)
+    msgspec.convert(measurement, Stored)
+    subjects = measurement["subjects"]
+    if measurement["network"] not in NETWORKS or not {PRODUCT, COPY, BARE, FILES, VANILLA} <= subjects.keys():
+        raise ValueError("it lacks what others are compared with")
+    if {len(each["seconds"]) for each in subjects.values()} != {measurement["repetitions"]}:
+        raise ValueError("not everything was timed equally often")
+    if not subjects[PRODUCT]["flops"] or not subjects[COPY]["bytes"] or not subjects[VANILLA]["flops"]:
+        raise ValueError("it counts no operations")
+    if not all(subjects[name]["images"] for name in (BARE, FILES, VANILLA)):
+        raise ValueError("it trains on no images")
+    memory = [name for name in loops(measurement) if "peak_device_memory" in subjects[name]]
+    if memory and memory != loops(measurement):
+        raise ValueError("it lacks memory of some")
+    return measurement
 
 
 def write(results: Path) -> list[Path]:

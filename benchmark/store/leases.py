@@ -2,14 +2,15 @@
 
 A lease is a small file beside the record, ``<hash>-s<seed>.<number>.lease``. It is created exclusively and numbered
 one above the highest there is, so that of several contenders exactly one gets it; the highest number counts. Its
-owner rewrites it every BEAT seconds. A lease may be succeeded by the next number when it was released, when its owner
-is known to be dead, or when it did not change for STALE seconds of watching. Clocks of different machines are never
-compared. Exclusive creation and renaming are all that is asked of the file system; network file systems give them.
+owner writes to it every BEAT seconds, into the file that he opened and never by its name, so that a late beat can
+neither bring back what was deleted nor touch what is now another's. A lease may be succeeded by the next number when
+it was released, when its owner is known to be dead, or when it did not change for STALE seconds of watching. Clocks of
+different machines are never compared. Exclusive creation is all that is asked of the file system; network file systems
+give it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -17,50 +18,21 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from benchmark.store.atomic import write_atomically
+import msgspec
+
+from benchmark.store.processes import LARGEST, machine, started
 
 BEAT = 10.0
 STALE = 60.0
-NAME = re.compile(r"(.+)\.(\d+)\.lease")
+NAME = re.compile(r"(.+)\.([1-9][0-9]*)\.lease")
 
 
 class Lost(Exception):
-    """Another worker has taken the run over, because this one was silent for too long."""
-
-
-@cache
-def machine() -> str:
-    """Name of this machine, boot and process namespace: two processes with the same one can see each other's ids."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{platform.node()} {boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # not Linux: the name has to do
-        return platform.node()
-
-
-def started(pid: int) -> str | None:
-    """When a process of this machine was started, in the kernel's ticks, "" where unknown; None when there is none.
-
-    Process ids are used again; the pair of id and start is not.
-    """
-    try:
-        os.waitpid(pid, os.WNOHANG)  # a child that has ended stays visible until its parent has asked for it
-    except ChildProcessError:
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except OSError:
-        return ""
+    """Another worker has taken the run over, or finished it, because this one was silent for too long."""
 
 
 def slurm_job() -> str | None:
@@ -71,32 +43,56 @@ def slurm_job() -> str | None:
     return environ.get("SLURM_JOB_ID")
 
 
-@dataclass(frozen=True)
-class Holder:
-    """The newest lease on a run as it was read; ``text`` changes with every beat."""
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lease says: whose it is, how many of ``total`` epochs are ``done``, and how often that was written."""
 
-    number: int
-    text: str
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """What the lease says; empty in the moment between its creation and its first beat."""
-        try:
-            return json.loads(self.text)
-        except ValueError:
-            return {}
+    machine: str
+    host: str
+    pid: Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
+    started: str | None = None
+    job: str | None
+    restarts: int
+    log: str | None = None
+    since: float
+    beat: int = 0
+    written: float
+    done: int = 0
+    total: int = 0
+    released: bool = False
 
     @property
     def gone(self) -> bool:
         """Whether the owner is known not to train any more."""
-        content = self.content
-        if content.get("released"):
+        if self.released:
             return True
-        if content.get("machine") == machine():
-            return started(content["pid"]) != content["started"]
+        if self.machine == machine():
+            return started(self.pid) != self.started
         # A job that SLURM has started again: its earlier life is over, wherever that was.
-        same_job = content.get("job") is not None and content["job"] == slurm_job()
-        return same_job and content["restarts"] < _restarts()
+        return self.job is not None and self.job == slurm_job() and self.restarts < _restarts()
+
+
+_decoder = msgspec.json.Decoder(Owner)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The newest lease on a run as it was read; ``content`` changes with every beat."""
+
+    number: int
+    content: bytes
+
+    @cached_property
+    def owner(self) -> Owner | None:
+        """None where the lease says nothing: in the moment between its creation and its first beat, or damaged."""
+        try:
+            return _decoder.decode(self.content)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+
+    @property
+    def gone(self) -> bool:
+        """Whether the owner is known not to train any more; of one that cannot be read, only watching tells."""
+        return self.owner is not None and self.owner.gone
 
 
 def _restarts() -> int:
@@ -112,9 +108,11 @@ def newest(record: Path, names: Iterable[str] | None = None) -> Holder | None:
     if not numbers:
         return None
     try:
-        return Holder(max(numbers), _path(record, max(numbers)).read_text(encoding="utf-8"))
+        return Holder(max(numbers), _path(record, max(numbers)).read_bytes())
     except FileNotFoundError:  # its run was finished while we looked
         return None
+    except OSError:
+        return Holder(max(numbers), b"")
 
 
 def _path(record: Path, number: int) -> Path:
@@ -129,75 +127,94 @@ def acquire(record: Path, log: Path | None = None, abandoned: Holder | None = No
         return None
     number = holder.number + 1 if holder else 1
     try:
-        os.close(os.open(_path(record, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        return Lease(record, number, os.open(_path(record, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), log)
     except FileExistsError:
         return None
-    return Lease(record, number, log)
 
 
 class Lease:
     """A run that is ours, kept alive by a thread until it is released. ``done`` of ``total`` epochs are trained."""
 
-    def __init__(self, record: Path, number: int, log: Path | None) -> None:
+    def __init__(self, record: Path, number: int, file: int, log: Path | None) -> None:
         self.record = record
         self.number = number
         self.done, self.total = 0, 0
-        self._beats = 0
-        # A plain flag and no lock: release() is also called from a signal handler.
+        # Open to the end: as long as it is, no other file can look the same to ``lost``.
+        self._file = file
+        self._beats, self._length = 0, 0
         self._released = False
-        self._owner = {
-            "machine": machine(),
-            "host": platform.node(),
-            "pid": os.getpid(),
-            "started": started(os.getpid()),
-            "job": slurm_job(),
-            "restarts": _restarts(),
-            "log": str(log) if log else None,
-            "since": time.time(),
-        }
+        # The thread's beat and the release; re-entered where a signal handler releases what is being released.
+        self._writing = threading.RLock()
+        self._owner = Owner(
+            machine=machine(),
+            host=platform.node(),
+            pid=os.getpid(),
+            started=started(os.getpid()),
+            job=slurm_job(),
+            restarts=_restarts(),
+            log=str(log) if log else None,
+            since=time.time(),
+            written=time.time(),
+        )
         self._beat()
         threading.Thread(target=self._keep_alive, daemon=True).start()
 
     @property
     def lost(self) -> bool:
-        """Whether somebody has made the next lease."""
-        return _path(self.record, self.number + 1).exists()
+        """Whether somebody has made the next lease, or deleted ours with those of a finished run.
+
+        Where the folder does not say, the lease counts as ours: a record replaces none, whoever stores it.
+        """
+        if self._released:
+            return True
+        try:
+            ours = os.path.samestat(os.stat(_path(self.record, self.number)), os.fstat(self._file))
+            return not ours or _path(self.record, self.number + 1).exists()
+        except FileNotFoundError:
+            return self.record.parent.is_dir()
+        except OSError:
+            return False
 
     def check(self) -> None:
-        """Raises Lost when somebody has taken the run over."""
+        """Raises Lost when somebody has taken the run over, or finished it."""
         if self.lost:
-            raise Lost(f"{self.record.stem} was taken over by another worker")
+            raise Lost(f"{self.record.stem} was taken over or finished by another worker")
 
     def release(self) -> None:
         """Let others have the run. Once there is a record nobody needs a lease, and all of the run's go."""
-        self._released = True
-        try:
-            if not self.record.exists():
-                self._beat()
+        with self._writing:
+            if self._released:
                 return
-            for number in range(self.number, 0, -1):
-                _path(self.record, number).unlink(missing_ok=True)
-        except OSError:  # unwritable: the lease goes stale instead
+            self._released = True
+            self._write()
+            os.close(self._file)
+        try:
+            if self.record.exists():
+                for number in range(self.number, 0, -1):
+                    _path(self.record, number).unlink(missing_ok=True)
+        except OSError:  # unwritable for the moment
             pass
 
     def _keep_alive(self) -> None:
         while True:
             time.sleep(BEAT)
-            if self._released:
-                return
-            self._beat()
+            with self._writing:
+                if self._released:
+                    return
+                self._beat()
 
     def _beat(self) -> None:
         self._beats += 1
-        content = {
-            **self._owner,
-            "beat": self._beats,
-            "written": time.time(),
-            "done": self.done,
-            "total": self.total,
-            "released": self._released,
-        }
+        self._write()
+
+    def _write(self) -> None:
+        told = {"beat": self._beats, "written": time.time(), "done": self.done, "total": self.total}
+        owner = msgspec.structs.replace(self._owner, **told, released=self._released)
+        # Never shorter than before, so that nothing of the last beat is left behind this one.
+        text = msgspec.json.encode(owner).ljust(self._length) + b"\n"
+        self._length = len(text) - 1
         try:
-            write_atomically(_path(self.record, self.number), json.dumps(content) + "\n")
+            os.pwrite(self._file, text, 0)
+            os.fsync(self._file)
         except OSError:  # the folder cannot be written for the moment; the next beat may succeed
             pass

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -20,7 +20,10 @@ from benchmark.plan.run import Run, Settings
 
 SCHEMA: Literal[2] = 2
 DIGITS = 6  # significant ones, of the curves
-Counts = list[list[int]]
+Whole = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+"""A whole number that a float holds exactly, which no sum or quotient of a table overflows."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+Counts = list[list[Count]]
 """Numbers of images of each group, [C, B]."""
 Number = float | None
 Curve = np.ndarray
@@ -42,7 +45,7 @@ class Groups(Part, frozen=True):
 
     classes: list[str]
     biases: list[str]
-    aligned_bias: list[int]
+    aligned_bias: list[Count]
     train: Counts
     test: Counts
     scored: list[list[bool]] | None = None
@@ -51,7 +54,7 @@ class Groups(Part, frozen=True):
 class Tested(Part, frozen=True):
     """Right answers of each test group after an epoch of the last phase."""
 
-    epoch: int
+    epoch: Count
     correct: Counts
     validation_acc: Number = None
 
@@ -96,8 +99,8 @@ class Provenance(Part, frozen=True):
     """Where a record comes from; ``commit`` and ``modified`` as in ``Commit``.
 
     ``data`` is a fingerprint of every image and label, ``data_notes`` what a reader must know of them. The versions are
-    those of ``benchmark.plan.code``. Seconds are a
-    seed's share where several trained as one. Device memory is in bytes, and of GPUs only.
+    those of ``benchmark.plan.code``. Seconds are a seed's share where several trained as one. Device memory is in
+    bytes, and of GPUs only. ``predictions`` is the SHA-256 of the file of predictions that belongs to the record.
     """
 
     commit: str | None
@@ -107,16 +110,17 @@ class Provenance(Part, frozen=True):
     torch: str
     benchmark: str
     device: str
-    threads: int
+    threads: Count
     seconds: float
-    images_per_second: int
+    images_per_second: Whole
     data: str
     data_notes: list[str] = []
     method_version: str = ""
-    loop_version: int = 0
-    seeds_at_once: int = 1
-    peak_device_memory: int | None = None
+    loop_version: Count = 0
+    seeds_at_once: Count = 1
+    peak_device_memory: Whole | None = None
     submitted: Commit | None = None
+    predictions: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
 
     @property
     def short_commit(self) -> str:
@@ -130,14 +134,14 @@ class Record(Part, frozen=True, dict=True):
     schema: Literal[2]
     task: str
     method: str
-    seed: int
+    seed: Whole
     preset: str
     settings: Settings
     groups: Groups
     test: dict[Rule, Tested]
     train: dict[Network, Counts]
     phases: list[PhaseCurves]
-    summary: dict[str, int | float | list[int]]
+    summary: dict[str, Whole | float | list[Whole]]
     warnings: list[str]
     provenance: Provenance
     uses_bias_labels: bool = False
@@ -236,6 +240,18 @@ def faults(record: Record) -> Iterator[str]:
         if len(each) != shape[0] or {*map(len, each)} != {shape[1]}:
             yield f"the counts of {name} do not have shape {shape}"
             return
+    if len(record.groups.aligned_bias) != shape[0] or max(record.groups.aligned_bias, default=0) >= shape[1]:
+        yield "its classes do not have a bias value each that they go with"
+        return
+    scored = record.groups.scored
+    if scored is not None and (len(scored) != shape[0] or {*map(len, scored)} != {shape[1]}):
+        yield f"groups.scored does not have shape {shape}"
+        return
+    if "last" not in record.test or not record.train:
+        yield "it lacks the counts of the last epoch"
+    for network, each in record.train.items():
+        if (np.asarray(each) > np.asarray(record.groups.train)).any():
+            yield f"train.{network}: a group has more correct answers than samples"
     total = np.asarray(record.groups.test)
     for rule, tested in record.test.items():
         yield from (f"test.{rule}: {fault}" for fault in metrics.inconsistencies(np.asarray(tested.correct), total))
@@ -243,7 +259,10 @@ def faults(record: Record) -> Iterator[str]:
 
 def _array(kind: type, value: Any) -> Curve:
     """A curve from the file."""
-    return np.array(value, np.float64).reshape(len(value))
+    try:
+        return np.array(value, np.float64).reshape(len(value))
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
 
 
 def _list(value: Any) -> Any:

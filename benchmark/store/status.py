@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from benchmark.plan.run import Run
 from benchmark.plan.table import Table
@@ -91,17 +91,17 @@ def _owner(holder: leases.Holder, job: Job | None) -> str:
 
     A look cannot watch a lease for a minute, so clocks are compared here; nothing but this page depends on it.
     """
-    content: dict[str, Any] = holder.content
-    if not content:
+    owner = holder.owner
+    if owner is None:
         return "just begun"
-    if job and job.id == content["job"] and job.state:
+    if job and job.id == owner.job and job.state:
         if job.state != "running":  # requeued, or at its end, and did not live to release the lease
             return ""
-    elif time.time() - content["written"] > 2 * leases.STALE:
+    elif time.time() - owner.written > 2 * leases.STALE:
         return ""
-    place = f"job {content['job']} on {content['host']}" if content["job"] else f"{content['host']}, {content['pid']}"
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(content["since"]))
-    return f"{place}, epoch {content['done']} of {content['total'] or '?'}, since {since}"
+    place = f"job {owner.job} on {owner.host}" if owner.job else f"{owner.host}, {owner.pid}"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.since))
+    return f"{place}, epoch {owner.done} of {owner.total or '?'}, since {since}"
 
 
 def report(tables: Sequence[tuple[Table, Sequence[Run]]], statuses: Iterable[Status]) -> str:

@@ -1,24 +1,38 @@
-"""The folder of records: one file per finished run, written atomically. A record exists, valid, or not at all."""
+"""The folder of records: one file per finished run, written atomically and once.
+
+A record exists, valid, or not at all. Its predictions are written before it, under a name that holds their digest,
+which the record holds, too: a record that is there has its predictions, and predictions without theirs count for
+nothing.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import time
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from benchmark.errors import UserError, unknown
+from benchmark.errors import UserError, say, unknown
 from benchmark.plan.run import Run
 from benchmark.store import record as records
-from benchmark.store.atomic import write_atomically
+from benchmark.store.atomic import create_atomically, is_abandoned, remove, write_atomically
 from benchmark.store.record import Record
+
+Predictions = tuple[np.ndarray, np.ndarray]
+"""Predicted class, int64 [n], and probability of the label, float64 [n], of every training sample."""
+ROOM = 1 << 20  # bytes that a folder must have room for: those of a record and its predictions, about
+# Ends of files that serve to get a record and nobody needs beside one.
+SUPERSEDED = (".ckpt", ".ckpt.corrupt", ".failed.json", ".lease")
 
 
 @dataclass(frozen=True)
@@ -33,35 +47,63 @@ class Store:
     def checkpoint_path(self, run: Run) -> Path:
         return self.record_path(run).with_suffix(".ckpt")
 
-    def predictions_path(self, run: Run) -> Path:
-        return self.record_path(run).with_suffix(".npz")
+    def predictions_path(self, record: Record) -> Path:
+        """Where the record's predictions are, if it has any."""
+        return self.record_path(record.run).with_suffix(f".{(record.provenance.predictions or '')[:12]}.npz")
 
     def failure_path(self, run: Run) -> Path:
         return self.record_path(run).with_suffix(".failed.json")
 
     def check_writable(self) -> None:
-        """Raises UserError unless files can be made and replaced in the folder."""
-        probe = self._runs / f".probe-{os.getpid()}"
+        """Raises UserError unless files can be made and replaced in the folder, and there is room for some."""
+        probe = self._runs / ".probe"
         try:
-            write_atomically(probe, "")
-            probe.unlink()
+            write_atomically(probe, bytes(ROOM))
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(
                 f"The results folder {self.folder} cannot be written ({error.strerror}): choose another with --results."
             ) from error
+
+    def clean(self) -> None:
+        """Remove what killed launchers have left: temporary files, and what served to get a record that is there.
+
+        Nothing that a living launcher still needs: of a run that has its record it needs nothing.
+        """
+        for folder in self._runs.glob("*/*"):
+            if not folder.is_dir():
+                continue
+            for stem, names in _by_stem(folder).items():
+                if stem:
+                    self._clean(folder / f"{stem}.json", names)
+                    continue
+                for name in names:
+                    if name.endswith(".tmp") and is_abandoned(folder / name):
+                        remove(folder / name)
+
+    def clean_up(self, run: Run) -> None:
+        """Remove what served to get the run's record, if it has one: also what came after it, from a late launcher."""
+        path = self.record_path(run)
+        self._clean(path, _by_stem(path.parent).get(path.stem, []))
+
+    def _clean(self, path: Path, names: list[str]) -> None:
+        """Remove what of the files of those names serves no more where there is a record at ``path``."""
+        superseded = [name for name in names if name.endswith(SUPERSEDED)]
+        predictions = [name for name in names if name.endswith(".npz")]
+        if not (superseded or len(predictions) > 1) or not _is_complete(path):
+            return
+        if len(predictions) > 1 and (record := self.read(self._id(path))):
+            superseded += [name for name in predictions if name != self.predictions_path(record).name]
+        for name in superseded:
+            remove(path.with_name(name))
 
     def has(self, run: Run) -> bool:
         """Whether the run has a record, told by its end: 10,000 of them are looked at within a second.
 
         One that breaks off is set aside by ``load``, which alone looks at every number.
         """
-        try:
-            with self.record_path(run).open("rb") as file:
-                file.seek(-min(2, os.fstat(file.fileno()).st_size), os.SEEK_END)
-                complete = file.read() == b"}\n"
-        except FileNotFoundError:
-            return False
-        return complete or self.load(run) is not None
+        path = self.record_path(run)
+        return path.exists() and (_is_complete(path) or self.load(run) is not None)
 
     def load(self, run: Run) -> Record | None:
         """The run's record, or None. A damaged one is set aside under another name, so that the run is done again."""
@@ -84,7 +126,7 @@ class Store:
         return chosen
 
     def read(self, run_id: str) -> Record | None:
-        """The record of a run of that id, or None, as ``load``."""
+        """The record of a run of that id, or None, as ``load``. One that cannot even be read stays where it is."""
         path = self._runs / f"{run_id}.json"
         try:
             record = records.decode(path.read_bytes())
@@ -93,60 +135,72 @@ class Store:
             problem = f"it is of {record.run.id}"
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except OSError as error:
+            say(f"Record {path} cannot be read ({error.strerror}); the run counts as missing.")
+            return None
+        except (ValueError, RecursionError) as error:
             problem = str(error)
         aside = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%d-%H%M%S')}")
+        kept = f"kept as {aside.name}"
         try:
             os.replace(path, aside)
         except FileNotFoundError:  # another process has just done so
             return None
-        print(f"Record {path} is damaged ({problem}); kept as {aside.name}, the run counts as missing.")
+        except OSError as error:
+            kept = f"it cannot be set aside, either: {error.strerror}"
+        say(f"Record {path} is damaged ({problem[:200]}); {kept}, the run counts as missing.")
         return None
 
     @property
     def _runs(self) -> Path:
         return self.folder / "runs"
 
+    def _id(self, path: Path) -> str:
+        """The id of the run whose record is at ``path``."""
+        return path.relative_to(self._runs).as_posix().removesuffix(".json")
+
     def _ids(self) -> list[str]:
-        names = (path.relative_to(self._runs).as_posix() for path in self._runs.glob("*/*/*.json"))
-        return sorted(name.removesuffix(".json") for name in names if not name.endswith(".failed.json"))
+        paths = self._runs.glob("*/*/*.json")
+        return sorted(self._id(path) for path in paths if not path.name.endswith(".failed.json"))
 
     def set_aside(self, run: Run, why: str) -> None:
         """Give the run's record another name, so that the run is done again and nothing is lost."""
         path = self.record_path(run)
         os.replace(path, path.with_name(f"{path.name}.{why}-{time.strftime('%Y%m%d-%H%M%S')}"))
 
-    def save(self, record: Record) -> None:
-        """Store a finished run. Raises ValueError for a record that contradicts itself."""
-        run = record.run
-        write_atomically(self.record_path(run), records.encode(record))
-        self.failure_path(run).unlink(missing_ok=True)
-        self.checkpoint_path(run).unlink(missing_ok=True)
+    def save(self, record: Record, predictions: Predictions | None = None) -> bool:
+        """Store a finished run with what ``Training.predictions`` gives, which is kept out of the text of the record.
 
-    def save_predictions(self, record: Record, predicted: np.ndarray, score: np.ndarray) -> None:
-        """Store what ``Training.predictions`` gives beside the record that it belongs to.
-
-        Kept out of the record, which is text to be read and compared.
+        False, and nothing is changed, where the run has a record already: it was finished elsewhere. Raises ValueError
+        for a record that contradicts itself, UserError where something that is no record has its name.
         """
-        largest = int(predicted.max(initial=0))
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            predicted=predicted.astype(np.min_scalar_type(largest)),
-            score=score.astype(np.float32),
-            finished=record.provenance.finished,
-        )
-        write_atomically(self.predictions_path(record.run), buffer.getvalue())
-
-    def predictions(self, record: Record) -> tuple[np.ndarray, np.ndarray] | None:
-        """Predicted class, int64 [n], and probability of the label, float64 [n], of every training sample.
-
-        None where none are stored, or those of another training than the record's.
-        """
+        if predictions:
+            content = _packed(*predictions)
+            provenance = msgspec.structs.replace(record.provenance, predictions=hashlib.sha256(content).hexdigest())
+            record = msgspec.structs.replace(record, provenance=provenance)
+        text, path = records.encode(record), self.record_path(record.run)
+        if predictions:
+            write_atomically(self.predictions_path(record), content)
         try:
-            with np.load(self.predictions_path(record.run)) as stored:
-                if str(stored["finished"]) != record.provenance.finished:
-                    return None
+            create_atomically(path, text)
+        except FileExistsError:
+            if stored := self.load(record.run):
+                if self.predictions_path(stored) != self.predictions_path(record):
+                    remove(self.predictions_path(record))
+                return records.encode(stored) == text  # stored by an attempt that failed only afterwards
+            if path.exists():
+                raise UserError(f"{path} is in the way of a record and no record: remove it.") from None
+            return self.save(record, predictions)  # a damaged one, which was set aside
+        self.clean_up(record.run)
+        return True
+
+    def predictions(self, record: Record) -> Predictions | None:
+        """The predictions that belong to the record; None where there are none, or they are not what was stored."""
+        try:
+            content = self.predictions_path(record).read_bytes()
+            if hashlib.sha256(content).hexdigest() != record.provenance.predictions:
+                return None
+            with np.load(io.BytesIO(content)) as stored:
                 return stored["predicted"].astype(np.int64), stored["score"].astype(np.float64)
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             return None
@@ -163,16 +217,49 @@ class Store:
     def failures(self) -> dict[str, str]:
         """Why runs failed, by run id."""
         notes = {path: _note(path) for path in sorted(self._runs.glob("*/*/*.failed.json"))}
-        return {
-            path.relative_to(self._runs).as_posix().removesuffix(".failed.json"): note["reason"]
-            for path, note in notes.items()
-            if note
-        }
+        return {self._id(path).removesuffix(".failed"): note["reason"] for path, note in notes.items() if note}
+
+
+def _packed(predicted: np.ndarray, score: np.ndarray) -> bytes:
+    """Predictions as they are stored; the same ones are the same bytes."""
+    largest = int(predicted.max(initial=0))
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, predicted=predicted.astype(np.min_scalar_type(largest)), score=score.astype(np.float32))
+    return buffer.getvalue()
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether a record was written to its end; one that cannot be read was not."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-min(2, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            return file.read() == b"}\n"
+    except OSError:
+        return False
+
+
+def _by_stem(folder: Path) -> dict[str, list[str]]:
+    """The names of a folder's files by what comes before the first dot; none where it cannot be read."""
+    found: dict[str, list[str]] = defaultdict(list)
+    try:
+        for name in os.listdir(folder):
+            found[name.split(".", 1)[0]].append(name)
+    except OSError:
+        pass
+    return found
 
 
 def _note(path: Path) -> dict[str, Any]:
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        note = json.loads(path.read_bytes())
+        if isinstance(note, dict) and isinstance(note.get("reason"), str):
+            return note
+        problem = "it gives no reason"
+    except FileNotFoundError:
         return {}
-    return note if isinstance(note, dict) and isinstance(note.get("reason"), str) else {}
+    except OSError as error:
+        problem = str(error.strerror)
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    say(f"Note {path} of a failure is damaged ({problem[:200]}) and left out.")
+    return {}

@@ -8,25 +8,30 @@ Normalising, flipping and cropping happen on the device, a batch at a time.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from benchmark.training.networks import memory_format
 from datasets import Split
 
-# Clean predictions are made in batches of at most so many images and pixels, so that activations stay small.
+# Clean predictions are made in batches of at most so many images and pixels, so that activations stay small. A small
+# network on a GPU is held to the pixels only: launching its kernels takes longer than running them.
 EVALUATION_BATCH, EVALUATION_PIXELS = 512, 1 << 23
 
 
 def free_memory(device: torch.device) -> float:
     """Bytes that could be had on the device now; infinite where the system does not tell."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # What PyTorch keeps of earlier tensors, it gives up before it says that there is no more.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":") for line in file)
@@ -79,20 +84,42 @@ class DeviceSplit:
         else:
             yield from zip(indices, _stream(self.images, order, self.device), strict=True)
 
-    @torch.inference_mode()
     def logits(self, network: nn.Module) -> Tensor:
         """Clean predictions [n, C] of a network: evaluation mode, no augmentation."""
+        return self.logits_of([network])[0]
+
+    @torch.inference_mode()
+    def logits_of(self, networks: Sequence[nn.Module]) -> Tensor:
+        """Clean predictions [S, n, C] of the networks of S seeds, which are computed as one network."""
+        first, layout = networks[0], memory_format(networks[0])
         height, width = self.images.shape[2:]
-        size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+        size = max(1, EVALUATION_PIXELS // (height * width))
+        if self.device.type == "cpu" or layout is torch.channels_last:
+            size = min(size, EVALUATION_BATCH)
         chunks: Iterable[Tensor] = self.images.split(size)
         if not self.resident:
             chunks = _stream(self.images, torch.arange(len(self)).split(size), self.device)
-        layout = memory_format(network)
-        was_training = network.training
-        network.eval()
-        logits = [network(self.normalise(chunk.contiguous(memory_format=layout))).float() for chunk in chunks]
-        network.train(was_training)
-        return torch.cat(logits)
+        modes = [network.training for network in networks]
+        for network in networks:
+            network.eval()
+        predict = first if len(networks) == 1 else _together(networks)
+        logits = [predict(self.normalise(chunk.contiguous(memory_format=layout))).float() for chunk in chunks]
+        for network, mode in zip(networks, modes, strict=True):
+            network.train(mode)
+        return torch.cat(logits, -2).view(len(networks), len(self), -1)
+
+
+def _together(networks: Sequence[nn.Module]) -> Callable[[Tensor], Tensor]:
+    """Networks of one kind as one: images [m, 3, H, W] -> logits [S, m, C]."""
+    own = [dict(network.named_parameters()) | dict(network.named_buffers()) for network in networks]
+    state = {name: torch.stack([tensors[name] for tensors in own]) for name in own[0]}
+    return lambda images: torch.vmap(lambda of_one: functional_call(networks[0], of_one, (images,)))(state)
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """The one that batches are sent in, of which there is no more than one: PyTorch keeps memory for each."""
+    return torch.cuda.Stream(device)
 
 
 def _stream(images: Tensor, order: Sequence[Tensor] | Tensor, device: torch.device) -> Iterator[Tensor]:
@@ -106,7 +133,7 @@ def _stream(images: Tensor, order: Sequence[Tensor] | Tensor, device: torch.devi
     shape = (max(len(rows) for rows in order), *images.shape[1:])
     with torch.inference_mode(False):  # the thread could not write to buffers made in that mode
         buffers = [torch.empty(shape, dtype=images.dtype, pin_memory=on_gpu) for _ in range(2)]
-    stream = torch.cuda.Stream(device) if on_gpu else None
+    stream = _copy_stream(device) if on_gpu else None
     sent = [torch.cuda.Event() for _ in buffers] if on_gpu else []
 
     def fetch(number: int) -> Tensor:

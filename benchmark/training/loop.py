@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmark.training.measure import count
 from benchmark.training.training import Training
 from benchmark.training.updates import Updates, is_small
 
@@ -23,5 +24,7 @@ def train(trainings: Sequence[Training]) -> None:
         group = group if is_small(group[0]) else group[:1]
         if updates is None or updates.trainings != group or updates.phase is not group[0].phase:
             updates = Updates(group)
-        for training, loss in zip(group, updates.epoch(), strict=True):
+        losses = updates.epoch()
+        count([training.measurement for training in group], [training.wanted() for training in group])
+        for training, loss in zip(group, losses, strict=True):
             training.end_epoch(loss)

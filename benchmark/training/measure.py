@@ -1,7 +1,11 @@
-"""Clean measurements of a network between two epochs: evaluation mode, no augmentation, counted by group."""
+"""Clean measurements of networks between two epochs: evaluation mode, no augmentation, counted by group.
+
+What is counted stays on the device, and is read once an epoch for all networks of all seeds.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,16 +37,18 @@ class Splits:
 
 
 class Measurement:
-    """What is measured of the networks of one training."""
+    """What is measured of the networks of one training, of what ``count`` counted."""
 
     def __init__(self, dataset: BiasedDataset, splits: Splits) -> None:
         self.dataset = dataset
         self.splits = splits
         self._logits: dict[nn.Module, Tensor] = {}
+        self._sums: dict[tuple[nn.Module, str], np.ndarray] = {}
 
     def forget(self) -> None:
         """To be called when networks are about to change."""
         self._logits.clear()
+        self._sums.clear()
 
     def predict(self, network: nn.Module) -> Tensor:
         """Logits [n, C] on the training set, computed once between two epochs."""
@@ -58,9 +64,7 @@ class Measurement:
 
     def on_training(self, network: nn.Module) -> tuple[Metrics, np.ndarray]:
         """Bias Accuracy, and error and loss of aligned and conflicting samples; right answers by group [C, B]."""
-        logits, split = self.predict(network), self.splits.train
-        counts = self._group_counts(logits, split)
-        losses = self._group_sum(F.cross_entropy(logits, split.targets, reduction="none"), split)
+        counts, losses = (self._by_group(each) for each in self._sums[network, "train"])
         total, aligned_bias = self.dataset.group_sizes(self.dataset.train), self.dataset.aligned_bias
         aligned = metrics.aligned_mask(total.shape, aligned_bias)
         measured: Metrics = {"bias_acc": metrics.bias_accuracy(counts, total, aligned_bias)}
@@ -72,25 +76,49 @@ class Measurement:
 
     def on_test(self, network: nn.Module) -> tuple[Metrics, np.ndarray]:
         """The metrics of Tables 1 and 2, and right answers by group [C, B]."""
-        counts = self._group_counts(self.splits.test.logits(network), self.splits.test)
+        counts = self._by_group(self._sums[network, "test"][0])
         total = self.dataset.group_sizes(self.dataset.test)
         return metrics.fairness(counts, total, self.dataset.scored), counts.astype(int)
 
     def validation_accuracy(self, network: nn.Module) -> float | None:
         """Counted over samples, not groups: validation images need no bias label. None where there are none."""
-        split = self.splits.validation
-        if not len(split):
-            return None
-        right = split.logits(network).argmax(1) == split.targets
-        return metrics.sample_accuracy(int(right.sum()), len(right))
+        size = len(self.splits.validation)
+        return metrics.sample_accuracy(int(self._sums[network, "validation"][0].sum()), size) if size else None
 
-    def _group_counts(self, logits: Tensor, split: DeviceSplit) -> np.ndarray:
-        return self._group_sum((logits.argmax(1) == split.targets).double(), split)
+    def sums(self, logits: Tensor, split: DeviceSplit) -> Tensor:
+        """Right answers and losses of logits [S, n, C] summed over each group, [S, 2, groups + 1], as float64.
 
-    def _group_sum(self, values: Tensor, split: DeviceSplit) -> np.ndarray:
-        """Sum of ``values`` [n] over each group, [C, B]; samples of unknown bias go to a slot of their own."""
-        shape = len(self.dataset.class_names), len(self.dataset.bias_names)
-        groups = shape[0] * shape[1]
-        sums = torch.zeros(groups + 1, dtype=torch.float64, device=split.device)
-        sums.index_add_(0, torch.where(split.bias < 0, groups, split.groups), values.double())
-        return sums[:groups].view(shape).cpu().numpy()
+        The last one is of samples whose bias is unknown.
+        """
+        seeds, groups = len(logits), len(self.dataset.class_names) * len(self.dataset.bias_names)
+        targets = split.targets.expand(seeds, -1)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+        values = torch.stack(((logits.argmax(2) == targets).double(), loss.double()), 1)
+        group = torch.where(split.bias < 0, groups, split.groups)
+        return values.new_zeros(seeds, 2, groups + 1).index_add_(2, group, values)
+
+    def _by_group(self, sums: np.ndarray) -> np.ndarray:
+        """[C, B], without the samples of unknown bias."""
+        return sums[:-1].reshape(len(self.dataset.class_names), len(self.dataset.bias_names))
+
+
+@torch.no_grad()
+def count(measurements: Sequence[Measurement], wanted: Sequence[Sequence[tuple[nn.Module, str]]]) -> None:
+    """Count what networks predict on splits, given for each measurement, and wait for the device once.
+
+    Measurements that are of several seeds of a run want the same, each of its own networks.
+    """
+    if not any(wanted):
+        return
+    splits, sums = measurements[0].splits, []
+    for alike in zip(*wanted, strict=True):
+        networks, name = [network for network, _ in alike], alike[0][1]
+        split: DeviceSplit = getattr(splits, name)
+        logits = split.logits_of(networks)
+        sums.append(measurements[0].sums(logits, split))
+        if name == "train":
+            for measurement, network, each in zip(measurements, networks, logits, strict=True):
+                measurement._logits[network] = each
+    read = torch.stack(sums, 1).cpu().numpy()
+    for measurement, requests, numbers in zip(measurements, wanted, read, strict=True):
+        measurement._sums |= dict(zip(requests, numbers, strict=True))

@@ -11,53 +11,27 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from copy import copy
 from pathlib import Path
-from typing import Any, TypedDict, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmark.errors import unknown
+from benchmark.plan import code
+from benchmark.training import checkpoint as checkpoints
+from benchmark.training import progress as progresses
 from benchmark.training import samplers
 from benchmark.training.checkpoint import Checkpoint, State
 from benchmark.training.loader import Augmentation
 from benchmark.training.measure import Measurement, Metrics, Splits
 from benchmark.training.networks import memory_format, of_run, place
+from benchmark.training.progress import EpochEntry, Progress, Sizes, Stage
 from datasets import BiasedDataset
 from methods import get
-from methods.base import Batch, Method, Phase, Predict, Sampler, TrainingSet
-
-
-class EpochEntry(TypedDict, total=False):
-    """An epoch of a phase: its mean loss, and the metrics of the networks that the phase trains."""
-
-    phase: str
-    epoch: int
-    loss: float
-    target: Metrics
-    biased: Metrics
-
-
-@dataclass
-class Progress:
-    """How far a training has come, and every number that its record takes from it; a part of its checkpoint.
-
-    ``last`` are the test counts after the last epoch, ``best`` those of the epoch with the best plain validation
-    accuracy, which needs no bias labels, ``train_counts`` those on the training set by network.
-    """
-
-    phase_index: int = 0
-    epoch: int = 0
-    history: list[EpochEntry] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    last: dict[str, Any] = field(default_factory=dict)
-    best: dict[str, Any] = field(default_factory=dict)
-    train_counts: dict[str, list[list[int]]] = field(default_factory=dict)
-    samples_trained: int = 0
-    seconds_training: float = 0.0
-    seconds: float = 0.0
+from methods.base import Batch, Method, Network, Phase, Predict, Sampler, TrainingSet
 
 
 class Training:
@@ -155,15 +129,15 @@ class Training:
         self.optimizers = self._new_optimizers()
 
     def end_epoch(self, loss: float) -> None:
-        """Call the method's hooks, measure, checkpoint and report, after an epoch of that mean loss."""
+        """Call the hooks, measure, checkpoint and report, after an epoch of that mean loss that was counted."""
         phase, progress = self.phase, self.progress
         progress.epoch += 1
         self.call(phase.end_epoch)
-        entry: EpochEntry = {"phase": phase.name, "epoch": progress.epoch, "loss": loss, **self._measure(phase)}
+        entry: EpochEntry = {"phase": phase.name, "epoch": progress.epoch, "loss": loss, **self._measure()}
         progress.history.append(entry)
         progress.seconds = time.perf_counter() - self._started
         if self.checkpoint:
-            self.checkpoint.keep(self._state())
+            self.checkpoint.keep(*self._state())
         self.report(entry)
         self._end_phases()
 
@@ -173,18 +147,22 @@ class Training:
             self.call(self.phase.end)
             self.go_to(self.progress.phase_index + 1)
 
-    def _state(self) -> State:
-        """All that a resumed run needs, and every number that its record takes from the loop."""
-        return {
+    def _state(self) -> tuple[State, State]:
+        """All that a resumed run needs, and every number that its record takes from the loop.
+
+        First what training goes on changing. The entries of the rest stay as they are: they are replaced or added to.
+        """
+        changing = {
             "method": self.method.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "generator": self.generator.get_state(),
-            "progress": asdict(self.progress),
         }
+        progress = {name: copy(value) for name, value in vars(self.progress).items()}
+        version = f"{code.LOOP} {code.of_method(self.settings['method'])}"
+        return changing, {"version": version, "generator": self.generator.get_state(), "progress": progress}
 
     def _resume(self) -> None:
         """Continue from the checkpoint; where it cannot be used, the run starts over with a warning."""
-        state, why_not = self.checkpoint.read(self.device, self._fits) if self.checkpoint else (None, "")
+        state, why_not = self.checkpoint.read(self._check) if self.checkpoint else (None, "")
         if why_not:
             self.progress.warnings.append(why_not)
         if state is None:
@@ -192,28 +170,39 @@ class Training:
             return
         self.progress = Progress(**state["progress"])
         self.method.load_state_dict(state["method"])
-        self.generator.set_state(state["generator"].cpu())
+        self.generator.set_state(state["generator"])
         self.optimizers = self._new_optimizers()
-        for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(optimizer_state)
-            for group in optimizer.param_groups:
-                group["lr"] = self._learning_rate_tensor()  # that of the checkpoint may be of another kind of device
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            # Its settings, such as the learning rate of this device, are the run's, not the checkpoint's.
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": saved["state"]})
 
-    def _fits(self, state: State) -> bool:
-        """Whether the state is of this version of the loop and of the method. Raises KeyError for parts it lacks."""
-
-        def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
-            return {name: tensor.shape for name, tensor in tensors.items()}
-
-        same_loop = state["progress"].keys() == asdict(Progress()).keys()
-        return same_loop and shapes(state["method"]) == shapes(self.method.state_dict())
+    def _check(self, state: State) -> None:
+        """Raises ValueError for what cannot be the state of this training after an epoch."""
+        tensors, rest = self._state()
+        own = tensors | rest
+        if not isinstance(state, dict) or state.keys() != own.keys() or state["version"] != own["version"]:
+            raise ValueError("it is of another version")
+        dataset = self.dataset
+        stages = [Stage(phase.name, self._epochs(phase), self.measured(phase)) for phase in self.phases]
+        train, test = (dataset.group_sizes(split) for split in (dataset.train, dataset.test))
+        progresses.check(state["progress"], stages, Sizes(train, test, validation=len(dataset.validation) > 0))
+        checkpoints.check_tensors(state["method"], own["method"])
+        checkpoints.check_generator(state["generator"])
+        phase, epoch = self.phases[state["progress"]["phase_index"]], state["progress"]["epoch"]
+        optimizers = self._optimizers(phase)
+        if not isinstance(state["optimizers"], list) or len(state["optimizers"]) != len(optimizers):
+            raise ValueError("it has other optimisers")
+        for found, optimizer in zip(state["optimizers"], optimizers, strict=True):
+            checkpoints.check_adam(found, optimizer, updates=epoch * self.updates_per_epoch)
 
     # An epoch
 
     def _new_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One fresh Adam for each step of the current phase."""
-        if self.finished:
-            return []
+        """Those of the current phase."""
+        return [] if self.finished else self._optimizers(self.phase)
+
+    def _optimizers(self, phase: Phase) -> list[torch.optim.Optimizer]:
+        """One fresh Adam for each step of a phase."""
         return [
             torch.optim.Adam(
                 [parameter for network in step.trains for parameter in network.parameters()],
@@ -221,7 +210,7 @@ class Training:
                 weight_decay=self.settings["weight_decay"],
                 fused=True,
             )
-            for step in self.phase.steps
+            for step in phase.steps
         ]
 
     @property
@@ -272,7 +261,7 @@ class Training:
             raise unknown("sampler", phase.sampler, get_args(Sampler))
         if not self.method.uses_bias_labels:
             raise ValueError(f"Phase '{phase.name}' balances groups, but its method declares no use of bias labels.")
-        groups = self.splits.train.groups.cpu()
+        groups = targets * len(self.dataset.bias_names) + torch.from_numpy(self.dataset.train.bias)
         return samplers.weighted(1 / torch.bincount(groups)[groups], self.batch_size, self.generator)
 
     def batch(self, indices: Tensor, images: Tensor, augmented: Tensor, draws: Tensor | None = None) -> Batch:
@@ -303,15 +292,26 @@ class Training:
             hook(self.measurement.predict)
         self.progress.warnings += [str(warning.message) for warning in caught]
 
-    def _measure(self, phase: Phase) -> EpochEntry:
-        """Clean measurements of the target and biased networks of which this phase trains any part."""
+    def measured(self, phase: Phase) -> dict[str, Network]:
+        """The target and biased networks of which a phase trains any part, by role."""
         trained = {parameter for step in phase.steps for part in step.trains for parameter in part.parameters()}
         target, biased = self.method.target, self.method.biased
+        networks = {"target": target} if biased is None or biased is target else {"target": target, "biased": biased}
+        return {role: each for role, each in networks.items() if not trained.isdisjoint(each.parameters())}
+
+    def wanted(self) -> list[tuple[nn.Module, str]]:
+        """Networks and splits to be counted after an epoch of this phase: targets are tested, too."""
+        tested = ["test", "validation"] if len(self.splits.validation) else ["test"]
+        splits = {"target": ["train", *tested], "biased": ["train"]}
+        return [(network, name) for role, network in self.measured(self.phase).items() for name in splits[role]]
+
+    def _measure(self) -> EpochEntry:
+        """Clean measurements, of what was counted."""
         entry: EpochEntry = {}
-        if not trained.isdisjoint(target.parameters()):
-            entry["target"] = self._on_training("target", target) | self._on_test(target)
-        if biased is not None and biased is not target and not trained.isdisjoint(biased.parameters()):
-            entry["biased"] = self._on_training("biased", biased)
+        for role, network in self.measured(self.phase).items():
+            entry[role] = self._on_training(role, network)  # type: ignore[literal-required]
+            if role == "target":
+                entry["target"] |= self._on_test(network)
         return entry
 
     def _on_training(self, role: str, network: nn.Module) -> Metrics:

@@ -38,7 +38,7 @@ def is_small(training: Training) -> bool:
 class Updates:
     """The updates of the phase at which the trainings stand; more than one must be small, at the same epoch.
 
-    ``captured`` says whether they may be a CUDA graph.
+    ``captured`` says whether they may be a CUDA graph, ``capturable`` whether they are to become one.
     """
 
     def __init__(self, trainings: Sequence[Training], captured: bool = True) -> None:
@@ -46,8 +46,8 @@ class Updates:
         self.trainings = list(trainings)
         self.phase = first.phase
         self._batched = Lockstep(trainings) if len(trainings) > 1 else None
-        self._capturable = captured and graphs.can_capture(first.device) and is_small(first)
-        self._static = self._batched is not None or self._capturable
+        self.capturable = captured and graphs.can_capture(first.device) and is_small(first)
+        self._static = self._batched is not None or self.capturable
         self._total = torch.zeros(len(trainings), device=first.device)
         shape = len(self.phase.steps), len(trainings), first.batch_size
         self._rows = torch.zeros(shape, dtype=torch.int64, device=first.device)
@@ -104,7 +104,7 @@ class Updates:
             for row, numbers in zip(rows, drawn, strict=True):
                 self._rows.copy_(row)
                 self._draws.copy_(numbers)
-                if self._capturable and self._done >= WARM_UP:
+                if self.capturable and self._done >= WARM_UP:
                     self._capture()
                 if self._replay:
                     self._replay()
@@ -128,7 +128,7 @@ class Updates:
 
     def _capture(self) -> None:
         """Have ``self._update`` replayed from now on, unless it makes the device wait for the host."""
-        self._capturable = False
+        self.capturable = False
         try:
             self._replay = graphs.capture(self._update, [each for t in self.trainings for each in t.optimizers])
         except RuntimeError as error:

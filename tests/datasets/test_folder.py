@@ -12,6 +12,7 @@ from factories.images import own_listing, save_image, sizes, write_folder, write
 from benchmark.errors import UserError
 from benchmark.options import with_dataset
 from benchmark.plan.recipes import load
+from benchmark.plan.run import Settings
 from datasets import prepare
 from datasets.images import IMAGE_SETS
 
@@ -67,13 +68,19 @@ def test_labels_that_are_numbers_have_one_order(tmp_path: Path) -> None:
 
 
 def test_own_folder_keeps_its_task_when_moved_but_not_when_relabelled(tmp_path: Path) -> None:
+    def settings(folder: Path) -> Settings:
+        recipes, task = with_dataset(load(), folder)
+        return recipes.resolve(task, "vanilla")
+
     folder = write_folder(tmp_path)
-    before = with_dataset(load(), folder)[0].resolve("my_birds", "vanilla")
+    before = settings(folder)
+    assert before["task"] == "my_birds"
     moved = tmp_path / "elsewhere" / "my_birds"
     shutil.copytree(folder, moved)
-    assert with_dataset(load(), moved)[0].resolve("my_birds", "vanilla") == before
+    assert settings(moved) == before
     write_labels(moved, [("train/000.png", "gull", "0", "train")])
-    assert with_dataset(load(), moved)[0].resolve("my_birds", "vanilla") != before
+    assert settings(moved) != before
+    assert "my_birds" not in load().tasks, "the recipes themselves stay as they are"
     with pytest.raises(UserError, match="has changed since"):
         IMAGE_SETS["folder"].lister(tmp_path, folder="my_birds", labels="0")
     folder.rename(tmp_path / "waterbirds")

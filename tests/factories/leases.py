@@ -13,4 +13,4 @@ def rewrite(record: Path, **changes: object) -> None:
     holder = newest(record)
     assert holder
     path = record.with_name(f"{record.stem}.{holder.number}.lease")
-    path.write_text(json.dumps(holder.content | changes))
+    path.write_text(json.dumps(json.loads(holder.content) | changes))

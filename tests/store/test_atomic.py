@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.store.atomic import patiently, write_atomically
+from benchmark.store.atomic import Patience, write_atomically
 
 
 def test_writing_leaves_the_old_file_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,9 +37,9 @@ def test_pieces_are_one_file_or_none(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_patience_has_an_end() -> None:
+def test_patience_has_an_end_and_names_the_file(tmp_path: Path) -> None:
     def fail() -> None:
-        raise OSError("gone for good")
+        raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="gone for good"):
-        patiently(fail, seconds=-1)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'file'}'"):
+        Patience(0)(fail, tmp_path / "file")

@@ -119,30 +119,32 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         Store(tmp_path / "file").check_writable()
 
 
-def test_predictions_belong_to_one_training_and_never_spoil_a_record(tmp_path: Path, run: Run, record: Record) -> None:
+def test_predictions_belong_to_one_record_and_never_spoil_it(tmp_path: Path, run: Run, record: Record) -> None:
     store = Store(tmp_path)
-
-    def finished(when: str) -> Record:
-        return replace(record, provenance=replace(record.provenance, finished=when))
-
-    record = finished("2026-01-01T00:00:00Z")
     predicted, score = np.array([0, 3, 2]), np.array([1, 1e-9, 0.25], np.float32)
-    store.save_predictions(record, predicted, score)
-    store.save(record)
-    found = store.predictions(record)
+    assert store.save(record, (predicted, score))
+    stored = store.load(run)
+    assert stored
+    found = store.predictions(stored)
     assert found is not None
     assert found[0].tolist() == [0, 3, 2]
     assert found[1].tolist() == score.tolist(), "small scores keep their order"
-    assert store.predictions(finished("2026-01-02T00:00:00Z")) is None, "those of another training"
+    assert store.predictions(record) is None, "a record without predictions has none, whatever lies beside it"
+    text = encode(stored)
 
-    path = store.predictions_path(run)
-    for content in (path.read_bytes()[:100], b""):
-        path.write_bytes(content)
-        assert store.predictions(record) is None
-        assert_same(store.load(run), record)
+    path = store.predictions_path(stored)
+    content = path.read_bytes()
+    other = Store(tmp_path / "other")
+    other.save(record, (predicted[:2], score[:2]))
+    (of_another_length,) = other.folder.glob("runs/*/*/*.npz")
+    for damaged in (content[:100], b"", of_another_length.read_bytes(), content[:-1] + b"x"):
+        path.write_bytes(damaged)
+        assert store.predictions(stored) is None
+        assert_same(store.load(run), stored)
+    assert text == store.record_path(run).read_text()
     assert store.ids("") == store.ids(run.id) == [run.id]
     (only,) = store.everything()
-    assert_same(only, record)
+    assert_same(only, stored)
     assert not list(tmp_path.rglob("*.tmp"))
 
 

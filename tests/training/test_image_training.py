@@ -59,7 +59,12 @@ def test_convolutional_methods_are_channels_last_and_in_full_precision_on_the_cp
     images = torch.from_numpy(noise(4).images)
     batch = training.batch(torch.arange(4), images, torch.zeros(4, 3, dtype=torch.int64))
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    computed: list[torch.dtype] = []
+    for module in training.method.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda module, given, out: computed.append(out.dtype))
     assert training.method.target(batch.images).dtype == torch.float32
+    assert set(computed) == {torch.float32}
 
 
 def test_a_network_in_bf16_gives_float32_to_losses() -> None:
