@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 
 import msgspec
 
 from benchmark.errors import UserError
-from benchmark.plan.paper import AVERAGES
+from benchmark.plan import ours
+from benchmark.plan.paper import AVERAGES, COMPARED
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.run import Run
-from benchmark.plan.table import Override
+from benchmark.plan.table import Override, Row, Table
 from benchmark.store.record import Record
 from benchmark.store.results import Names, Results, Series
 from benchmark.store.store import Store
 
 
 def collect(store: Store, recipes: Recipes) -> Results:
-    """Everything that is stored. A damaged record is set aside and said, and stops nothing else."""
+    """Everything that is stored, folders of one's own among the tasks.
+
+    A damaged record is set aside and said, and stops nothing else.
+    """
 
     @cache
     def identify(task: str, method: str, overrides: tuple[Override, ...], preset: str) -> str | None:
@@ -37,8 +42,48 @@ def collect(store: Store, recipes: Recipes) -> Results:
         name: _series(name, _shared(sorted(records, key=lambda record: record.seed)), failures.get(name, {}), recipes)
         for name, records in groupby(store.everything(), lambda record: record.run.series)
     }
+    recipes = _with_folders(series.values(), recipes)
     alone = {name: Series(name, failures=failed) for name, failed in failures.items() if name not in series}
     return Results(store.folder, names(recipes), series | alone, identify)
+
+
+def own_tables(results: Results, recipes: Recipes) -> Iterator[Table]:
+    """A table of each task that is a folder of one's own, in each preset and with each --set of what is measured."""
+    found: dict[tuple[str, str, tuple[Override, ...]], dict[str, Row]] = {}
+    for series in results.series.values():
+        if not series.records or series.changes is None or series.task in recipes.tasks:
+            continue
+        preset, method = series.records[0].preset, series.method
+        of_method = tuple(each for each in series.changes if each.owner == method)
+        of_all = tuple(each for each in series.changes if each.owner != method)
+        if results.find(series.task, method, series.changes, preset).id == series.id:  # of its labels as they are now
+            rows = found.setdefault((series.task, preset, of_all), {})
+            if method in rows:  # with other options of its own
+                rows = found.setdefault((series.task, preset, series.changes), {})
+                of_method = ()
+            title = f"{results.names.methods[method]} ({', '.join(map(str, of_method))})" if of_method else ""
+            rows[method] = Row(method, method, title, of_method)
+    for (task, preset, overrides), rows in found.items():
+        order = sorted(rows.values(), key=lambda row: list(results.names.methods).index(row.method))
+        yield replace(
+            ours.selection([task], [row.method for row in COMPARED]),
+            rows=tuple(order),
+            preset=preset,
+            overrides=overrides,
+        )
+
+
+def _with_folders(every: Iterable[Series], recipes: Recipes) -> Recipes:
+    """The recipes with the tasks that records name and they lack, each with the labels of its newest record."""
+    newest: dict[str, Record] = {}
+    for record in (record for series in every for record in series.records):
+        known = newest.setdefault(record.task, record)
+        if record.provenance.finished > known.provenance.finished:
+            newest[record.task] = record
+    for task, record in newest.items():
+        if task not in recipes.tasks:
+            recipes = recipes.with_folder_of(record.settings)
+    return recipes
 
 
 def names(recipes: Recipes) -> Names:

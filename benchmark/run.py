@@ -123,7 +123,10 @@ def render(selection: Selection, store: Store, compare: str, everything: bool) -
 
 
 def stored_variants(recipes: Recipes, results: Results) -> Iterator[Table]:
-    """The variants of tables that have any record, and of figures that have them all."""
+    """Tables of folders of one's own, variants of tables that have any record, and of figures that have them all."""
+    from benchmark.collect import own_tables
+
+    yield from own_tables(results, recipes)
     for table in catalogue.variants(recipes):
         found = (len(results.cell(table, row, task)) > 0 for task in table.tasks for row in table.rows)
         if all(found) if isinstance(table, Figure) else any(found):

@@ -70,6 +70,7 @@ BEYOND = Table(
 )
 EMBEDDED = ("colored_digits",)  # data sets that come with a package, of which nothing can be missing
 OURS = {table.name: table for table in (ABLATIONS, BEYOND)}  # by the names that --table takes
+SELECTION = "selection"  # how the names of tables begin that somebody has put together
 QUICK = Table("quick", "All methods on the embedded digits", ("colored_digits",), COMPARED, FAIRNESS)
 
 
@@ -80,4 +81,4 @@ def selection(tasks: Iterable[str], methods: Iterable[str]) -> Table:
     """
     tasks, rows = tuple(dict.fromkeys(tasks)), method_rows(*methods)
     narrowed = () if rows == COMPARED else tuple(row.method for row in rows)
-    return Table("-".join(("selection", *tasks, *narrowed)), "Selected tasks and methods", tasks, rows, FAIRNESS)
+    return Table("-".join((SELECTION, *tasks, *narrowed)), "Selected tasks and methods", tasks, rows, FAIRNESS)

@@ -13,7 +13,7 @@ import pandas as pd
 from benchmark.compare import cells, published
 from benchmark.compare.published import Erratum
 from benchmark.metrics import METRICS
-from benchmark.plan.ours import QUICK
+from benchmark.plan.ours import QUICK, SELECTION
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import Figure, Row, Table
 from benchmark.report import tables
@@ -164,6 +164,8 @@ def command(table: Table, tasks: Sequence[str], methods: Sequence[str]) -> str:
         words = ["--quick"]
     elif isinstance(table, Figure):
         words = ["--figure", table.number, *(["--task", *tasks] if table.stand_in else [])]
+    elif table.name.startswith(SELECTION):  # of a folder, which lies where the command is given
+        words = ["--dataset", *tasks]
     else:
         words = [
             "--table",
@@ -172,6 +174,7 @@ def command(table: Table, tasks: Sequence[str], methods: Sequence[str]) -> str:
         ]
     words += ["--methods", *methods] if methods else []
     words += ["--preset", table.preset] if table.preset != PAPER else []
+    words += ["--set", *map(str, table.overrides)] if table.overrides else []
     return shlex.join(["python", "-m", "benchmark.run", *words])
 
 
