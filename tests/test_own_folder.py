@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from factories.images import QUICKLY, unreachable, write_learnable_folder
 
 from benchmark import run
 from benchmark.collect import collect
+from benchmark.plan import limits
 from benchmark.plan.paper import COMPARED
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
+from benchmark.report import figures
 from benchmark.store.record import encode, faults
 from benchmark.store.store import Store
 from benchmark.training import networks
@@ -84,3 +88,87 @@ def test_weights_that_cannot_be_had_stop_before_training(
     command = ["--dataset", str(write_learnable_folder(tmp_path)), *QUICKLY, "pretrained=true", "--methods", "vanilla"]
     assert run.main([*command, "--results", str(tmp_path / "results")]) == 2
     assert "--set pretrained=false" in capsys.readouterr().err
+
+
+def test_what_needs_bias_labels_is_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, results = write_learnable_folder(tmp_path, with_bias=False), tmp_path / "results"
+    command = ["--dataset", str(folder), *QUICKLY, "--results", str(results)]
+    assert run.main([*command, "--dry-run"]) == 0
+    note, *planned = capsys.readouterr().out.splitlines()
+    assert note == "Left out, since 40 training images of my_birds lack their bias: GroupDRO."
+    assert [each.split("/")[1] for each in planned] == [row.method for row in COMPARED if row.method != "groupdro"]
+    assert run.main([*command, "--figure", "5", "--dry-run"]) == 0
+    note, *planned = capsys.readouterr().out.splitlines()
+    assert note.startswith("Left out, since 40 training images of my_birds lack their bias: balance=0.0")
+    assert not {"groupdro", "known_poisoning", "bias_labels"} & {each.split("/")[1] for each in planned}
+    assert not list(results.rglob("*.json"))
+
+
+def test_a_figure_of_unlabelled_images_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, results = write_learnable_folder(tmp_path, with_bias=False), tmp_path / "results"
+    texts: list[list[str]] = []
+    draw = figures.draw
+
+    def drawn(*arguments: Any) -> Any:
+        drawing = draw(*arguments)
+        texts.append([each.get_text() for axes in drawing.axes for each in axes.texts])
+        return drawing
+
+    monkeypatch.setattr(figures, "draw", drawn)
+    command = ["--dataset", str(folder), *QUICKLY, "--results", str(results)]
+    assert run.main([*command, "--figure", "4", "--render-only"]) == 0
+    assert run.main([*command, "--figure", "4"]) == 0
+    assert run.main([*command, "--figure", "7"]) == 0
+    before, errors, sweeps = texts
+    assert set(before) == {"not measured"}
+    assert set(errors) == {"needs the bias of training images"}
+    assert "not measured" not in sweeps
+
+
+def test_tasks_without_the_preset_are_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmark.rehearsal.rehearse", lambda *arguments: None)
+    tasks = ["--tasks", "waterbirds", "dogs_cats", "--preset", "cpu", "--methods", "vanilla"]
+    assert run.main([*tasks, "--dry-run", "--results", str(tmp_path)]) == 0
+    note, *planned = capsys.readouterr().out.splitlines()
+    assert note == "Left out, since there is no preset 'cpu' for it: waterbirds."
+    assert [each.split("/")[0] for each in planned] == ["dogs_cats"]
+
+
+def test_a_dry_run_decodes_and_downloads_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The small network takes the images, too; pretrained weights that are not here are told."""
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
+    command = ["--dataset", str(folder), *QUICKLY, "--results", str(results), "--dry-run"]
+    assert run.main([*command, "--methods", "groupdro", "--set", "network=mlp", "balance=0.5"]) == 0
+    assert capsys.readouterr().out.startswith("my_birds/groupdro/")
+    assert run.main([*command, "--methods", "vanilla", "--set", "pretrained=true"]) == 2
+    assert "The ImageNet weights of resnet18 are not in" in capsys.readouterr().err
+    (folder / "train_5.png").unlink()
+    assert run.main([*command, "--methods", "vanilla"]) == 2
+    assert "1 of 56 listed images are missing" in capsys.readouterr().err
+    assert not (tmp_path / "prepared").exists()
+    assert not results.exists()
+
+
+def test_the_small_network_trains_on_images(tmp_path: Path) -> None:
+    folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
+    command = ["--dataset", str(folder), *QUICKLY, "network=mlp", "--methods", "vanilla", "--results", str(results)]
+    assert run.main(command) == 0
+    (record,) = Store(results).everything()
+    assert record.settings["network"] == "mlp"
+
+
+def test_every_network_says_what_it_needs() -> None:
+    assert limits.NETWORKS.keys() == networks.NETWORKS.keys()
+    for name, needs in limits.NETWORKS.items():
+        settings = {"network": name, "pretrained": False, "stem": "standard"}
+        network = networks.of_run(settings, (3, 40, 40), 2)
+        assert network(torch.zeros(2, 3, 40, 40)).shape == (2, 2)
+        assert needs.weights == (name != "mlp")
