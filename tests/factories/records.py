@@ -146,7 +146,7 @@ def save_seeds(
     """Store a record for each seed, of which ``shares`` say what ``make_record`` makes of it."""
     for seed, share in shares.items():
         run = make_run(task, method, *changes, seed=seed, preset=preset)
-        Store(folder).save(make_record(run, share, phases=phases))
+        put(folder, make_record(run, share, phases=phases))
 
 
 def fixed_store(folder: Path) -> Store:
@@ -166,7 +166,7 @@ def make_results(folder: Path, *records: Record) -> Results:
     """Everything in ``folder``, to which the records are added first, read once."""
     for record in records:
         put(folder, record)
-    return collect(store, load())
+    return collect(Store(folder), load())
 
 
 def put(folder: Path, record: Record) -> None:
