@@ -32,8 +32,8 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
         given = sys.argv[1:] if arguments is None else arguments
         for each in given:
-            if not is_text(each):
-                raise UserError(f"The argument '{each}' holds a byte that is not UTF-8: write it in UTF-8.")
+            if not is_text(each) or "\0" in each:
+                raise UserError(f"The argument '{each}' holds a byte that is not UTF-8, or a NUL: write it without.")
         return super().parse_args(given)
 
     def error(self, message: str) -> NoReturn:

@@ -251,13 +251,15 @@ class Recipes:
         name, equals, value = text.partition("=")
         if not equals or not value or not text.isprintable():
             raise UserError(f"--set takes key=value, such as epochs=5 or poisoner.gamma=0.5, not '{text}'.")
-        owner, _, key = name.strip().rpartition(".")
+        owner, dot, key = name.strip().rpartition(".")
         examples = self._known_keys(owner)
-        if key not in examples:
+        if key not in examples or (dot and not owner):
             known = [f"{owner}.{each}" if owner else each for each in examples]
             raise unknown("setting", name, [*known, *self._all_names()] if not owner else known)
         override = Override(ALIASES.get(owner, owner), key, _parse_value(name, value.strip(), examples[key]))
-        limits.check(name, override.value, limits.kind(override.owner, key))
+        of_run = "" if override.owner in self._methods else override.owner  # the loop of one method only
+        if not (override.owner in self._methods and key in self.options(override.owner)):
+            limits.check(override.name, override.value, limits.kind(of_run, key))
         return override
 
     def _known_keys(self, owner: str) -> Settings:
