@@ -271,9 +271,7 @@ class Machine:
             if self.memory[key].expired():  # its memory may be what is given to this operation
                 for use in self.borrowed.pop(key).values():
                     if not use.before(stream.clock):
-                        raise Hazard(
-                            f"Memory is given anew to {what} while stream {use.stream} may use it: {use.what}."
-                        )
+                        raise Hazard(f"Memory is given anew to {what} while another stream may use it: {use.what}.")
         moment = stream.tick(what)
         for key in reads | writes:
             written = self.written.get(key)
@@ -380,9 +378,9 @@ class Machine:
                 raise RuntimeError(f"operation not permitted when stream is capturing: {what}")
 
     def _check_precision(self, what: str, result: Any) -> None:
-        if self.in_update and not (self.in_network or self.in_backward):
-            if any(each.dtype in HALVES for each in _tensors(result)):
-                raise Hazard(f"{what} is computed in half precision outside of a network.")
+        outside = self.in_update and not (self.in_network or self.in_backward)
+        if outside and any(each.dtype in HALVES for each in _tensors(result)):
+            raise Hazard(f"{what} is computed in half precision outside of a network.")
 
     # What PyTorch's functions are told
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_an_epoch_waits_for_the_device_twice_however_many_seeds(
     trainings = [Training(tiny, settings, seed, GPU, tmp_path / f"{seed}.ckpt", 1e9) for seed in range(seeds)]
     trainings[0].report = lambda entry: waits.append(machine.waits)
     train(trainings)
-    assert [after - before for before, after in zip(waits, waits[1:], strict=False)] == [2, 2, 2]
+    assert [after - before for before, after in pairwise(waits)] == [2, 2, 2]
 
 
 def test_measuring_seeds_at_once_takes_the_operations_of_one(tiny: BiasedDataset, machine: Machine) -> None:
@@ -290,12 +291,14 @@ def test_a_faulty_loop_is_found(
     finding: str,
 ) -> None:
     """One run that is streamed and one that is captured."""
+    with monkeypatch.context() as patch:
+        patch.setattr(loader, "free_memory", lambda device: 1000)
+        streamed = Training(tiny, tiny_settings("vanilla"), 0, GPU)
+    captured = Training(tiny, tiny_settings("vanilla"), 0, GPU)
     fault(monkeypatch, gpu)
-    with pytest.raises(Hazard, match=finding):
-        with monkeypatch.context() as patch:
-            patch.setattr(loader, "free_memory", lambda device: 1000)
-            train([Training(tiny, tiny_settings("vanilla"), 0, GPU)])
-        train([Training(tiny, tiny_settings("vanilla"), 0, GPU)])
+    with pytest.raises(Hazard, match=finding):  # noqa: PT012
+        train([streamed])
+        train([captured])
 
 
 @pytest.mark.parametrize(
