@@ -72,6 +72,7 @@ class Batch(NamedTuple):
     targets: Tensor  # [m], int64
     indices: Tensor  # [m], int64: position of each sample in the training set
     bias: Tensor | None  # [m], int64; None unless the method declares uses_bias_labels
+    draws: Tensor | None = None  # [m, k] in [0, 1), float32; None unless the step asks for them
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,14 @@ class TrainingSet:
 class Step:
     """One optimiser step: the loss to descend on a batch, and the networks that descend it.
 
-    The named networks are in training mode and updated; all others are in evaluation mode and untouched.
+    The named networks are in training mode and updated; all others are in evaluation mode and untouched. A loss that
+    needs chance asks for so many ``draws`` a sample, which come in ``batch.draws`` from the run's own generator: the
+    same after a resume, and whether seeds train alone or at once. Drawing from a global generator ends the run.
     """
 
     loss: Callable[[Batch], Tensor]
     trains: tuple[nn.Module, ...]
+    draws: int = 0
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,9 @@ difference over seeds. A claim holds where the whole interval lies within what t
 it lies outside, and is undecided in between. One seed has no interval: its verdict says so and is a hint, not a
 result. With two or three seeds the interval is wide, as it must be, and few claims are decided.
 
+Poisoner is read as its recipe says: the group means of GIFL are constants, and their gradient is not followed. Other
+readings are settings (`--set poisoner.differentiated=both`), and no verdict here is of them.
+
 Where several comparisons make a claim, the one shown decides it: one that fails, or else the closest. "Paper" is the
 same difference in the printed numbers, which do not always bear out the text. How words were read: an error is low
 below {claims.LOW:g} % and near 100 % above {claims.NEAR_100:g} %, well above is by more than \

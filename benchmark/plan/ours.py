@@ -69,6 +69,10 @@ QUICK = Table("quick", "All methods on the embedded digits", ("colored_digits",)
 
 
 def selection(tasks: Iterable[str], methods: Iterable[str]) -> Table:
-    """A table of any tasks and methods, for runs outside the paper's tables; other tasks have another file."""
-    tasks = tuple(dict.fromkeys(tasks))
-    return Table("-".join(("selection", *tasks)), "Selected tasks and methods", tasks, method_rows(*methods), FAIRNESS)
+    """A table of any tasks and methods, for runs outside the paper's tables.
+
+    Its name, hence its file, tells the tasks, and the methods where they are not the paper's nine.
+    """
+    tasks, rows = tuple(dict.fromkeys(tasks)), method_rows(*methods)
+    narrowed = () if rows == COMPARED else tuple(row.method for row in rows)
+    return Table("-".join(("selection", *tasks, *narrowed)), "Selected tasks and methods", tasks, rows, FAIRNESS)

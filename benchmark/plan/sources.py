@@ -27,8 +27,6 @@ def settings(recipes: Recipes, task: str, method: str, overrides: Iterable[Overr
     method, overrides = recipes.check_method(method), tuple(overrides)
     set_by: dict[str, str] = {}
     for layer in recipes.layers(task, method, overrides, preset):
-        if "dataset" in layer.settings:  # brings data of its own
-            set_by = {name: where for name, where in set_by.items() if not name.startswith("data.")}
         set_by |= {name: layer.where for name, _ in _flat(layer.settings, method)}
     comments = _comments()
     for name, value in _flat(recipes.resolve(task, method, overrides, preset), method):

@@ -245,8 +245,9 @@ class Training:
         precision = torch.float64 if self.device.type == "cpu" else torch.float32
         return torch.tensor(self.learning_rate, dtype=precision, device=self.device)
 
-    def begin_epoch(self) -> tuple[Tensor, Tensor]:
-        """Set the learning rate and draw sample indices [updates × steps, m] and the augmentation of each sample.
+    def begin_epoch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Set the learning rate and draw sample indices [updates × steps, m], the augmentation of each sample, and the
+        random numbers [updates × steps, m, k] of the step that asks for most.
 
         One row a batch, in the order in which the phase's steps take turns.
         """
@@ -258,7 +259,10 @@ class Training:
         if phase.updates is not None:
             updates = min(updates, phase.updates - self.progress.epoch * updates)
         order = torch.stack([self._order(phase)[:updates] for _ in phase.steps], 1).flatten(0, 1)
-        return order, self.augmentation.draw(len(order), self.batch_size, self.generator)
+        augmented = self.augmentation.draw(len(order), self.batch_size, self.generator)
+        most = max(step.draws for step in phase.steps)
+        shape = len(order), self.batch_size, most
+        return order, augmented, torch.rand(shape, generator=self.generator) if most else torch.empty(shape)
 
     def _order(self, phase: Phase) -> Tensor:
         targets = torch.from_numpy(self.dataset.train.targets)
@@ -276,9 +280,9 @@ class Training:
         groups = targets * len(self.dataset.bias_names) + torch.from_numpy(self.dataset.train.bias)
         return samplers.weighted(1 / torch.bincount(groups)[groups], self.batch_size, self.generator)
 
-    def batch(self, indices: Tensor, images: Tensor, draws: Tensor) -> Batch:
+    def batch(self, indices: Tensor, images: Tensor, augmented: Tensor, draws: Tensor | None = None) -> Batch:
         """What a method sees of the samples ``indices`` [m], or [S, m] for S seeds, until the next batch."""
-        images = self.augmentation.apply(images, draws).contiguous(memory_format=self.layout)
+        images = self.augmentation.apply(images, augmented).contiguous(memory_format=self.layout)
         if self._images.shape != images.shape:
             self._images = torch.empty_like(images, dtype=torch.get_default_dtype())
         split = self.splits.train
@@ -287,6 +291,7 @@ class Training:
             targets=split.targets[indices],
             indices=indices,
             bias=split.bias[indices] if self.method.uses_bias_labels else None,
+            draws=draws,
         )
 
     def set_modes(self, trained: tuple[nn.Module, ...]) -> None:

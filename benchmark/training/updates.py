@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from benchmark.errors import TrainingError
 from benchmark.training import graphs
 from benchmark.training.lockstep import Lockstep
 from benchmark.training.training import Training
+from methods.base import Step
 
 WARM_UP = 3  # updates before a capture, in which libraries make what may not be made during one
 
@@ -48,18 +51,25 @@ class Updates:
         self._total = torch.zeros(len(trainings), device=first.device)
         shape = len(self.phase.steps), len(trainings), first.batch_size
         self._rows = torch.zeros(shape, dtype=torch.int64, device=first.device)
+        self._draws = torch.zeros((*shape, max(step.draws for step in self.phase.steps)), device=first.device)
         self._done = 0
         self._replay: Callable[[], None] | None = None
 
     def epoch(self) -> list[float]:
         """One pass; returns the mean loss of an update for each training. Raises TrainingError when one diverges."""
         started = time.perf_counter()
-        orders, draws = zip(*(training.begin_epoch() for training in self.trainings), strict=True)
+        orders, augmented, draws = zip(*(training.begin_epoch() for training in self.trainings), strict=True)
         self._total.zero_()
+        chance = _global_chance()
         if self._static:
-            self._run_static(torch.stack(orders, 1))
+            self._run_static(torch.stack(orders, 1), torch.stack(draws, 1))
         else:
-            self._run(orders[0], draws[0])
+            self._run(orders[0], augmented[0], draws[0])
+        if _global_chance() != chance:
+            raise TrainingError(
+                f"A loss of phase '{self.phase.name}' drew from a global generator, which no checkpoint holds: ask for "
+                "draws with Step(..., draws=k) and take them from batch.draws."
+            )
         updates = len(orders[0]) // len(self.phase.steps)
         means = [total / updates for total in self._total.tolist()]
         share = (time.perf_counter() - started) / len(self.trainings)
@@ -72,26 +82,28 @@ class Updates:
             training.progress.seconds_training += share
         return means
 
-    def _run(self, order: Tensor, draws: Tensor) -> None:
+    def _run(self, order: Tensor, augmented: Tensor, draws: Tensor) -> None:
         """One training's updates, a batch for each row of ``order`` [updates × steps, m]."""
         training, steps = self.trainings[0], self.phase.steps
         turns = itertools.cycle(zip(steps, training.optimizers, strict=True))
         training.set_modes(steps[0].trains)
-        batches = zip(
-            training.splits.train.batches(order), draws.to(training.device, non_blocking=True), turns, strict=False
-        )
-        for (indices, images), drawn, (step, optimizer) in batches:
+        augmented, draws = (each.to(training.device, non_blocking=True) for each in (augmented, draws))
+        batches = zip(training.splits.train.batches(order), augmented, draws, turns, strict=False)
+        for (indices, images), changes, drawn, (step, optimizer) in batches:
             if len(steps) > 1:
                 training.set_modes(step.trains)
-            loss = step.loss(training.batch(indices, images, drawn))
+            loss = step.loss(training.batch(indices, images, changes, _drawn(drawn, step)))
             self._total += _descend(loss, optimizer)
 
-    def _run_static(self, order: Tensor) -> None:
-        """Updates that differ in nothing but ``order`` [updates × steps, S, m], which is copied into one place."""
-        rows = order.to(self.trainings[0].device, non_blocking=True).unflatten(0, (-1, len(self.phase.steps)))
+    def _run_static(self, order: Tensor, draws: Tensor) -> None:
+        """Updates that differ in nothing but what is copied into one place: ``order`` [updates × steps, S, m], and
+        ``draws`` [updates × steps, S, m, k]."""
+        device, steps = self.trainings[0].device, len(self.phase.steps)
+        rows, drawn = (each.to(device, non_blocking=True).unflatten(0, (-1, steps)) for each in (order, draws))
         with graphs.side_stream(rows.device):
-            for row in rows:
+            for row, numbers in zip(rows, drawn, strict=True):
                 self._rows.copy_(row)
+                self._draws.copy_(numbers)
                 if self.capturable and self._done >= WARM_UP:
                     self._capture()
                 if self._replay:
@@ -107,7 +119,8 @@ class Updates:
             training.set_modes(step.trains)
             indices = rows if self._batched else rows[0]
             images = training.splits.train.images.index_select(0, indices.flatten()).unflatten(0, indices.shape)
-            batch = training.batch(indices, images, torch.empty(0))
+            drawn = _drawn(self._draws[number] if self._batched else self._draws[number, 0], step)
+            batch = training.batch(indices, images, torch.empty(0), drawn)
             if self._batched:
                 self._total += self._batched.descend(number, batch)
             else:
@@ -124,6 +137,23 @@ class Updates:
                 training.progress.warnings.append(
                     f"Phase '{self.phase.name}' runs without a CUDA graph, which makes it slower: {reason}"
                 )
+
+
+def _drawn(numbers: Tensor, step: Step) -> Tensor | None:
+    """Those of the random numbers [..., k] that a step asks for."""
+    return numbers[..., : step.draws] if step.draws else None
+
+
+def _global_chance() -> tuple[object, ...]:
+    """What changes when anybody draws from a generator that all share."""
+    of_numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - the generator that must not be drawn from
+    states = [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [])]
+    return (
+        random.getstate(),
+        of_numpy["state"]["pos"],
+        of_numpy["state"]["key"].tobytes(),
+        *(state.numpy().tobytes() for state in states),
+    )
 
 
 def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:

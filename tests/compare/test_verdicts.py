@@ -30,17 +30,19 @@ def line(folder: Path, claim: str, task: str = "cmnist_99", preset: str = PAPER)
 
 def test_a_claim_holds_where_the_whole_interval_does(tmp_path: Path) -> None:
     save_seeds(tmp_path, "poisoner", {0: 0.50, 1: 0.60, 2: 0.70})
-    save_seeds(tmp_path, "poisoner", {0: 0.45, 1: 0.50, 2: 0.68}, changes=NO_GIFL)
+    save_seeds(tmp_path, "poisoner", {0: 0.45, 1: 0.54, 2: 0.64}, changes=NO_GIFL)
     found = line(tmp_path, "gifl.raises_accuracy")
     assert (found["verdict"], found["n"], found["scope"]) == ("holds", 3, "paper")
-    assert found["difference"] == pytest.approx(np.mean([4.5, 9.0, 1.8]))
-    assert 1.8 - 1e-9 <= found["low"] < found["difference"] < found["high"] <= 9.0 + 1e-9
+    differences = [4.5, 5.4, 5.4]  # of accuracy over groups of which one in ten is all right in any case
+    assert found["difference"] == pytest.approx(np.mean(differences))
+    half = 4.302653 * np.std(differences, ddof=1) / np.sqrt(3)
+    assert (found["low"], found["high"]) == pytest.approx((np.mean(differences) - half, np.mean(differences) + half))
     assert found["paper"] == pytest.approx(82.57 - 81.14)
 
 
 def test_a_claim_does_not_hold_where_the_whole_interval_lies_outside(tmp_path: Path) -> None:
-    save_seeds(tmp_path, "poisoner", {0: 0.45, 1: 0.50})
-    save_seeds(tmp_path, "poisoner", {0: 0.50, 1: 0.60}, changes=NO_GIFL)
+    save_seeds(tmp_path, "poisoner", {0: 0.45, 1: 0.50, 2: 0.48})
+    save_seeds(tmp_path, "poisoner", {0: 0.55, 1: 0.60, 2: 0.57}, changes=NO_GIFL)
     assert line(tmp_path, "gifl.raises_accuracy")["verdict"] == "does not hold"
     assert line(tmp_path, "gifl.lowers_bias")["verdict"] == "does not hold"
 
@@ -75,7 +77,7 @@ def test_only_seeds_that_both_have_are_compared(tmp_path: Path) -> None:
 
 def test_the_best_method_must_beat_every_other_one(tmp_path: Path) -> None:
     rivals = [row.method for row in claims.UNINFORMED]
-    save_seeds(tmp_path, "poisoner", {0: 0.80, 1: 0.80})
+    save_seeds(tmp_path, "poisoner", {0: 0.80, 1: 0.82})
     save_seeds(tmp_path, "groupdro", {0: 0.99, 1: 0.99})
     for rival in rivals[:-1]:
         save_seeds(tmp_path, rival, {0: 0.40, 1: 0.42})
@@ -84,7 +86,7 @@ def test_the_best_method_must_beat_every_other_one(tmp_path: Path) -> None:
     save_seeds(tmp_path, "be", {0: 0.70, 1: 0.72})
     found = line(tmp_path, "poisoner.highest_average")
     assert (found["verdict"], found["comparison"]) == ("holds", "average accuracy: Poisoner − BE > 0")
-    save_seeds(tmp_path, "be", {0: 0.81, 1: 0.83})
+    save_seeds(tmp_path, "be", {0: 0.82, 1: 0.84})
     found = line(tmp_path, "poisoner.highest_average")
     assert found["verdict"] == "does not hold"
     assert found["difference"] == pytest.approx(-1.8)
@@ -93,7 +95,7 @@ def test_the_best_method_must_beat_every_other_one(tmp_path: Path) -> None:
 
 
 def test_one_rival_with_a_single_seed_leaves_a_hint(tmp_path: Path) -> None:
-    save_seeds(tmp_path, "poisoner", {0: 0.80, 1: 0.80})
+    save_seeds(tmp_path, "poisoner", {0: 0.80, 1: 0.82})
     for row in claims.UNINFORMED:
         save_seeds(tmp_path, row.method, {0: 0.70, 1: 0.72})
     save_seeds(tmp_path, "poisoner", {0: 0.8}, task="cmnist_98")
@@ -139,15 +141,18 @@ def test_other_presets_have_lines_of_their_own(tmp_path: Path) -> None:
     assert "reduced preset, for orientation" in fidelity.write(found, judged, results)
 
 
-def test_the_interval_is_the_one_that_enumeration_gives() -> None:
-    # Of the 27 ordered resamples of three values, one has the smallest mean and three the next: 1/27 > 2.5 %.
-    assert verdicts.interval([0.0, 3.0, 9.0]) == (0.0, 9.0)
+def test_the_interval_is_students() -> None:
+    # 4.302653 is the 97.5 % quantile of two degrees of freedom in printed tables; the sample's deviation is √21.
+    assert verdicts.interval([0.0, 3.0, 9.0]) == pytest.approx((4 - 4.302653 * np.sqrt(7), 4 + 4.302653 * np.sqrt(7)))
     assert verdicts.interval([4.0]) == (4.0, 4.0)
-    rng = np.random.default_rng(1)
-    values = list(rng.normal(5, 2, 400))
-    half = 1.96 * np.std(values) / np.sqrt(400)
-    assert verdicts.interval(values) == pytest.approx((np.mean(values) - half, np.mean(values) + half), abs=0.02)
-    assert verdicts.interval(values) == verdicts.interval(values)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+def test_95_percent_intervals_cover_95_percent(n: int) -> None:
+    rng = np.random.default_rng(n)
+    samples = rng.normal(1, 2, (2000, n))
+    covered = np.mean([low < 1 < high for low, high in map(verdicts.interval, samples)])
+    assert covered == pytest.approx(0.95, abs=0.015)  # three standard errors
 
 
 def test_the_same_records_make_the_same_files(tmp_path: Path) -> None:
@@ -182,8 +187,8 @@ def test_every_claim_has_a_verdict_on_the_records_of_the_repository() -> None:
 
 
 def test_the_overview_marks_seeds_and_tasks(tmp_path: Path) -> None:
-    save_seeds(tmp_path, "poisoner", {0: 0.55, 1: 0.56})
-    save_seeds(tmp_path, "poisoner", {0: 0.50, 1: 0.50}, changes=NO_GIFL)
+    save_seeds(tmp_path, "poisoner", {0: 0.55, 1: 0.56, 2: 0.56})
+    save_seeds(tmp_path, "poisoner", {0: 0.50, 1: 0.50, 2: 0.51}, changes=NO_GIFL)
     save_seeds(tmp_path, "poisoner", {0: 0.55}, task="cmnist_98")
     save_seeds(tmp_path, "poisoner", {0: 0.50}, task="cmnist_98", changes=NO_GIFL)
     results = make_results(tmp_path)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from factories.images import own_listing, save_image, sizes, write_folder, write_labels
 
-from benchmark import recipes
 from benchmark.errors import UserError
+from benchmark.options import with_dataset
+from benchmark.plan.recipes import load
+from benchmark.plan.run import Settings
 from datasets import prepare
 from datasets.images import IMAGE_SETS
 
@@ -66,21 +68,24 @@ def test_labels_that_are_numbers_have_one_order(tmp_path: Path) -> None:
 
 
 def test_own_folder_keeps_its_task_when_moved_but_not_when_relabelled(tmp_path: Path) -> None:
+    def settings(folder: Path) -> Settings:
+        recipes, task = with_dataset(load(), folder)
+        return recipes.resolve(task, "vanilla")
+
     folder = write_folder(tmp_path)
-    recipes.add_folder(folder)
-    before = recipes.resolve("my_birds", "vanilla")
+    before = settings(folder)
+    assert before["task"] == "my_birds"
     moved = tmp_path / "elsewhere" / "my_birds"
     shutil.copytree(folder, moved)
-    recipes.add_folder(moved)
-    assert recipes.resolve("my_birds", "vanilla") == before
+    assert settings(moved) == before
     write_labels(moved, [("train/000.png", "gull", "0", "train")])
-    recipes.add_folder(moved)
-    assert recipes.resolve("my_birds", "vanilla") != before
+    assert settings(moved) != before
+    assert "my_birds" not in load().tasks, "the recipes themselves stay as they are"
     with pytest.raises(UserError, match="has changed since"):
         IMAGE_SETS["folder"].lister(tmp_path, folder="my_birds", labels="0")
     folder.rename(tmp_path / "waterbirds")
     with pytest.raises(UserError, match="name of the task 'waterbirds'"):
-        recipes.add_folder(tmp_path / "waterbirds")
+        with_dataset(load(), tmp_path / "waterbirds")
 
 
 OWN_FAULTS: dict[str, tuple[Callable[[list[list[str]]], object], str]] = {
@@ -113,7 +118,7 @@ def test_labels_without_a_column_or_a_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no column 'target' \(it has file, label, split\)"):
         own_listing(folder)
     with pytest.raises(UserError, match=r"labels\.csv cannot be read .*file,target,bias,split"):
-        recipes.add_folder(tmp_path)
+        with_dataset(load(), tmp_path)
     (folder / "labels.csv").write_text("file;target;bias;split\na.png;x;y;train\n")
     with pytest.raises(UserError, match="commas between columns"):
         own_listing(folder)

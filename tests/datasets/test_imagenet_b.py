@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from factories.images import listing, real_folder, sizes, write_imagenet
 
-from benchmark import recipes
 from benchmark.errors import UserError
-from benchmark.recipes import tomllib
+from benchmark.plan.recipes import load, tomllib
 from datasets import imagenet_b
 from datasets.images import IMAGE_SETS
 
@@ -27,14 +26,14 @@ def test_imagenet_b_renders_every_test_image_under_all_corruptions(tmp_path: Pat
     assert (test == 2).all()
     assert found.class_names[3] == ("thing 3" if tiny else "n00000003")
     assert "reconstruction" in found.name.lower()
-    assert "reconstruction" in recipes.task_title("imagenet_b")
+    assert "reconstruction" in load().task_title("imagenet_b")
     with pytest.raises(UserError, match="ten corruptions"):
         listing("imagenet_b", tmp_path, classes=classes[:9], ratio=0.95, severity=4)
 
 
 def test_real_tiny_imagenet_counted_by_hand(data_root: Path) -> None:
     folder = real_folder(data_root, "tiny-imagenet-200")
-    data = recipes.data_settings("imagenet_b", "reduced")
+    data = load().task_settings("imagenet_b", "reduced")["data"]
     found = IMAGE_SETS["imagenet_b"].listing(data_root, **data)
     train, _, test = (np.array(each) for each in sizes(found))
     for y, each in enumerate(data["classes"]):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from factories.images import FACES, save_image, write_celeba, write_dogs_cats, write_folder, write_waterbirds
 
-from benchmark import recipes
+from benchmark.plan.recipes import load
 from datasets import prepare, waterbirds
 
 
@@ -56,7 +56,7 @@ def test_check_says_what_is_there_and_what_to_fetch(tmp_path: Path, capsys: pyte
     assert "|   3,798 |" in shown
     assert "imagenette2.tgz" in shown
     assert "missing train-images-idx3-ubyte" in shown
-    for task in recipes.tables()[0]:
+    for task in load().tasks:
         assert task in shown
     assert prepare.main(["--check", "dogs_cats", "--data-root", str(tmp_path)]) == 0
     shown = capsys.readouterr().out

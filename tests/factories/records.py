@@ -58,7 +58,7 @@ def make_record(
     correct: Counts | None = None,
     train: Counts | None = None,
 ) -> Record:
-    """A record, of today's code, of a run on ten classes and bias values, each class aligned with the bias of its number.
+    """A record, of today's code, on ten classes and bias values, each class aligned with the bias of its number.
 
     ``share`` of the conflicting test images are right and all aligned ones, but for ten less of each class with the
     last bias; ``correct`` replaces these counts of 100 images a group. ``train`` are the sizes of the training groups.

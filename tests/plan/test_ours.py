@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from benchmark.plan import catalogue
 from benchmark.plan.ours import ABLATIONS, selection
-from benchmark.plan.paper import FIGURES, TABLES
+from benchmark.plan.paper import COMPARED, FIGURES, TABLES
 from benchmark.plan.recipes import load
 from benchmark.plan.table import with_methods
 
@@ -27,8 +27,10 @@ def test_ablations_change_one_reading_at_a_time_and_share_runs_with_tables_and_f
     assert celeba["second stage: class-balanced batches"] == celeba["as in the recipe"]
 
 
-def test_selections_of_other_tasks_have_other_files() -> None:
+def test_selections_of_other_tasks_and_methods_have_other_files() -> None:
     one, both = (selection(tasks, ["vanilla"]) for tasks in (["cmnist_99"], ["cmnist_99", "cmnist_98"]))
     assert one.stem != both.stem
     assert one == selection(["cmnist_99", "cmnist_99"], ["vanilla", "vanilla"])
-    assert with_methods(one, ("gce", "gce")) == selection(["cmnist_99"], ["vanilla", "gce"])
+    assert one.stem != selection(["cmnist_99"], ["gce"]).stem
+    assert with_methods(one, ("gce", "gce")).rows == selection(["cmnist_99"], ["vanilla", "gce"]).rows
+    assert selection(["cmnist_99"], [row.method for row in COMPARED]).stem == "selection-cmnist_99"

@@ -58,7 +58,7 @@ def test_equal_means_are_both_best(results: Results) -> None:
 def test_a_selection_has_a_file_of_its_own(results: Results) -> None:
     text = tables.write(selection(["cmnist_99"], ["vanilla"]), results)
     assert text.startswith("# Selection: Selected tasks and methods\n")
-    assert (results.folder / "tables" / "selection-cmnist_99.csv").exists()
+    assert (results.folder / "tables" / "selection-cmnist_99-vanilla.csv").exists()
 
 
 def test_the_failure_and_its_reason_stand_under_the_table(results: Results) -> None:

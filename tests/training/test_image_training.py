@@ -59,8 +59,29 @@ def test_convolutional_methods_are_channels_last_and_in_full_precision_on_the_cp
     images = torch.from_numpy(noise(4).images)
     batch = training.batch(torch.arange(4), images, torch.zeros(4, 3, dtype=torch.int64))
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
-    with loader.autocast(training.layout, torch.device("cpu")):
-        assert training.method.target(batch.images).dtype == torch.float32
+    computed: list[torch.dtype] = []
+    for module in training.method.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda module, given, out: computed.append(out.dtype))
+    assert training.method.target(batch.images).dtype == torch.float32
+    assert set(computed) == {torch.float32}
+
+
+def test_a_network_in_bf16_gives_float32_to_losses() -> None:
+    """Both of its parts compute in bf16, and what a method gets of them, and computes from it, is float32."""
+    training = Training(noise_dataset(), noise_settings(), seed=0)
+    target = training.method.target
+    images = torch.from_numpy(noise(8).images).float() / 255
+    exact = target(images)
+    target.compute_in(torch.bfloat16, "cpu")
+    seen: list[torch.dtype] = []
+    target.classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].dtype))
+    representations = target.features(images)
+    logits = target(images)
+    assert [representations.dtype, logits.dtype, *seen] == [torch.float32] * 3
+    assert (representations @ representations.T).dtype == torch.float32
+    # Rounded to eight bits within, hence near and not the same.
+    assert 0 < (logits - exact).abs().max() < 0.1
 
 
 def test_unknown_bias_is_left_out_of_group_counts() -> None:

@@ -45,3 +45,11 @@ def test_pretrained_weights_are_taken_or_their_absence_explained(monkeypatch: py
     network = networks.build("resnet18", (3, 224, 224), 2, pretrained=True, stem="standard")
     assert torch.equal(network.features[0].weight, weights["conv1.weight"])
     assert network.classifier.out_features == 2
+
+
+def test_a_gpu_computes_convolutions_alone_in_bfloat16() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    network = networks.build("resnet18", (3, 32, 32), 2, pretrained=False, stem="standard")
+    plain = networks.build("mlp", (3, 4, 4), 2)
+    assert networks.precision(network, gpu) is torch.bfloat16
+    assert {networks.precision(network, cpu), networks.precision(plain, gpu)} == {torch.float32}
