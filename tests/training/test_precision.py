@@ -56,7 +56,7 @@ def losses(training: Training) -> list[float]:
                 indices = torch.randperm(len(training.dataset.train), generator=generator)[:32]
                 images = training.splits.train.images[indices]
                 batch = training.batch(indices, images, torch.zeros(32, 3, dtype=torch.int64))
-                found.append(float(step.loss(batch)))
+                found.append(step.loss(batch).item())
         training.measurement.forget()
         training.call(phase.end_epoch)
         training.call(phase.end)
@@ -74,12 +74,18 @@ def compute_in_bfloat16(training: Training) -> Outputs:
     return outputs
 
 
-def play_back(training: Training, outputs: Outputs) -> None:
-    """Let the networks give these outputs, and the method compute in float64."""
+def exact_losses(training: Training, outputs: Outputs, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Its losses in float64, where the networks give these outputs."""
     remaining = iter(outputs)
     for part in parts(training.method):
         part.forward = lambda inputs: next(remaining).double()
     training.method.double()
+    monkeypatch.setattr(Tensor, "float", Tensor.double)
+    torch.set_default_dtype(torch.float64)
+    try:
+        return losses(training)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
@@ -87,9 +93,7 @@ def test_losses_follow_from_the_outputs_of_networks_in_bfloat16(method: str, mon
     rounded, exact = new_training(method), new_training(method)
     outputs = compute_in_bfloat16(rounded)
     found = losses(rounded)
-    play_back(exact, outputs)
-    monkeypatch.setattr(Tensor, "float", Tensor.double)
-    assert found == pytest.approx(losses(exact), rel=2e-5)
+    assert found == pytest.approx(exact_losses(exact, outputs, monkeypatch), rel=2e-5)
     for name, value in exact.method.named_buffers():
         other = dict(rounded.method.named_buffers())[name]
         if "features" in name:  # the networks' own, which stand still where outputs are played back
@@ -106,6 +110,4 @@ def test_a_loss_in_bfloat16_would_be_found(method: str, monkeypatch: pytest.Monk
     outputs = compute_in_bfloat16(rounded)
     with torch.autocast("cpu", torch.bfloat16):
         found = losses(rounded)
-    play_back(exact, outputs)
-    monkeypatch.setattr(Tensor, "float", Tensor.double)
-    assert found != pytest.approx(losses(exact), rel=1e-3)
+    assert found != pytest.approx(exact_losses(exact, outputs, monkeypatch), rel=1e-3)
