@@ -212,8 +212,10 @@ class Machine:
 
     def __init__(self) -> None:
         self.numbers = itertools.count()
-        self.kinds = {kind: type(kind.__name__, (kind,), {"machine": self}) for kind in (Stream, Event, Graph)}
-        self.default: Stream = self.kinds[Stream]()
+        self.kinds: dict[str, Any] = {
+            kind.__name__: type(kind.__name__, (kind,), {"machine": self}) for kind in (Stream, Event, Graph)
+        }
+        self.default: Stream = self.kinds["Stream"]()
         self.current = self.default
         self.host: Clock = {}
         # By the address of a storage, of which a weak reference keeps the address from being given anew.
@@ -226,8 +228,9 @@ class Machine:
         self.pinned: dict[int, StorageWeakRef] = {}
         self.sending: dict[int, Moment] = {}
         self.calls: list[tuple[torch.device | None, Any]] = []
-        self.in_update = self.is_aside = False
-        self.in_network = self.in_backward = self.threads = self.replays = 0  # how deep, and how many
+        self.initialised = self.in_update = self.is_aside = False
+        self.in_network = self.in_backward = self.threads = 0  # how deep
+        self.replays = self.waits = 0  # how many
 
     # Memory
 
@@ -256,6 +259,7 @@ class Machine:
 
     def wait(self, what: str) -> None:
         """The host waits for the device."""
+        self.waits += 1
         if self.in_update and not self.threads:
             raise Hazard(f"{what} makes the host wait for the device in an update: {_where()}.")
         if self.current.graph is not None:
@@ -267,7 +271,7 @@ class Machine:
             if self.memory[key].expired():  # its memory may be what is given to this operation
                 for use in self.borrowed.pop(key).values():
                     if not use.before(stream.clock):
-                        raise Hazard(f"Memory is given anew to {what} while stream {use.stream} may use it: {use.what}.")
+                        raise Hazard(f"Memory is given anew to {what} while another stream may use it: {use.what}.")
         moment = stream.tick(what)
         for key in reads | writes:
             written = self.written.get(key)
@@ -343,7 +347,9 @@ class Machine:
         if not self.holds(tensor):
             return tensor.detach().clone()  # a number that comes with the kernel
         key, ref = _key(tensor), StorageWeakRef(_storage(tensor))
-        return Place(ref, graph.own.get(key), tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
+        return Place(
+            ref, graph.own.get(key), tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
+        )
 
     @staticmethod
     def _mutated(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
@@ -372,9 +378,9 @@ class Machine:
                 raise RuntimeError(f"operation not permitted when stream is capturing: {what}")
 
     def _check_precision(self, what: str, result: Any) -> None:
-        if self.in_update and not (self.in_network or self.in_backward):
-            if any(each.dtype in HALVES for each in _tensors(result)):
-                raise Hazard(f"{what} is computed in half precision outside of a network.")
+        outside = self.in_update and not (self.in_network or self.in_backward)
+        if outside and any(each.dtype in HALVES for each in _tensors(result)):
+            raise Hazard(f"{what} is computed in half precision outside of a network.")
 
     # What PyTorch's functions are told
 
@@ -384,9 +390,6 @@ class Machine:
             return GPU if self.holds(args[0]) else func(*args)
         if owner is Tensor.is_cuda and name == "__get__":
             return self.holds(args[0])
-        if name == "record_stream":
-            self.recorded.add((_key(args[0]), args[1].number))
-            return None
         if name in ("device", "_parse_to"):  # which make no tensor of what they are given
             return func(*args, **kwargs)
         if name in TAKEN and self.holds(args[0]):
@@ -444,6 +447,13 @@ class Machine:
                 for storage, content in graph.before.values():
                     storage.copy_(content)
             graph.before.clear()
+
+    def initialise(self) -> None:
+        self.initialised = True
+
+    def reset_peak(self, device: object = None) -> None:
+        if not self.initialised:
+            raise RuntimeError("Invalid device argument: did you call init?")
 
     def enter_network(self, module: torch.nn.Module, *rest: object) -> None:
         self.in_network += type(module).__module__.startswith("torch")
@@ -526,21 +536,24 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
         return {(GPU if ours else device, dtype): group for (device, dtype), group in groups.items()}
 
     for name, value in {
-        "_lazy_init": lambda: None,
-        "init": lambda: None,
+        "_lazy_init": machine.initialise,
+        "init": machine.initialise,
         "is_available": lambda: True,
         "is_bf16_supported": lambda *args: True,
         "is_current_stream_capturing": lambda: machine.current.is_capturing(),
         "current_stream": lambda device=None: machine.current,
         "synchronize": lambda device=None: machine.wait("synchronize"),
         "mem_get_info": lambda device=None: (MEMORY, MEMORY),
+        "reset_peak_memory_stats": machine.reset_peak,
+        "max_memory_allocated": lambda device=None: 0,
+        "get_device_name": lambda device=None: "pretended",
         "memory_reserved": lambda device=None: 0,
         "memory_allocated": lambda device=None: 0,
         "stream": machine.stream,
         "graph": machine.capture,
-        "Stream": machine.kinds[Stream],
-        "Event": machine.kinds[Event],
-        "CUDAGraph": machine.kinds[Graph],
+        "Stream": machine.kinds["Stream"],
+        "Event": machine.kinds["Event"],
+        "CUDAGraph": machine.kinds["Graph"],
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     # By which newer versions ask for the same.
@@ -548,6 +561,9 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setattr(torch.accelerator, "current_stream", lambda device=None: machine.current, raising=False)
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
     monkeypatch.setattr(torch, "autocast", _Autocast)
+    monkeypatch.setattr(
+        Tensor, "record_stream", lambda tensor, stream: machine.recorded.add((_key(tensor), stream.number))
+    )
     monkeypatch.setattr(torch.optim.Optimizer, "_group_tensors_by_device_and_dtype", staticmethod(grouped))
     monkeypatch.setattr("benchmark.training.loader.ThreadPoolExecutor", Threads)
     hooks = (
@@ -567,7 +583,9 @@ def _probe(machine: Machine) -> None:
     """Skip where PyTorch no longer works as the pretence takes for granted."""
     try:
         layer = torch.nn.Linear(2, 2).to(GPU)
-        optimizer = torch.optim.Adam(layer.parameters(), lr=torch.tensor(0.1, dtype=torch.float32, device=GPU), fused=True)
+        optimizer = torch.optim.Adam(
+            layer.parameters(), lr=torch.tensor(0.1, dtype=torch.float32, device=GPU), fused=True
+        )
         loss = layer(torch.ones(3, 2, device=GPU)).where(torch.ones(3, 1, device=GPU) > 0, 0).sum()
         loss.backward()
         optimizer.step()
