@@ -234,6 +234,7 @@ COMMANDS: list[tuple[list[str], str]] = [
     (["--table", "2", "--tasks", "cmnist_99", "--dry-run"], "fetch all with python -m datasets.prepare cmnist_99"),
     (["--tasks", "dogs_cats", "--dry-run"], "Dogs & Cats was not found"),
     (["--tasks", "colored_digits", "waterbirds", "--dry-run"], "Waterbirds was not found"),
+    (["--quick", "--set", "balance=500", "--dry-run"], "balance is 500.0, which class '0' of Colored digits cannot"),
     # Jobs
     (["--quick", "--profile", "defualt"], "did you mean 'default'"),
     (["--quick", "--profile", "a\nb.toml"], "Unknown profile"),
