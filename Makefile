@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-page test-slurm lint
+.PHONY: setup demo test test-page test-slurm gpu lint
 
 setup: $(READY)
 
@@ -24,6 +24,11 @@ test-slurm: $(READY)
 	SLURM_CONF=$${SLURM_TEST_FOLDER:-/var/tmp/debiasing-slurm}/slurm.conf OMP_NUM_THREADS=1 \
 	  $(VENV)/bin/python -m pytest tests/integration/slurm_integration.py; code=$$?; \
 	  tests/integration/slurm_cluster.sh down; exit $$code
+
+# What only a GPU can show, in MINUTES at most; the same again goes on where it stood.
+MINUTES ?= 25
+gpu: $(READY)
+	$(VENV)/bin/python tests/tools/gpu.py --minutes $(MINUTES)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

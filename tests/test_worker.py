@@ -6,11 +6,13 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from factories import digits
 from factories.digits import tiny_settings
 from factories.leases import rewrite
 from factories.records import make_run
@@ -204,3 +206,92 @@ def test_options_beyond_their_limits_are_refused_before_any_data_is_loaded(
         check_options(run)
     with pytest.raises(UserError, match=message):
         new_worker(tmp_path, 1).prepare([run])
+
+
+# Late, and on a disk that fails
+
+
+def test_the_store_is_asked_right_before_a_record_is_saved(
+    worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another took the run over, finished it and deleted all leases while this one was stopped after its last epoch."""
+    other = Worker(Store(worker.store.folder), Path("unused"), torch.device("cpu"))
+    original = Training.predictions
+    stored: dict[str, bytes] = {}
+
+    def overslept(self: Training) -> object:
+        if not stored:
+            stored["under way"] = b""
+            path = worker.store.record_path(run)
+            assert other.execute([run], abandoned=newest(path)) == {run.id: "done"}
+            stored.clear()
+            stored.update((each.name, each.read_bytes()) for each in path.parent.iterdir())
+        return original(self)
+
+    monkeypatch.setattr(Training, "predictions", overslept)
+    assert worker.execute([run]) == {run.id: "elsewhere"}
+    path = worker.store.record_path(run)
+    assert {each.name: each.read_bytes() for each in path.parent.iterdir()} == stored
+    assert len(stored) == 2
+    assert f"{run} stopped: {path.stem} was taken over or finished by another worker" in capsys.readouterr().out
+
+
+def test_a_late_failure_of_a_finished_run_is_not_noted(
+    worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Worker(Store(worker.store.folder), Path("unused"), torch.device("cpu"))
+
+    def fail(trainings: object) -> None:
+        monkeypatch.undo()
+        monkeypatch.setattr(Worker, "dataset", lambda self, run: (digits.tiny(), "fingerprint"))
+        assert other.execute([run], abandoned=newest(worker.store.record_path(run))) == {run.id: "done"}
+        raise TrainingError("The loss became nan.")
+
+    monkeypatch.setattr("benchmark.worker.train", fail)
+    assert worker.execute([run]) == {run.id: "elsewhere"}
+    assert not worker.store.failure_path(run).exists()
+
+
+class Clock:
+    """Time that passes only where somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    @staticmethod
+    def time() -> float:
+        return time.time()
+
+
+@pytest.mark.parametrize("failing", ["replace and link", "open"])
+def test_a_run_that_cannot_be_stored_fails_after_ten_minutes_in_all_and_others_go_on(
+    worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failing: str
+) -> None:
+    other, clock = Run(run.settings, 1), Clock()
+    monkeypatch.setattr("benchmark.store.atomic.time", clock)
+    of_the_run = f"{run.digest}-s0"
+
+    def refusing(original: Callable[..., object]) -> Callable[..., object]:
+        def refuse(*more: object, **keys: object) -> object:
+            if any(of_the_run in str(each) for each in more):
+                raise OSError(28, "No space left on device")
+            return original(*more, **keys)
+
+        return refuse
+
+    for name in ("replace", "link") if failing == "replace and link" else ("open",):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    assert worker.work([run, other]) == ["failed", "done"]
+    assert clock.now == 600
+    printed = capsys.readouterr().out
+    folder = worker.store.record_path(run).parent
+    assert f"{of_the_run}.json cannot be written to {folder} (No space left on device); trying again" in printed
+    assert f"Why {run} failed could not be stored" in printed or worker.store.failure(run)
+    assert not worker.store.has(run)
+    assert not [each for each in folder.iterdir() if each.suffix == ".tmp"]

@@ -107,23 +107,28 @@ def _demands(meta: Meta) -> str:
     return " and ".join(bounds) or f"a finite number, at most {LARGEST:,}"
 
 
+def needs(network: str) -> Needs:
+    """What a network needs. Raises UserError for one that does not exist."""
+    if network not in NETWORKS:
+        raise unknown("network", network, NETWORKS)
+    return NETWORKS[network]
+
+
 def _check_network(settings: Mapping[str, Any]) -> None:
     """Raises UserError where a run's network does not exist, or its other settings are not for that network."""
     name = settings["network"]
-    if name not in NETWORKS:
-        raise unknown("network", name, NETWORKS)
-    needs = NETWORKS[name]
-    for each in needs.settings:
+    needed = needs(name)
+    for each in needed.settings:
         if each not in settings:
             raise UserError(
                 f"The network {name} needs the setting {each}, which {settings['task']} lacks: choose another network "
                 f"for its images, such as mlp."
             )
     check("stem", settings.get("stem", "standard"), Literal["standard", "small"])
-    if settings.get("pretrained") and not needs.weights:
+    if settings.get("pretrained") and not needed.weights:
         raise UserError(f"There are no weights of ImageNet for the network {name}: add --set pretrained=false.")
     if settings.get("pretrained") and settings["stem"] != "standard":
         raise UserError("ImageNet's weights need the standard stem: --set pretrained=false, or stem=standard.")
-    size = settings["data"].get("size", needs.alone)
-    if settings["batch_size"] == 1 and size < needs.alone and settings["stem"] == "standard":
+    size = settings["data"].get("size", needed.alone)
+    if settings["batch_size"] == 1 and size < needed.alone and settings["stem"] == "standard":
         raise UserError(f"batch_size is 1: {name} needs batches of at least 2 where images are of {size} pixels.")

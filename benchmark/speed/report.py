@@ -35,7 +35,7 @@ Measurement = dict[str, Any]
 
 
 Amount = Annotated[int, msgspec.Meta(ge=0, le=2**60)]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+Seconds = Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)]
 
 
 class Subject(TypedDict):

@@ -99,7 +99,7 @@ def build(name: str, image_shape: tuple[int, ...], num_classes: int, **options: 
 def of_run(settings: Settings, image_shape: tuple[int, ...], num_classes: int) -> Network:
     """A freshly initialised network as a run's settings say. Raises UserError as ``build``."""
     name = settings["network"]
-    return build(name, image_shape, num_classes, **{key: settings[key] for key in limits.NETWORKS[name].settings})
+    return build(name, image_shape, num_classes, **{key: settings[key] for key in limits.needs(name).settings})
 
 
 def place(module: nn.Module, device: torch.device) -> None:

@@ -146,7 +146,7 @@ def save_seeds(
     """Store a record for each seed, of which ``shares`` say what ``make_record`` makes of it."""
     for seed, share in shares.items():
         run = make_run(task, method, *changes, seed=seed, preset=preset)
-        Store(folder).save(make_record(run, share, phases=phases))
+        put(folder, make_record(run, share, phases=phases))
 
 
 def fixed_store(folder: Path) -> Store:
@@ -164,10 +164,16 @@ def fixed_store(folder: Path) -> Store:
 
 def make_results(folder: Path, *records: Record) -> Results:
     """Everything in ``folder``, to which the records are added first, read once."""
-    store = Store(folder)
     for record in records:
-        store.save(record)
-    return collect(store, load())
+        put(folder, record)
+    return collect(Store(folder), load())
+
+
+def put(folder: Path, record: Record) -> None:
+    """Store a record in the place of the run's own, if it has one, which the suite itself never does."""
+    store = Store(folder)
+    store.record_path(record.run).unlink(missing_ok=True)
+    assert store.save(record)
 
 
 def average(share: float) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from factories.images import QUICKLY, write_learnable_folder
+from factories.records import put
 from msgspec.structs import replace
 
 from benchmark import curves, run
@@ -132,8 +133,8 @@ def test_without_predictions_it_names_the_command_that_makes_them(
     old, new = (only_record(Path(each), "colored_digits/poisoner") for each in (results, again))
     assert old.run == new.run
     assert main(["colored_digits/poisoner", "--results", again]) == 0
-    shutil.copy(only(Path(again), "*.npz"), only(results, "poisoner/*.json").with_suffix(".npz"))
-    Store(results).save(replace(new, provenance=replace(new.provenance, finished="2000-01-01T00:00:00Z")))
+    shutil.copy(only(Path(again), "*.npz"), only(results, "poisoner/*.json").parent)
+    put(results, replace(new, provenance=replace(new.provenance, predictions="0" * 64)))
     assert main(inspected) == 2, "predictions of another training are none"
 
 
@@ -149,7 +150,7 @@ def test_status_is_blind_to_predictions(results: Path, capsys: pytest.CaptureFix
 def test_other_data_than_the_runs_are_refused(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = only_record(results, "colored_digits/poisoner")
     there = record.provenance.data
-    Store(results).save(replace(record, provenance=replace(record.provenance, data="0123456789abcdef")))
+    put(results, replace(record, provenance=replace(record.provenance, data="0123456789abcdef")))
     assert main(["colored_digits/poisoner", "--results", str(results)]) == 2
     error = capsys.readouterr().err
     assert f"trained on other data (fingerprint 0123456789abcdef) than those found now ({there})" in error

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from factories.records import curves, fixed_store, make_record, make_results, make_run, phase
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
 
 from benchmark.compare import published
 from benchmark.compare.cells import tidy
@@ -16,7 +17,7 @@ from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
 from benchmark.plan.table import Figure
-from benchmark.report import figures
+from benchmark.report import figures, style
 from benchmark.run import main
 from benchmark.store.record import Record
 from benchmark.store.results import Results
@@ -186,3 +187,20 @@ def test_all_means_every_table_every_figure_and_every_stand_in_with_all_its_runs
     assert {f"figure{number}" for number in "24567"} | {f"figure{number}-cmnist_99" for number in "24567"} <= written
     assert not any("cmnist_98" in name for name in written), "which has no runs"
     assert {path.stem for path in (store.folder / "tables").glob("*.tex")} >= {"table1", "table2", "table3", "table4"}
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf"])
+def test_a_full_disk_leaves_no_picture_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    def savefig(self: Drawing, path: Path, **options: object) -> None:
+        path.write_bytes(b"half" if options["format"] == suffix else b"whole")
+        if options["format"] == suffix:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Drawing, "savefig", savefig)
+    (tmp_path / f"old.{suffix}").write_bytes(b"old")
+    for stem in ("old", "new"):
+        with pytest.raises(OSError, match="No space"):
+            style.save(Drawing(), tmp_path / stem)
+    assert (tmp_path / f"old.{suffix}").read_bytes() == b"old"
+    assert not (tmp_path / f"new.{suffix}").exists()
+    assert not list(tmp_path.glob(".*"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +44,53 @@ def test_the_floor_is_computing_or_moving_whichever_takes_longer() -> None:
 def test_the_table_shows_the_committed_measurements() -> None:
     rendered = report.markdown(report.load(ROOT / "results" / "speed"))
     assert (ROOT / "results" / "tables" / "speed.md").read_text(encoding="utf-8") == rendered
+
+
+STORED = ROOT / "results" / "speed" / "cpu-mlp-28.json"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"[" * 100_000,
+        "network",
+        "subjects",
+        ("network", "another"),
+        ("commit", 1),
+        ("load", [1.0]),
+        ("batch_size", 10**400),
+        ("repetitions", 3),
+        ("Vanilla", None),
+        ("Vanilla", {"seconds": []}),
+        ("Vanilla", {"seconds": [0.0] * 15}),
+        ("Vanilla", {"images": 0}),
+        ("copy", {"bytes": 0}),
+        ("LfF", {"peak_device_memory": 1}),
+    ],
+)
+def test_a_damaged_measurement_is_left_out(
+    tmp_path: Path, damage: bytes | str | tuple[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "speed").mkdir()
+    path = tmp_path / "speed" / "a.json"
+    content = json.loads(STORED.read_text(encoding="utf-8"))
+    if isinstance(damage, str):
+        del content[damage]
+    elif isinstance(damage, tuple):
+        key, value = damage
+        if key not in content["subjects"]:
+            content[key] = value
+        elif value is None:
+            del content["subjects"][key]
+        else:
+            content["subjects"][key] |= value
+    path.write_bytes(damage if isinstance(damage, bytes) else json.dumps(content).encode())
+    assert report.write(tmp_path) == []
+    shutil.copy(STORED, tmp_path / "speed" / "b.json")
+    assert len(report.write(tmp_path)) == 3
+    assert capsys.readouterr().out.count(f"Measurement {path} is damaged (") == 2
+    assert len(report.load(tmp_path / "speed")) == 1

@@ -15,6 +15,14 @@ from benchmark.training.training import Training
 from datasets import BiasedDataset
 
 
+class Stop(Exception):
+    pass
+
+
+def stop(entry: object) -> None:
+    raise Stop
+
+
 def test_a_checkpoint_of_another_version_is_set_aside(tiny: BiasedDataset, tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     train([Training(tiny, tiny_settings("vanilla"), seed=0, checkpoint=path, checkpoint_seconds=0)])
@@ -30,12 +38,6 @@ def test_a_checkpoint_goes_on_at_the_learning_rate_of_this_device(
     tiny: BiasedDataset, tmp_path: Path, other: Callable[[Tensor], object]
 ) -> None:
     """Older versions of Adam had it as a number, and a GPU's has it in float32, which other kernels misread."""
-
-    class Stop(Exception):
-        pass
-
-    def stop(entry: object) -> None:
-        raise Stop
 
     path = tmp_path / "run.ckpt"
     settings = tiny_settings("vanilla", learning_rate_decay=0.5)
@@ -86,6 +88,37 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_over(tiny: BiasedD
     assert again.progress.history == expected.progress.history
     assert (tmp_path / "run.ckpt.corrupt").stat().st_size == len(content) // 2
     assert "cannot be used" in again.progress.warnings[0]
+
+
+def test_a_signal_while_a_state_is_taken_writes_the_one_before(
+    tiny: BiasedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "run.ckpt", tmp_path / "expected.ckpt"
+    training = Training(tiny, tiny_settings("lff", epochs=4), seed=0, checkpoint=path, checkpoint_seconds=1e9)
+    assert training.checkpoint
+    written: list[int] = []
+    original = torch._foreach_copy_
+
+    def interrupted(targets: list[Tensor], sources: list[Tensor]) -> None:
+        """The third epoch's state is half there."""
+        original(targets[:1], sources[:1])
+        if len(training.progress.history) == 3 and not path.exists():
+            training.checkpoint.write()
+            written.append(torch.load(path, weights_only=True)["progress"]["epoch"])
+        original(targets, sources)
+
+    monkeypatch.setattr(torch, "_foreach_copy_", interrupted)
+    train([training])
+    assert written == [2]
+    monkeypatch.undo()
+    short = Training(tiny, tiny_settings("lff", epochs=4), seed=0, checkpoint=other, checkpoint_seconds=0)
+    short.report = lambda entry: entry["epoch"] == 2 and stop(entry)
+    with pytest.raises(Stop):
+        train([short])
+    found, expected = (torch.load(each, weights_only=True) for each in (path, other))
+    assert found["method"].keys() == expected["method"].keys()
+    assert all(torch.equal(value, expected["method"][name]) for name, value in found["method"].items())
+    assert torch.equal(found["generator"], expected["generator"])
 
 
 def test_checkpoints_are_written_no_more_often_than_asked(tiny: BiasedDataset, tmp_path: Path) -> None:

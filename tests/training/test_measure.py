@@ -10,6 +10,7 @@ import torch
 from factories.digits import tiny_settings
 
 from benchmark.training.loop import train
+from benchmark.training.measure import count
 from benchmark.training.training import Training
 from datasets import BiasedDataset
 
@@ -23,6 +24,31 @@ def test_clean_predictions_do_not_depend_on_the_evaluation_batch(
     parts = training.splits.train.logits(training.method.target)
     assert torch.allclose(whole, parts, atol=1e-6)
     assert training.method.target.training, "the mode is restored"
+
+
+def test_networks_of_several_seeds_are_measured_at_once_as_each_alone(tiny: BiasedDataset) -> None:
+    trainings = [Training(tiny, tiny_settings("lff"), seed) for seed in range(3)]
+    alone = [Training(tiny, tiny_settings("lff"), seed) for seed in range(3)]
+    for each in (*trainings, *alone):
+        each.method.biased.eval()
+    count([each.measurement for each in trainings], [each.wanted() for each in trainings])
+    for one, other in zip(trainings, alone, strict=True):
+        count([other.measurement], [other.wanted()])
+        for role in ("target", "biased"):
+            network, same = getattr(one.method, role), getattr(other.method, role)
+            assert torch.allclose(one.measurement.predict(network), other.splits.train.logits(same), atol=1e-6)
+            numbers, right = one.measurement.on_training(network)
+            expected, same_right = other.measurement.on_training(same)
+            assert np.array_equal(right, same_right)
+            assert numbers == pytest.approx(expected, rel=1e-6)
+        tested, validated = (
+            [each.measurement.on_test(each.method.target)[1].tolist() for each in (one, other)],
+            [each.measurement.validation_accuracy(each.method.target) for each in (one, other)],
+        )
+        assert tested[0] == tested[1]
+        assert validated[0] == validated[1]
+        assert one.method.target.training
+        assert not one.method.biased.training, "the modes are restored"
 
 
 def test_curves_agree_with_a_recount(tiny: BiasedDataset) -> None:
