@@ -166,7 +166,7 @@ def make_results(folder: Path, *records: Record) -> Results:
     """Everything in ``folder``, to which the records are added first, read once."""
     for record in records:
         put(folder, record)
-    return collect(store, load())
+    return collect(Store(folder), load())
 
 
 def put(folder: Path, record: Record) -> None:
