@@ -184,6 +184,7 @@ def select(options: argparse.Namespace) -> Selection:
         notes += more
     overrides = _effective(options.overrides, Selection(recipes, tables, tasks, methods, 1))
     tables = tuple(replace(each, overrides=overrides) for each in tables)
+    Selection(recipes, tables, tasks, methods, 1).runs()  # refuses settings that do not go together
     return Selection(recipes, tables, tasks, methods, options.seeds, notes)
 
 
@@ -231,11 +232,12 @@ def _check_choice(
     """
     reasons, notes = [], dict[str, None]()
     for table in tables:
-        asked, available, rows = tasks or table.tasks, recipes.available(table), {row.method for row in table.rows}
+        asked, available = tasks or table.tasks, recipes.available(table)
+        rows = list(dict.fromkeys(row.method for row in table.rows))
         without = [each for each in asked if each in table.tasks and each not in available]
         if strange := [each for each in tasks if each not in table.tasks]:
             reasons.append(f"{table.name} has no column {strange[0]}; its tasks: {', '.join(table.tasks)}.")
-        elif methods and not rows & set(methods):
+        elif methods and not set(rows) & set(methods):
             reasons.append(f"{table.name} shows no run of {' or '.join(methods)}; its methods: {', '.join(rows)}.")
         elif not set(asked) & set(available):
             reasons.append(f"No preset '{table.preset}' exists for {', '.join(asked)}: leave out --preset.")

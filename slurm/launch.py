@@ -184,6 +184,9 @@ def _submit_local(
     """Start as many processes as there are GPUs or CPUs, or --max-parallel, and deal the runs out to them."""
     import torch
 
+    from benchmark.worker import pick_device
+
+    pick_device(execution.device)  # before a process is started that would only find it absent
     _check_data(missing, store, execution)
     gpus = torch.cuda.device_count() if execution.device != "cpu" else 0
     count = min(len(missing), asked.max_parallel or gpus or os.cpu_count() or 1)

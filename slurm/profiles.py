@@ -80,7 +80,9 @@ def load(name: str, changes: Iterable[str] = ()) -> Profile:
     networks = {key: value for key, value in content.items() if isinstance(value, dict)}
     for network in networks:
         if network not in known:
-            raise UserError(f"{path} has a table [{network}]: tables are named after networks, {', '.join(known)}.")
+            raise UserError(
+                f"{path} has a table [{network}]: tables are named after networks, {', '.join(sorted(known))}."
+            )
     base = {key: value for key, value in content.items() if key not in networks}
     for request in (base, *networks.values()):
         for key, value in request.items():
