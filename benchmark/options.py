@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     what = parser.add_argument_group("what to run")
-    what.add_argument("--table", nargs="+", metavar="N", help="the paper's tables, 1 to 4, or ours: ablations, beyond")
+    what.add_argument(
+        "--table", nargs="+", metavar="N", help=f"the paper's tables, 1 to 4, or ours: {', '.join(ours.OURS)}"
+    )
     what.add_argument("--figure", nargs="+", metavar="N", help="the paper's figures: 2, 4, 5, 6, 7")
     what.add_argument("--task", metavar="TASK", help="draw the figures on this task in place of the paper's")
     what.add_argument("--all", action="store_true", help="all tables and figures")

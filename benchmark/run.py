@@ -46,7 +46,8 @@ def _main(options: argparse.Namespace) -> int:
         print(status.report([(table, selection.runs(table)) for table in selection.tables], found))
         return 0
     if options.dry_run:
-        missing = [run for run in selection.runs() if store.load(run) is None]
+        stored = [(run, store.load(run)) for run in selection.runs()]
+        missing = [run for run, record in stored if record is None or (options.again and record.stale)]
         _rehearse(missing, selection.recipes, execution, submission)
         print("\n".join(run.id for run in missing) or "Nothing to train.")
         return 0

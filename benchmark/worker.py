@@ -287,9 +287,12 @@ class Worker:
 
 
 def check_options(run: Run) -> None:
-    """Raises UserError for an option of the run's method beyond the limits that stand beside the method."""
-    kinds = methods.options(run.method)
-    for name, value in run.settings["options"].items():
+    """Raises UserError for options other than the method's own, or beyond the limits that stand beside it."""
+    kinds, options = methods.options(run.method), run.settings["options"]
+    for name in sorted(kinds.keys() ^ options.keys()):
+        wrong = f"lacks {name}: add it with its source" if name in kinds else f"has {name}, which it does not take"
+        raise UserError(f"[method.{run.method}] in recipes.toml {wrong}.")
+    for name, value in options.items():
         limits.check(f"{run.method}.{name}", value, kinds[name])
 
 

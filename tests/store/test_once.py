@@ -219,7 +219,7 @@ def test_temporary_files_of_the_dead_go_and_those_of_the_living_stay(tmp_path: P
         temporary.write_text("half")
         elsewhere = temporary.with_name(temporary.name.replace(f".{atomic._machine()}-", f".{'0' * 12}-"))
         elsewhere.write_text("half")
-        old = elsewhere.with_name(elsewhere.name[:-5] + "0.tmp")
+        old = elsewhere.with_name(elsewhere.name.removesuffix(".tmp") + "0.tmp")
         old.write_text("half")
         os.utime(old, (0, time.time() - 2 * 24 * 3600))
         of_another_version = temporary.with_name(f".{run.digest}-s0.json.0123.tmp")

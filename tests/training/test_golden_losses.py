@@ -21,6 +21,7 @@ import pytest
 from factories.digits import draw_weights, tiny_settings
 from torch import Tensor
 
+from benchmark.plan import code
 from benchmark.plan.paper import COMPARED
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Settings
@@ -59,16 +60,29 @@ def recorded(training: Training) -> Losses:
     return {name: [float(each) for each in values] for name, values in losses.items()}
 
 
+VERSION = "of loop and method"
+
+
 def compare(key: str, losses: Losses, tolerance: float, request: pytest.FixtureRequest) -> None:
     golden = json.loads(GOLDEN.read_text(encoding="utf-8")) if GOLDEN.exists() else {}
+    stored, method = golden.get(key, {}), key.rpartition("/")[2]
+    version = [float(code.LOOP), float(code.of_method(method))]
     if request.config.getoption("--update-golden"):
-        write(golden | {key: losses})
+        same = list(stored) == [VERSION, *losses] and all(
+            np.allclose(losses[phase], stored[phase], rtol=tolerance, atol=0) for phase in losses
+        )
+        assert same or stored.get(VERSION) != version, (
+            f"The losses of {method} have changed: raise its version, or LOOP in benchmark/plan/code.py, so that "
+            "records of the old code are stale."
+        )
+        write(golden | {key: {VERSION: version, **losses}})
         return
-    if key not in golden:
+    if not stored:
         pytest.skip(f"no losses of {key} are stored: run with --update-golden")
-    assert list(losses) == list(golden[key])
-    for phase, expected in golden[key].items():
-        np.testing.assert_allclose(losses[phase], expected, rtol=tolerance, err_msg=f"{key}, phase '{phase}'")
+    assert list(stored) == [VERSION, *losses]
+    for phase, found in losses.items():
+        np.testing.assert_allclose(found, stored[phase], rtol=tolerance, err_msg=f"{key}, phase '{phase}'")
+    assert stored[VERSION] == version, f"{key} was stored for other versions of loop and method"
 
 
 def write(golden: dict[str, Losses]) -> None:
