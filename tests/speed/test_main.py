@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmark.speed.__main__ import main
+from benchmark.speed.__main__ import Subject, _event_seconds, _interleaved, main
 
 
 def test_a_measurement_is_stored_and_rendered_again_to_the_same_bytes(
@@ -43,3 +44,42 @@ def test_a_measurement_is_stored_and_rendered_again_to_the_same_bytes(
 def test_bad_input_is_one_sentence(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_memory_is_the_most_of_any_repetition_and_a_graphs_that_of_its_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay takes none; and what cuDNN tries its algorithms with, in the first run, is not the others'."""
+    runs: dict[str, list[int]] = {"captured": [70, 1, 1], "eager": [500, 20, 30]}
+    taken = {name: iter(each) for name, each in runs.items()}
+    peak = 0
+
+    def run(name: str) -> None:
+        nonlocal peak
+        peak = 1000 + next(taken[name])
+
+    monkeypatch.setattr("benchmark.speed.__main__._event_seconds", lambda run, device: run() or 1.0)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak)
+    subjects = {name: Subject(lambda name=name: run(name), captured=name == "captured") for name in runs}
+    seconds, memory = _interleaved(subjects, 2, torch.device("cuda", 1))
+    assert memory == {"captured": 70, "eager": 30}
+    assert seconds == {"captured": [1.0, 1.0], "eager": [1.0, 1.0]}
+
+
+def test_time_is_taken_on_the_stream_of_the_device_that_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[object] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None: ...
+
+        def record(self, stream: object = "that of device 0") -> None:
+            recorded.append(stream)
+
+        def elapsed_time(self, end: Event) -> float:
+            return 2000.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"that of {device}")
+    assert _event_seconds(lambda: None, torch.device("cuda", 1)) == 2
+    assert recorded == ["that of cuda:1"] * 2

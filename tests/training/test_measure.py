@@ -41,12 +41,10 @@ def test_networks_of_several_seeds_are_measured_at_once_as_each_alone(tiny: Bias
             expected, same_right = other.measurement.on_training(same)
             assert np.array_equal(right, same_right)
             assert numbers == pytest.approx(expected, rel=1e-6)
-        tested, validated = (
-            [each.measurement.on_test(each.method.target)[1].tolist() for each in (one, other)],
-            [each.measurement.validation_accuracy(each.method.target) for each in (one, other)],
-        )
-        assert tested[0] == tested[1]
-        assert validated[0] == validated[1]
+        tested, expected = (each.measurement.on_test(each.method.target) for each in (one, other))
+        assert np.array_equal(tested[1], expected[1])
+        validated, expected = (each.measurement.validation_accuracy(each.method.target) for each in (one, other))
+        assert validated == expected
         assert one.method.target.training
         assert not one.method.biased.training, "the modes are restored"
 
