@@ -17,6 +17,7 @@ from factories.records import make_record
 from benchmark import quoting
 from benchmark.collect import collect, own_tables
 from benchmark.compare import fidelity, readings, verdicts
+from benchmark.errors import UserError
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
 from benchmark.plan.table import Table
@@ -136,3 +137,15 @@ def test_a_checkout_is_found_wherever_it_lies(tmp_path: Path, monkeypatch: pytes
     )
     assert done.stdout.decode() == f"{checkout}:before"
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("name", ["100%A", "a\nb"])
+def test_folders_that_slurm_would_read_otherwise_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="SLURM cannot write logs into"):
+        launch._check_paths(Store(tmp_path / name))
+
+
+def test_a_checkout_that_no_path_can_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "REPOSITORY", tmp_path / "a:b")
+    with pytest.raises(UserError, match="move the checkout"):
+        launch._check_paths(Store(tmp_path))
