@@ -81,7 +81,7 @@ def test_a_network_in_bf16_gives_float32_to_losses() -> None:
     assert [representations.dtype, logits.dtype, *seen] == [torch.float32] * 3
     assert (representations @ representations.T).dtype == torch.float32
     # Rounded to eight bits within, hence near and not the same.
-    assert 0 < (logits - exact).abs().max() < 0.1
+    assert 0 < (logits - exact).norm() / exact.norm() < 0.3
 
 
 def test_unknown_bias_is_left_out_of_group_counts() -> None:

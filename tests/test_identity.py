@@ -1,0 +1,129 @@
+"""A record is what was asked for only if settings, data and code agree."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories.images import QUICKLY, write_learnable_folder
+from PIL import Image
+
+from benchmark.plan import code
+from benchmark.run import main
+from benchmark.store.store import Store
+
+
+@pytest.fixture(autouse=True)
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCHMARK_PREPARED", str(tmp_path / "prepared"))
+
+
+def command(folder: Path, results: Path, *more: str) -> list[str]:
+    return ["--dataset", str(folder), "--methods", "vanilla", *QUICKLY, "--results", str(results), *more]
+
+
+def records(results: Path) -> list[str]:
+    return [record.provenance.data for record in Store(results).everything()]
+
+
+def paint_black(folder: Path) -> None:
+    for path in folder.glob("*.png"):
+        Image.fromarray(np.zeros((36, 40, 3), np.uint8)).save(path)
+
+
+def test_other_images_under_the_same_labels_are_refused_and_trained_again_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
+    assert main(command(folder, results)) == 0
+    (before,) = records(results)
+    paint_black(folder)
+    capsys.readouterr()
+    assert main(command(folder, results)) == 2
+    error = capsys.readouterr().err
+    assert "1 of these runs" in error
+    assert "trained on other data" in error
+    assert "--again" in error
+    assert records(results) == [before], "refused, not touched"
+    assert main(command(folder, results, "--again")) == 0
+    (after,) = records(results)
+    assert after != before
+    assert len(list(results.glob("runs/*/*/*.stale-*"))) == 1, "the old record is kept under another name"
+    assert main(command(folder, results)) == 0
+
+
+def test_another_folder_of_the_same_name_is_other_data(tmp_path: Path) -> None:
+    folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
+    assert main(command(folder, results)) == 0
+    other = tmp_path / "elsewhere" / "my_birds"
+    shutil.copytree(folder, other)
+    assert main(command(other, results)) == 0, "a moved folder keeps its records"
+    paint_black(other)
+    assert main(command(other, results)) == 2
+
+
+def test_a_changed_method_makes_its_records_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--quick", "--methods", "vanilla", "--set", "epochs=1", "--results", str(tmp_path)]
+    assert main(arguments) == 0
+    monkeypatch.setattr(code, "of_method", lambda name: "2")
+    capsys.readouterr()
+    assert main([*arguments, "--status"]) == 0
+    assert "stale" in capsys.readouterr().out
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "1 of these runs are stale (version 1 of the method vanilla, which is now 2): --again" in out
+    assert "STALE: 1 of these runs were measured by older code" in out
+    assert main([*arguments, "--again", "--dry-run"]) == 0
+    assert "colored_digits/vanilla" in capsys.readouterr().out
+    assert main([*arguments, "--again"]) == 0
+    assert "STALE" not in capsys.readouterr().out
+    assert [record.provenance.method_version for record in Store(tmp_path).everything()] == ["2"]
+
+
+METHOD = '''
+@register("mine")
+class Mine(Vanilla):
+    """{doc}"""
+
+    def sample_loss(self, logits, targets):
+        return {factor} * losses.cross_entropy(logits, targets)
+'''
+
+
+def test_an_own_method_is_known_by_what_its_file_executes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code, "METHODS", tmp_path)
+
+    def digest(text: str) -> str:
+        (tmp_path / "mine.py").write_text(text)
+        code.of_method.cache_clear()
+        return code.of_method("mine")
+
+    try:
+        first = digest(METHOD.format(doc="Twice.", factor=2))
+        assert len(first) == 12
+        assert digest("# A comment.\n" + METHOD.format(doc="In other words.", factor=2)) == first
+        assert digest(METHOD.format(doc="Twice.", factor=3)) != first
+        stated = METHOD.replace("    def", "    version = 7\n\n    def").format(doc="Twice.", factor=2)
+        assert digest(stated) == "7"
+        assert code.of_method("nobody") == ""
+    finally:
+        code.of_method.cache_clear()
+
+
+def test_records_that_changed_places_are_both_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--quick", "--methods", "vanilla", "focal", "--set", "epochs=1", "--results", str(tmp_path)]
+    assert main(arguments) == 0
+    one, other = sorted(path for path in tmp_path.glob("runs/*/*/*.json"))
+    between = tmp_path / "between"
+    one.rename(between)
+    other.rename(one)
+    between.rename(other)
+    capsys.readouterr()
+    assert main([*arguments, "--render-only"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("is damaged (it is of colored_digits/") == 2
+    assert "no records yet" in out
