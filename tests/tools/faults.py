@@ -82,7 +82,6 @@ CALLS = ((os, "open"), (os, "pwrite"), (os, "fsync"), (os, "replace"), (os, "lin
 def inject(fault: Fault | None, folder: Path) -> list[int]:
     """Let the fault happen in this process; returns a list whose one number counts the calls."""
     count = [0]
-    lock = threading.Lock()
 
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **keys: Any) -> Any:
@@ -90,10 +89,11 @@ def inject(fault: Fault | None, folder: Path) -> list[int]:
             reads = original is io.open and (arguments[1:] or ("r",))[0] in ("r", "rb")
             if (named and str(folder) not in str(arguments[0])) or reads:
                 return original(*arguments, **keys)
-            with lock:
-                count[0] += 1
-                now = count[0]
-            due = fault is not None and (now == fault.at or (fault.lasting and now > fault.at))
+            beats = threading.current_thread() is not threading.main_thread()  # a lease's, as many as time allows
+            count[0] += not beats
+            due = fault is not None and (
+                (count[0] == fault.at and not beats) or (fault.lasting and count[0] >= fault.at)
+            )
             if fault and due and not fault.after:
                 fault.harm()
             result = original(*arguments, **keys)
@@ -489,9 +489,8 @@ def calls_of(run: Run) -> int:
         return int(calls.value)
 
 
-def trials(rng: random.Random) -> list[tuple[str, Trial]]:
-    """Every trial with the kind of fault it belongs to."""
-    calls = calls_of(new_run("lff"))
+def trials(rng: random.Random, calls: int) -> list[tuple[str, Trial]]:
+    """Every trial with the kind of fault it belongs to; a launcher makes so many calls that change the folder."""
     found: list[tuple[str, Trial]] = []
     found += [("killed at a random moment", killed_at_random)] * 40
     found += [("killed before or after each call that changes the folder", killed_at(at, after))
@@ -513,9 +512,9 @@ def trials(rng: random.Random) -> list[tuple[str, Trial]]:
     return found
 
 
-def measure(share: int, of: int, seed: int, results: Any) -> None:
+def measure(share: int, of: int, seed: int, calls: int, results: Any) -> None:
     """Do every ``of``-th trial, each with a random generator of its own."""
-    for number, (kind, trial) in enumerate(trials(random.Random(seed))):
+    for number, (kind, trial) in enumerate(trials(random.Random(seed), calls)):
         if number % of != share:
             continue
         with tempfile.TemporaryDirectory() as name:
@@ -574,9 +573,11 @@ def main() -> int:
     for method in METHODS:
         undisturbed(method)
     template()
+    calls = calls_of(new_run("lff"))
+    planned = trials(random.Random(options.seed), calls)
     results: Any = FORK.Queue()
     shares = [
-        FORK.Process(target=measure, args=(share, options.processes, options.seed, results))
+        FORK.Process(target=measure, args=(share, options.processes, options.seed, calls, results))
         for share in range(options.processes)
     ]
     for process in shares:
@@ -589,8 +590,9 @@ def main() -> int:
             open_shares -= 1
         else:
             found.append(result)
-    order = {kind: place for place, kind in enumerate(dict.fromkeys(kind for kind, _ in trials(random.Random(0))))}
+    order = {kind: place for place, kind in enumerate(dict.fromkeys(kind for kind, _ in planned))}
     found.sort(key=lambda each: order[each[0]])
+    assert Counter(kind for kind, _ in found) == Counter(kind for kind, _ in planned), "some trials were not done"
     shutil.rmtree(template().parent)
     text = f"{table(found)}\n{described(len(found), time.monotonic() - started, options.seed)}"
     print(text)
