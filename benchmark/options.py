@@ -14,7 +14,7 @@ from benchmark.plan import catalogue, limits, ours
 from benchmark.plan.paper import COMPARED, FIGURES, TABLES
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import PAPER, Run
-from benchmark.plan.table import Figure, Override, Row, Table, with_methods
+from benchmark.plan.table import COMPARISONS, Figure, Override, Row, Table, with_methods
 
 EPILOG = """examples:
   python -m benchmark.run --quick                              nine methods on embedded digits, about a minute
@@ -28,7 +28,6 @@ EPILOG = """examples:
   python -m benchmark.run --show cmnist_99 poisoner            every setting of a run, and where it comes from
 """
 DATA_ROOT = Path(os.environ.get("BENCHMARK_DATA_ROOT", "data"))
-COMPARISONS = ("beside", "apart")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from benchmark.plan import catalogue, sources
 from benchmark.plan.ours import EMBEDDED
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import Run
-from benchmark.plan.table import Figure, Table
+from benchmark.plan.table import Figure, Override, Table
 from benchmark.store import status
 from benchmark.store.results import Results
 from benchmark.store.store import Store
@@ -33,20 +33,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(options: argparse.Namespace) -> int:
     if options.list or options.show:
         recipes, _ = command.with_dataset(load(), options.dataset)
-        command.checked_overrides(options.overrides, recipes)
-        print(_show(recipes, options) if options.show else catalogue.listing(recipes))
+        overrides = command.checked_overrides(options.overrides, recipes)
+        print(_show(recipes, options, overrides) if options.show else catalogue.listing(recipes))
         return 0
     selection, store = command.select(options), Store(options.results)
     execution, submission = command.execution(options), command.jobs(options)
     profiles.load(submission.profile, submission.slurm)  # a mistake in it is one even where nothing is submitted
     for note in selection.notes:
         print(note)
+    runs = selection.runs()
     if options.status:
-        found = status.survey(selection.runs(), store, jobs.last_jobs(store.folder))
+        found = status.survey(runs, store, jobs.last_jobs(store.folder))
         print(status.report([(table, selection.runs(table)) for table in selection.tables], found))
         return 0
     if options.dry_run:
-        stored = [(run, store.load(run)) for run in selection.runs()]
+        stored = [(run, store.load(run)) for run in runs]
         missing = [run for run, record in stored if record is None or (options.again and record.stale)]
         _rehearse(missing, selection.recipes, execution, submission)
         print("\n".join(run.id for run in missing) or "Nothing to train.")
@@ -55,13 +56,13 @@ def _main(options: argparse.Namespace) -> int:
     store.clean()
     failed: int | None = 0
     if not options.render_only:
-        refuse_or_renew(selection.runs(), store, execution.data_root, options.again)
+        refuse_or_renew(runs, store, execution.data_root, options.again)
         if submission.launcher == "inline":
-            failed = train(selection.runs(), store, execution)
+            failed = train(runs, store, execution)
         else:
             from slurm import launch  # submitit is loaded only where something is submitted
 
-            failed = launch.launch(selection.runs(), store, execution, submission)
+            failed = launch.launch(runs, store, execution, submission)
         if failed is None:
             return 0
     render(selection, store, options.compare, everything=options.all)
@@ -151,9 +152,8 @@ def _write(table: Table, results: Results, compare: str) -> None:
         print(f"wrote {path}")
 
 
-def _show(recipes: Recipes, options: argparse.Namespace) -> str:
+def _show(recipes: Recipes, options: argparse.Namespace, overrides: Sequence[Override]) -> str:
     """Every setting of a run with its value, where it was set last, and the source that is given there."""
-    overrides = [recipes.parse_override(text) for text in options.overrides]
     task, method = options.show
     settings = sources.settings(recipes, task, method, overrides, options.preset)
     lines = [(each.name, each.value, each.where, each.source) for each in settings]

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 LONGEST_STEM = 150  # file systems take names of 255 bytes; suffixes and temporary names need some of them
 
+COMPARISONS = ("beside", "apart")
+"""Where the paper's numbers stand: beside the measured ones, or in a table of their own."""
+
 
 @dataclass(frozen=True)
 class Override:

@@ -12,12 +12,10 @@ from benchmark import quoting
 from benchmark.compare import cells, published
 from benchmark.metrics import METRICS
 from benchmark.plan.run import PAPER
-from benchmark.plan.table import Row, Table
+from benchmark.plan.table import COMPARISONS, Row, Table
 from benchmark.store.atomic import write_atomically
 from benchmark.store.record import Record
 from benchmark.store.results import Results
-
-COMPARISONS = ("beside", "apart")
 
 
 def write(table: Table, results: Results, compare: str = COMPARISONS[0]) -> str:
@@ -49,9 +47,10 @@ def seeds_of(table: Table, results: Results) -> str:
 
 def footer(table: Table, results: Results) -> list[str]:
     """What a reader must know of the numbers: seeds, spread, selection, commits, and why cells are empty."""
-    found = [record for task in table.tasks for row in table.rows for record in results.cell(table, row, task).records]
+    found = results.records_of(table, table.tasks)
     commits = sorted({record.provenance.short_commit for record in found})
-    fairness = ", among methods without bias labels (* uses them)" if any(map(results.star, _keys(table))) else ""
+    starred = any(results.star(row.key) for row in table.rows)
+    fairness = ", among methods without bias labels (* uses them)" if starred else ""
     empty = [task for task in table.tasks if not results.measured(table, task)]
     return [
         f"Percent; {_seeds_note(table, results)}; selection: {cells.RULES['last']}.",
@@ -59,7 +58,7 @@ def footer(table: Table, results: Results) -> list[str]:
         *_collapsed_note(found, table),
         *_preset_note(table),
         *_data_notes(table, results),
-        *_stale_note(table, results),
+        *_stale_note(found),
         *([f"Commit {', '.join(commits)}."] if commits else []),
         *([f"Without records: {', '.join(empty)}."] if empty else []),
         *(f"Failed: {failure}" for failure in failures(table, results)),
@@ -70,10 +69,6 @@ def _collapsed_note(found: Sequence[Record], table: Table) -> list[str]:
     if "avg_acc" not in table.metrics or not any(record.collapsed for record in found):
         return []
     return ["Collapsed: some or all of its runs ended at chance or with one answer for everything; never the best."]
-
-
-def _keys(table: Table) -> list[str]:
-    return [row.key for row in table.rows]
 
 
 def _seeds_note(table: Table, results: Results) -> str:
@@ -97,7 +92,7 @@ def _data_notes(table: Table, results: Results) -> Iterator[str]:
     """What the records say of their data, such as that a part is missing or was changed, each note once."""
     titles: dict[str, list[str]] = {}
     for task in table.tasks:
-        sources = [record.provenance for row in table.rows for record in results.cell(table, row, task).records]
+        sources = [record.provenance for record in results.records_of(table, [task])]
         notes = [note for source in sources for note in source.data_notes]
         if len({source.data for source in sources}) > 1:
             notes.append(
@@ -110,10 +105,9 @@ def _data_notes(table: Table, results: Results) -> Iterator[str]:
         yield f"{'; '.join(concerned)}: {note}"
 
 
-def _stale_note(table: Table, results: Results) -> list[str]:
+def _stale_note(found: Sequence[Record]) -> list[str]:
     """How many of the shown runs were measured by code that has changed since."""
-    shown = (record for task in table.tasks for row in table.rows for record in results.cell(table, row, task).records)
-    stale = {record.run.id: record.stale for record in shown if record.stale}
+    stale = {record.run.id: record.stale for record in found if record.stale}
     if not stale:
         return []
     reasons = "; ".join(sorted(set(stale.values())))

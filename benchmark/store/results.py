@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -81,6 +81,10 @@ class Results:
     def measured(self, table: Table, task: str) -> bool:
         """Whether any row of the table has a record on the task."""
         return any(len(self.cell(table, row, task)) for row in table.rows)
+
+    def records_of(self, table: Table, tasks: Sequence[str]) -> list[Record]:
+        """The records of all the table's rows on these tasks."""
+        return [record for task in tasks for row in table.rows for record in self.cell(table, row, task).records]
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
