@@ -232,9 +232,17 @@ class Worker:
             torch.cuda.reset_peak_memory_stats(self.device)
         self._trainings = []
         for run, _ in mine:
-            path, splits = self.store.checkpoint_path(run), self._trainings[0].splits if self._trainings else None
             self._trainings.append(
-                Training(dataset, run.settings, run.seed, self.device, path, self.checkpoint_seconds, splits=splits)
+                Training(
+                    dataset,
+                    run.settings,
+                    run.seed,
+                    self.device,
+                    self.store.checkpoint_path(run),
+                    self.checkpoint_seconds,
+                    splits=self._trainings[0].splits if self._trainings else None,
+                    fingerprint=fingerprint,
+                )
             )
         epochs = sum(training.total_epochs for training in self._trainings)
         name = title([run for run, _ in mine])

@@ -13,6 +13,7 @@ from PIL import Image
 from benchmark.plan import code
 from benchmark.run import main
 from benchmark.store.store import Store
+from benchmark.training.training import Training
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,33 @@ def test_other_images_under_the_same_labels_are_refused_and_trained_again_when_a
     assert after != before
     assert len(list(results.glob("runs/*/*/*.stale-*"))) == 1, "the old record is kept under another name"
     assert main(command(folder, results)) == 0
+
+
+def test_a_run_that_was_stopped_does_not_go_on_with_other_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
+    whole = Training.end_epoch
+
+    def stopped(training: Training, loss: float) -> None:
+        whole(training, loss)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "end_epoch", stopped)
+        assert main(command(folder, results, "--checkpoint-seconds", "0")) == 130
+    (checkpoint,) = results.glob("runs/*/*/*.ckpt")
+    left = checkpoint.read_bytes()
+    assert main(command(folder, results)) == 0
+    (record,) = Store(results).everything()
+    assert not record.warnings, "the same images go on"
+    Store(results).set_aside(record.run, "stale")
+    checkpoint.write_bytes(left)
+    paint_black(folder)
+    assert main(command(folder, results)) == 0
+    (record,) = Store(results).everything()
+    (warning,) = record.warnings
+    assert "cannot be used (it is of other data); started over." in warning
 
 
 def test_another_folder_of_the_same_name_is_other_data(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ from methods.base import Batch, Method, Network, Phase, Predict, Sampler, Traini
 class Training:
     """A run in progress. ``report`` is called with each finished epoch's entry.
 
-    Another seed of the run shares its ``splits``. Raises UserError for settings that its network or method excludes.
+    Another seed of the run shares its ``splits``. ``fingerprint`` is the data set's, as far as a checkpoint is to tell
+    data from other data. Raises UserError for settings that its network or method excludes.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Training:
         checkpoint_seconds: float = 30,
         report: Callable[[EpochEntry], None] = lambda entry: None,
         splits: Splits | None = None,
+        fingerprint: str = "",
     ) -> None:
         self.dataset = dataset
+        self.fingerprint = fingerprint
         self.settings = settings
         self.device = torch.device(device)
         self.checkpoint = Checkpoint(checkpoint, checkpoint_seconds) if checkpoint else None
@@ -158,7 +161,12 @@ class Training:
         }
         progress = {name: copy(value) for name, value in vars(self.progress).items()}
         version = f"{code.LOOP} {code.of_method(self.settings['method'])}"
-        return changing, {"version": version, "generator": self.generator.get_state(), "progress": progress}
+        return changing, {
+            "version": version,
+            "data": self.fingerprint,
+            "generator": self.generator.get_state(),
+            "progress": progress,
+        }
 
     def _resume(self) -> None:
         """Continue from the checkpoint; where it cannot be used, the run starts over with a warning."""
@@ -182,6 +190,8 @@ class Training:
         own = tensors | rest
         if not isinstance(state, dict) or state.keys() != own.keys() or state["version"] != own["version"]:
             raise ValueError("it is of another version")
+        if state["data"] != own["data"]:
+            raise ValueError("it is of other data")
         dataset = self.dataset
         stages = [Stage(phase.name, self._epochs(phase), self.measured(phase)) for phase in self.phases]
         train, test = (dataset.group_sizes(split) for split in (dataset.train, dataset.test))

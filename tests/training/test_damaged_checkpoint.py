@@ -127,6 +127,8 @@ DAMAGES: dict[str, Callable[[State], Any]] = {
     "generator is none": put("generator", value=None),
     "generator of noughts": put("generator", value=torch.zeros_like),
     "version of another": put("version", value="0"),
+    "of other data": put("data", value="0"),
+    "of no data": lambda state: state.pop("data"),
     "empty progress": put("progress", value={}),
     "progress is a list": put("progress", value=[]),
     "phase beyond the last": put("progress", "phase_index", value=lambda old: old + 1),
