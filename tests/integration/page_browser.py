@@ -20,7 +20,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from benchmark.compare.cells import tidy
 from benchmark.plan.paper import TABLES
@@ -58,6 +58,10 @@ def browser(results: Results) -> Iterator[webdriver.Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
     browser.get(address)
+    # A browser's very first start may say that it has loaded while its empty page is still shown.
+    WebDriverWait(browser, 60).until(
+        lambda it: it.execute_script("return document.readyState === 'complete' && location.href") == address
+    )
     yield browser
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     said = browser.get_log("browser")
@@ -98,7 +102,7 @@ def overflow(browser: webdriver.Chrome) -> int:
 
 def test_pictures_are_there(browser: webdriver.Chrome) -> None:
     widths = browser.execute_script("return [...document.images].map((image) => image.naturalWidth)")
-    assert widths
+    assert widths, browser.execute_script("return `${location.href}: ${document.body.innerText.slice(0, 500)}`")
     assert min(widths) > 0
 
 
