@@ -15,13 +15,14 @@ from benchmark.plan.paper import AVERAGES, COMPARED
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.run import Run
 from benchmark.plan.table import Override, Row, Table
+from benchmark.rules import LAST, Rule
 from benchmark.store.record import Record
 from benchmark.store.results import Names, Results, Series
 from benchmark.store.store import Store
 
 
-def collect(store: Store, recipes: Recipes) -> Results:
-    """Everything that is stored, folders of one's own among the tasks.
+def collect(store: Store, recipes: Recipes, rule: Rule = LAST) -> Results:
+    """Everything that is stored, folders of one's own among the tasks, to be shown in the epochs of a rule.
 
     A damaged record is set aside and said, and stops nothing else.
     """
@@ -44,7 +45,7 @@ def collect(store: Store, recipes: Recipes) -> Results:
     }
     recipes = _with_folders(series.values(), recipes)
     alone = {name: Series(name, failures=failed) for name, failed in failures.items() if name not in series}
-    return Results(store.folder, names(recipes), series | alone, identify)
+    return Results(store.folder, names(recipes), series | alone, identify, rule)
 
 
 def own_tables(results: Results, recipes: Recipes) -> Iterator[Table]:

@@ -6,11 +6,15 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmark.errors import UserError
 from benchmark.plan.run import Run
 from benchmark.store.record import Record
 from benchmark.store.store import Store
+
+if TYPE_CHECKING:
+    from datasets.base import Fingerprint
 
 
 def refuse_or_renew(runs: Sequence[Run], store: Store, data_root: Path, again: bool) -> None:
@@ -37,11 +41,17 @@ def refuse_or_renew(runs: Sequence[Run], store: Store, data_root: Path, again: b
         )
 
 
+def same_data(record: Record, now: Fingerprint) -> bool:
+    """Whether the data are those of a record, as far as it used them: one without validation holds nothing of that."""
+    then = record.provenance
+    return then.data == now.data and then.validation_data in ("", now.validation)
+
+
 def _of_other_data(stored: Iterable[Record], data_root: Path) -> Iterable[tuple[str, str]]:
     """(id, fingerprint of the data as they are) of each record that has another; nothing where there are no data."""
 
     @cache
-    def fingerprint(builder: str, balance: float, data: str) -> str | None:
+    def fingerprint(builder: str, balance: float, data: str) -> Fingerprint | None:
         import datasets  # what is read from the disk should not keep anybody waiting who only looks
 
         try:
@@ -52,5 +62,5 @@ def _of_other_data(stored: Iterable[Record], data_root: Path) -> Iterable[tuple[
     for record in stored:
         settings = record.settings
         now = fingerprint(settings["dataset"], settings["balance"], json.dumps(settings["data"]))
-        if now and now != record.provenance.data:
-            yield record.run.id, now
+        if now and not same_data(record, now):
+            yield record.run.id, " and ".join(now)

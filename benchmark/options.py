@@ -15,6 +15,7 @@ from benchmark.plan.paper import COMPARED, FIGURES, TABLES
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import PAPER, Run
 from benchmark.plan.table import COMPARISONS, Figure, Override, Row, Table, with_methods
+from benchmark.rules import LAST, RULES
 
 EPILOG = """examples:
   python -m benchmark.run --quick                              nine methods on embedded digits, about a minute
@@ -64,6 +65,10 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--data-root", type=folder, default=str(DATA_ROOT),
         help="folder of the datasets (default: $BENCHMARK_DATA_ROOT or data/)",
+    )  # fmt: skip
+    where.add_argument(
+        "--select", choices=RULES, default=LAST.name, metavar="RULE",
+        help=f"which epoch of each run is shown: {', '.join(RULES)} (default {LAST.name}); docs/selection.md",
     )  # fmt: skip
     where.add_argument("--results", type=folder, default="results", help="folder of records and tables")
     where.add_argument(

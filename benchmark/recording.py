@@ -17,24 +17,24 @@ from benchmark.store.provenance import commit
 from benchmark.store.record import (
     NETWORKS,
     SCHEMA,
+    Answers,
     Commit,
     Curves,
     Groups,
     PhaseCurves,
     Provenance,
     Record,
-    Rule,
-    Tested,
     curve_of,
 )
 from benchmark.training.progress import EpochEntry
 from benchmark.training.training import Training
+from datasets.base import Fingerprint
 
 
 def make_record(
     run: Run,
     training: Training,
-    data: str,
+    data: Fingerprint,
     seeds_at_once: int = 1,
     submitted: Commit | None = None,
 ) -> Record:
@@ -44,9 +44,7 @@ def make_record(
     was submitted.
     """
     dataset, progress, checkout = training.dataset, training.progress, commit()
-    test: dict[Rule, Tested] = {"last": Tested(**progress.last)}
-    if progress.best:
-        test["validation"] = Tested(**progress.best)
+    validation = training.measurement.validation_sizes
     return Record(
         schema=SCHEMA,
         task=run.task,
@@ -60,9 +58,10 @@ def make_record(
             aligned_bias=np.asarray(dataset.aligned_bias).tolist(),
             train=dataset.group_sizes(dataset.train).tolist(),
             test=dataset.group_sizes(dataset.test).tolist(),
+            validation=None if validation is None else validation.tolist(),
             scored=None if dataset.scored is None else dataset.scored.tolist(),
         ),
-        test=test,
+        answers=answers_of(progress.history),
         train={network: progress.train_counts[network] for network in NETWORKS if network in progress.train_counts},
         phases=phases_of(progress.history),
         summary=training.method.summary(),
@@ -79,7 +78,8 @@ def make_record(
             threads=torch.get_num_threads(),
             seconds=round(progress.seconds / seeds_at_once, 2),
             images_per_second=round(progress.samples_trained / max(progress.seconds_training, 1e-9)),
-            data=data,
+            data=data.data,
+            validation_data=data.validation,
             method_version=code.of_method(run.method),
             loop_version=code.LOOP,
             data_notes=list(dataset.notes),
@@ -98,6 +98,17 @@ def phases_of(history: Sequence[EpochEntry]) -> list[PhaseCurves]:
         networks = {network: _curves(entries, network) for network in NETWORKS if network in entries[0]}
         phases.append(PhaseCurves(name=name, loss=curve_of(entry["loss"] for entry in entries), **networks))
     return phases
+
+
+def answers_of(history: Sequence[EpochEntry]) -> Answers:
+    """The target's answers after each epoch of the last phase that trains it: before, the method is not at its end."""
+    phases = [list(group) for _, group in groupby(history, lambda entry: entry["phase"])]
+    entries = [phase for phase in phases if "test" in phase[0]][-1]
+    return Answers(
+        epochs=[entry["epoch"] for entry in entries],
+        test=np.array([entry["test"] for entry in entries]),
+        validation=np.array([entry["validation"] for entry in entries]) if "validation" in entries[0] else None,
+    )
 
 
 def _curves(entries: Sequence[EpochEntry], network: str) -> Curves:

@@ -18,6 +18,7 @@ from benchmark.plan.ours import EMBEDDED
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import Run
 from benchmark.plan.table import Figure, Override, Table
+from benchmark.rules import RULES, Rule
 from benchmark.store import status
 from benchmark.store.results import Results
 from benchmark.store.store import Store
@@ -65,7 +66,7 @@ def _main(options: argparse.Namespace) -> int:
             failed = launch.launch(runs, store, execution, submission)
         if failed is None:
             return 0
-    render(selection, store, options.compare, everything=options.all)
+    render(selection, store, options.compare, RULES[options.select], everything=options.all)
     return 1 if failed else 0
 
 
@@ -98,8 +99,8 @@ def train(runs: Sequence[Run], store: Store, execution: Execution) -> int:
     return worker.work(missing).count("failed")
 
 
-def render(selection: Selection, store: Store, compare: str, everything: bool) -> None:
-    """Write and print every chosen table, with its curves, and every figure.
+def render(selection: Selection, store: Store, compare: str, rule: Rule, everything: bool) -> None:
+    """Write and print every chosen table, with its curves, and every figure, in the epochs that the rule chooses.
 
     With ``everything``, also what the stored records give in tables of ours, in other presets, or on tasks that stand
     in for a figure's own, the verdicts on the paper's claims, the distance to its numbers, and the page.
@@ -109,7 +110,7 @@ def render(selection: Selection, store: Store, compare: str, everything: bool) -
     from benchmark.compare import fidelity, readings, verdicts
     from benchmark.report import page
 
-    results = collect(store, selection.recipes)
+    results = collect(store, selection.recipes, rule)
     for table in selection.tables:
         _write(table, results, compare)
     if everything:
@@ -120,8 +121,8 @@ def render(selection: Selection, store: Store, compare: str, everything: bool) -
         verdicts.write(judged, results)
         fidelity.write(cells, judged, results)
         readings.write(left_open, results)
-        for name in ("tables/claims.md", "fidelity.md", "readings.md"):
-            print(f"wrote {results.folder / name}")
+        for name in ("tables/claims", "fidelity", "readings"):
+            print(f"wrote {results.folder / results.name(name)}.md")
         print(f"wrote {page.write(results, variants, cells, judged, left_open)}")
 
 
@@ -146,7 +147,7 @@ def _write(table: Table, results: Results, compare: str) -> None:
         print(f"{table.heading}. {figures.caption(table, results)}")
     else:
         print(tables.write(table, results, compare))
-        print(f"wrote {results.folder / 'tables' / table.stem}.csv, .md and .tex")
+        print(f"wrote {results.folder / 'tables' / results.name(table.stem)}.csv, .md and .tex")
         paths = figures.write_curves(table, results)
     for path in paths:
         print(f"wrote {path}")

@@ -33,6 +33,7 @@ from benchmark.training.networks import imagenet_weights
 from benchmark.training.progress import EpochEntry
 from benchmark.training.training import Training
 from datasets import BiasedDataset
+from datasets.base import Fingerprint
 
 Outcome = Literal["done", "failed", "elsewhere"]
 
@@ -90,11 +91,11 @@ class Worker:
         # over when they start.
         torch.set_flush_denormal(True)
 
-    def _load_dataset(self, builder: str, data: str, balance: float) -> tuple[BiasedDataset, str]:
+    def _load_dataset(self, builder: str, data: str, balance: float) -> tuple[BiasedDataset, Fingerprint]:
         dataset = datasets.load(builder, self.data_root, balance, **json.loads(data))
         return dataset, dataset.fingerprint()
 
-    def dataset(self, run: Run) -> tuple[BiasedDataset, str]:
+    def dataset(self, run: Run) -> tuple[BiasedDataset, Fingerprint]:
         """The run's dataset and its fingerprint. Raises UserError when its files are missing or damaged."""
         return self._load(run.settings["dataset"], json.dumps(run.settings["data"]), run.settings["balance"])
 
@@ -220,7 +221,7 @@ class Worker:
         mine.lease.check()
         return self.store.save(record, predictions)
 
-    def _train(self, mine: Sequence[Leased]) -> str:
+    def _train(self, mine: Sequence[Leased]) -> Fingerprint:
         """Train seeds of one run, ``self._trainings``, to their end; returns the fingerprint of their data."""
         first = mine[0].run
         dataset, fingerprint = self.dataset(first)

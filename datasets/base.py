@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,13 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+
+class Fingerprint(NamedTuple):
+    """Digests of what is trained on and tested on, and of what epochs are chosen on."""
+
+    data: str
+    validation: str
 
 
 @dataclass(frozen=True)
@@ -61,11 +68,14 @@ class BiasedDataset:
         """Number of images of each (class, bias) group, int64 [C, B]; images of unknown bias are not counted."""
         return group_sizes(split.targets, split.bias, len(self.class_names), len(self.bias_names))
 
-    def fingerprint(self) -> str:
-        """Digest of every pixel and label, so that two records can be told to stem from the same data."""
+    def fingerprint(self) -> Fingerprint:
+        """Digests of every pixel and label, so that two records can be told to stem from the same data."""
+        return Fingerprint(self._digest(self.train, self.test), self._digest(self.validation))
+
+    def _digest(self, *splits: Split) -> str:
         digest = hashlib.sha256()
         digest.update((self.pixels or "").encode())
-        for split in (self.train, self.validation, self.test):
+        for split in splits:
             for array in (split.targets, split.bias) if self.pixels else (split.images, split.targets, split.bias):
                 digest.update(repr((array.shape, array.dtype.str)).encode())
                 digest.update(np.ascontiguousarray(array).data)

@@ -16,9 +16,12 @@ TRAIN, VALIDATION = 1197, 100
 
 
 @register("colored_digits")
-def colored_digits(data_root: Path, *, ratio: float, severity: int) -> BiasedDataset:
-    """The first 1,197 digits for training and 100 for validation with share ``ratio`` aligned; the other 500
-    are for testing, each in all ten colours, so that every one of the 100 groups holds about 50 images.
+def colored_digits(data_root: Path, *, ratio: float, severity: int, validation_ratio: float) -> BiasedDataset:
+    """The first 1,197 digits for training with share ``ratio`` aligned; the last 500 for testing, each in all ten
+    colours, so that every one of the 100 groups holds about 50 images.
+
+    The 100 between them are for validation, each ten times with share ``validation_ratio`` aligned: 0.1 shows each in
+    all ten colours.
 
     The order is scikit-learn's. ``data_root`` is not used: the images come with the package.
     """
@@ -28,6 +31,7 @@ def colored_digits(data_root: Path, *, ratio: float, severity: int) -> BiasedDat
     grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     targets = digits.target.astype(np.int64)
     train, validation, test = np.split(np.arange(len(targets)), (TRAIN, TRAIN + VALIDATION))
+    validation = np.tile(validation, NUM_COLORS)
     rng = np.random.default_rng(0)
 
     def tinted(part: np.ndarray, colors: np.ndarray) -> Split:
@@ -39,6 +43,6 @@ def colored_digits(data_root: Path, *, ratio: float, severity: int) -> BiasedDat
         bias_names=COLOR_NAMES,
         aligned_bias=np.arange(NUM_COLORS),
         train=tinted(train, assign_colors(targets[train], ratio)),
-        validation=tinted(validation, assign_colors(targets[validation], ratio)),
+        validation=tinted(validation, assign_colors(targets[validation], validation_ratio, "validation_ratio")),
         test=tinted(np.repeat(test, NUM_COLORS), np.tile(np.arange(NUM_COLORS), len(test))),
     )

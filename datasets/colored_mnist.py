@@ -32,11 +32,14 @@ def _from_files(data_root: Path, **data: Any) -> BiasedDataset:
 
 
 @register("colored_mnist", outline=_from_files)
-def colored_mnist(data_root: Path, *, ratio: float, severity: int, validation: int) -> BiasedDataset:
+def colored_mnist(
+    data_root: Path, *, ratio: float, severity: int, validation: int, validation_ratio: float
+) -> BiasedDataset:
     """Colour MNIST: training digits with share ``ratio`` in their class's colour, test digits evenly in all.
 
-    The last ``validation`` training digits are held out, coloured with the same ratio. Finds the four MNIST
-    files, gzipped or not, under ``data_root`` or downloads them there; raises UserError where neither works.
+    The last ``validation`` training digits are held out, with share ``validation_ratio`` in their class's colour:
+    0.1 colours them evenly, like those of the test, ``ratio`` like those of the training. Finds the four MNIST files,
+    gzipped or not, under ``data_root`` or downloads them there; raises UserError where neither works.
     """
     digits = {name: read_idx(path, FILES[name]) for name, path in find_or_download(data_root).items()}
     images, targets = digits["train-images-idx3-ubyte"], digits["train-labels-idx1-ubyte"].astype(np.int64)
@@ -47,8 +50,8 @@ def colored_mnist(data_root: Path, *, ratio: float, severity: int, validation: i
     cut = len(images) - validation
     rng = np.random.default_rng(0)
 
-    def colored(grey: np.ndarray, targets: np.ndarray, share: float) -> Split:
-        return tint_split(grey, targets, assign_colors(targets, share), severity, rng)
+    def colored(grey: np.ndarray, targets: np.ndarray, share: float, name: str = "ratio") -> Split:
+        return tint_split(grey, targets, assign_colors(targets, share, name), severity, rng)
 
     return BiasedDataset(
         name="Colored MNIST",
@@ -56,7 +59,7 @@ def colored_mnist(data_root: Path, *, ratio: float, severity: int, validation: i
         bias_names=COLOR_NAMES,
         aligned_bias=np.arange(NUM_COLORS),
         train=colored(images[:cut], targets[:cut], ratio),
-        validation=colored(images[cut:], targets[cut:], ratio),
+        validation=colored(images[cut:], targets[cut:], validation_ratio, "validation_ratio"),
         test=colored(test_images, test_targets, 1 / NUM_COLORS),
     )
 

@@ -28,15 +28,15 @@ DEVIATION = {1: 0.05, 2: 0.02, 3: 0.01, 4: 0.005, 5: 0.002}
 NUM_COLORS = len(COLORS)
 
 
-def assign_colors(targets: np.ndarray, ratio: float) -> np.ndarray:
+def assign_colors(targets: np.ndarray, ratio: float, name: str = "ratio") -> np.ndarray:
     """Colour index of every image, int64 [n], without any random draw.
 
     In each class a share ``ratio`` gets the class's own colour and the rest is spread evenly over the nine
     others: the cumulative shares are rounded to counts and handed out in data order, so each image gets one.
-    Raises UserError for a ratio that is no share.
+    Raises UserError, naming the setting under data, for a ratio that is no share.
     """
     if not 0 <= ratio <= 1:
-        raise UserError(f"data.ratio is {ratio}: it must lie between 0 and 1.")
+        raise UserError(f"data.{name} is {ratio}: it must lie between 0 and 1.")
     colors = np.empty(len(targets), dtype=np.int64)
     for c in range(NUM_COLORS):
         shares = np.full(NUM_COLORS, (1 - ratio) / (NUM_COLORS - 1))

@@ -22,7 +22,8 @@ CLASSES, BIASES = ("cat", "dog"), ("dark", "bright")
 LISTED = np.array([[4748, 3086], [3652, 5299]])
 ALIGNED_SHARE = 0.8  # of each class's aligned images go into training: 8,037, as in the release by Lee et al.
 TEST = 500  # conflicting images of each class to test on, and as many held-out aligned ones
-LEAST_RATIO = 0.6  # below it, the conflicting cats run out
+VALIDATION = 250  # images of each group to choose epochs on
+LEAST_RATIO = 0.62  # below it, the conflicting cats run out
 SOURCE = Source(
     "Dogs & Cats",
     ("dogs_and_cats", "dogs_cats", "dogs-vs-cats"),
@@ -38,8 +39,9 @@ def dogs_cats(data_root: Path, *, ratio: float) -> Listing:
     """Training images of which a share ``ratio`` of each class is aligned; 500 + 500 conflicting test images.
 
     Average and worst accuracy count only the conflicting test groups, as in the paper. 500 + 500 held-out aligned
-    images are tested too, so that Equalised Odds exists. All ratios share images, their order and the test set;
-    a lower ratio only adds conflicting images. Raises UserError for a ratio that needs more than there are.
+    images are tested too, so that Equalised Odds exists, and 250 of each group are for validation. All ratios share
+    images, their order, validation and test set; a lower ratio only adds conflicting images. Raises UserError for a
+    ratio that needs more than there are.
     """
     root = SOURCE.find(data_root)
     listed = {bias: _read(root / f"list_{name}.txt") for bias, name in enumerate(BIASES)}
@@ -62,24 +64,30 @@ def dogs_cats(data_root: Path, *, ratio: float) -> Listing:
     aligned = [(name, y, y) for y in (0, 1) for name in groups[y, y][: cut[y]]]
     tested = [(name, y, 1 - y) for y in (0, 1) for name in groups[y, 1 - y][:TEST]]
     held_out = [(name, y, y) for y in (0, 1) for name in groups[y, y][cut[y] : cut[y] + TEST]]
-    unused = [(name, y, y) for y in (0, 1) for name in groups[y, y][cut[y] + TEST :]]
+    unused = {y: groups[y, y][cut[y] + TEST :] for y in (0, 1)}
+    validation = [(name, y, y) for y in (0, 1) for name in unused[y][:VALIDATION]]
+    validation += [(name, y, 1 - y) for y in (0, 1) for name in groups[y, 1 - y][-VALIDATION:]]
     # Any beginning of the conflicting images has the classes in the proportion of the aligned ones.
     places = sorted(
-        ((number + 0.5) / cut[y], name, y) for y in (0, 1) for number, name in enumerate(groups[y, 1 - y][TEST:])
+        ((number + 0.5) / cut[y], name, y)
+        for y in (0, 1)
+        for number, name in enumerate(groups[y, 1 - y][TEST:-VALIDATION])
     )
     conflicting = [(name, y, 1 - y) for _, name, y in places]
     if not LEAST_RATIO <= ratio <= 1:
         raise UserError(f"data.ratio is {ratio}: it must lie between {LEAST_RATIO} and 1.")
     train = len(aligned) + round(len(aligned) * (1 - ratio) / ratio)
+    rest = [(name, y, y) for y in (0, 1) for name in unused[y][VALIDATION:]]
+    files, targets, bias = zip(*aligned, *conflicting, *validation, *tested, *held_out, *rest, strict=True)
     start = len(aligned) + len(conflicting)
-    files, targets, bias = zip(*aligned, *conflicting, *tested, *held_out, *unused, strict=True)
+    test = start + len(validation)
     return Listing(
         name="Dogs & Cats",
         root=root / "train",
         files=files,
         targets=np.array(targets, np.int64),
         bias=np.array(bias, np.int64),
-        splits=(slice(0, train), slice(start, start), slice(start, start + len(tested) + len(held_out))),
+        splits=(slice(0, train), slice(start, test), slice(test, test + len(tested) + len(held_out))),
         class_names=CLASSES,
         bias_names=BIASES,
         aligned_bias=np.array([0, 1]),

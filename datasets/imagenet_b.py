@@ -90,9 +90,10 @@ class Corrupt:
 
 
 @register_images("imagenet_b")
-def imagenet_b(data_root: Path, *, classes: list[str], ratio: float, severity: int) -> Listing:
+def imagenet_b(data_root: Path, *, classes: list[str], ratio: float, severity: int, validation: int) -> Listing:
     """Training images of which a share ``ratio`` of each class has the class's own corruption, the rest the nine
-    others evenly; every validation image of ImageNet is tested under all ten.
+    others evenly; every validation image of ImageNet is tested under all ten. The last ``validation`` training images
+    of each class are held out, under all ten as well: epochs are chosen on them.
 
     ``classes`` are ten WordNet ids, in the order of ``CORRUPTIONS``. Reads folders in the layout of ImageNet and
     of Tiny ImageNet.
@@ -103,24 +104,29 @@ def imagenet_b(data_root: Path, *, classes: list[str], ratio: float, severity: i
         raise UserError(f"data.severity is {severity}: it must be one of 1, 2, 3, 4, 5.")
     source = IMAGENETTE_SOURCE if set(classes) == IMAGENETTE else IMAGENET_SOURCE
     root = source.find(data_root, [f"train/{each}" for each in classes])
-    train = [(file, y) for y, each in enumerate(classes) for file in _images(root, f"train/{each}")]
+    files = [_images(root, f"train/{each}") for each in classes]
+    if least := next((each for each in files if len(each) <= validation), None):
+        raise UserError(
+            f"data.validation is {validation}, of {len(least)} training images of a class in {root}: choose fewer."
+        )
+    cut = -validation or None
+    train = [(file, y) for y, names in enumerate(files) for file in names[:cut]]
+    held_out = [(file, y) for y, names in enumerate(files) for file in names[cut:]] if cut else []
     if (root / TINY_VALIDATION).exists():
         test = _tiny_validation(root, classes)
     else:
         test = [(file, y) for y, each in enumerate(classes) for file in _images(root, f"val/{each}")]
     targets = np.array([y for _, y in train], np.int64)
     kinds = len(CORRUPTIONS)
+    under_all = held_out + test
+    ends = len(train) + kinds * len(held_out), len(train) + kinds * len(under_all)
     return Listing(
         name="ImageNet-B (reconstruction)",
         root=root,
-        files=[file for file, _ in train] + [file for file, _ in test for _ in CORRUPTIONS],
-        targets=np.concatenate((targets, np.repeat([y for _, y in test], kinds))),
-        bias=np.concatenate((assign_colors(targets, ratio), np.tile(np.arange(kinds), len(test)))),
-        splits=(
-            slice(0, len(train)),
-            slice(len(train), len(train)),
-            slice(len(train), len(train) + kinds * len(test)),
-        ),
+        files=[file for file, _ in train] + [file for file, _ in under_all for _ in CORRUPTIONS],
+        targets=np.concatenate((targets, np.repeat([y for _, y in under_all], kinds))),
+        bias=np.concatenate((assign_colors(targets, ratio), np.tile(np.arange(kinds), len(under_all)))),
+        splits=(slice(0, len(train)), slice(len(train), ends[0]), slice(*ends)),
         class_names=_readable(root, classes),
         bias_names=CORRUPTIONS,
         aligned_bias=np.arange(kinds),

@@ -16,6 +16,9 @@ from benchmark.store.record import Commit, numbers
 from benchmark.training.loop import train
 from benchmark.training.training import Training
 from datasets import BiasedDataset
+from datasets.base import Fingerprint
+
+FINGERPRINT = Fingerprint("train and test", "validation")
 
 
 @pytest.mark.parametrize("method", ["lff", "jtt", "debian"])
@@ -26,7 +29,7 @@ def test_a_record_holds_every_number_of_the_training(tiny: BiasedDataset, method
     train([training])
     progress, record = (
         training.progress,
-        make_record(run, training, "fingerprint", 4, Commit(commit="a", modified=True)),
+        make_record(run, training, FINGERPRINT, 4, Commit(commit="a", modified=True)),
     )
     assert record.run == run
     assert [phase.name for phase in record.phases] == [phase.name for phase in training.phases]
@@ -45,12 +48,18 @@ def test_a_record_holds_every_number_of_the_training(tiny: BiasedDataset, method
     final = progress.history[-1]["target"]
     assert {name: pytest.approx(final[name], abs=1e-5) for name in record.fairness()} == record.fairness()
     assert record.train == progress.train_counts
-    assert record.test["last"].correct == progress.last["correct"]
-    assert record.test["validation"].validation_acc == progress.best["validation_acc"]
+    tested = [entry for entry in progress.history if "test" in entry]
+    assert record.answers.test.tolist() == [entry["test"] for entry in tested]
+    assert record.answers.validation is not None
+    assert record.answers.validation.tolist() == [entry["validation"] for entry in tested]
+    for correct, entry in zip(record.answers.validation, tested, strict=True):
+        assert 100 * correct.sum() / len(tiny.validation) == pytest.approx(entry["target"]["validation_acc"])
+    assert record.groups.validation == tiny.group_sizes(tiny.validation).tolist()
     assert np.sum(record.groups.train) == len(tiny.train)
     assert record.provenance.commit == commit().commit
     assert record.provenance.submitted == Commit(commit="a", modified=True)
-    assert (record.provenance.data, record.provenance.seeds_at_once) == ("fingerprint", 4)
+    assert (record.provenance.data, record.provenance.seeds_at_once) == (FINGERPRINT.data, 4)
+    assert record.provenance.validation_data == FINGERPRINT.validation
     assert record.provenance.seconds == pytest.approx(progress.seconds / 4, abs=0.01)
     assert record.provenance.peak_device_memory is None
 
@@ -61,7 +70,7 @@ def test_scored_groups_and_notes_of_the_data_are_recorded(tiny: BiasedDataset) -
     run = Run(tiny_settings("vanilla", epochs=1), 0)
     training = Training(told, run.settings, 0)
     train([training])
-    record = make_record(run, training, "fingerprint")
+    record = make_record(run, training, FINGERPRINT)
     assert record.groups.scored == scored.tolist()
     assert record.provenance.data_notes == ["a part is missing"]
 

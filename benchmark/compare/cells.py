@@ -10,38 +10,42 @@ import pandas as pd
 from benchmark.compare import published
 from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.table import Row, Table
-from benchmark.store.record import Number, Record, Rule
+from benchmark.rules import LAST, RULES, Rule
+from benchmark.store.record import Number, Record
 from benchmark.store.results import Results
 
 COLUMNS = [
     "table", "method", "task", "metric", "mean", "std", "n", "collapsed", "paper", "delta", "selection", "preset",
 ]  # fmt: skip
-RULES: dict[Rule, str] = {"last": "last epoch", "validation": "epoch of the best plain validation accuracy"}
 
 
 def tidy(table: Table, results: Results) -> pd.DataFrame:
     """One line per row, task, metric and selection rule: mean and sample sd over seeds, beside the paper's number.
 
-    A gap is a line without mean and with n = 0. ``collapsed`` counts the runs of a mean that ended at chance or with
-    one answer, whose bias and accuracy mean nothing.
+    A gap is a line without mean and with n = 0, of the rule that is shown only. ``collapsed`` counts the runs of a mean
+    whose epoch is at chance or has one answer, so that bias and accuracy mean nothing.
     """
     lines = []
     for column in table.columns:
         for row in table.rows:
             records = [record for task in table.tasks_of(column) for record in results.cell(table, row, task).records]
-            collapsed = sum(record.collapsed for record in records)
             for metric in table.metrics:
-                for rule in rules_of(metric):
+                for rule in rules_of(metric, results.rule):
                     values = _over_seeds(table, row, column, metric, rule, results)
-                    lines.append(
-                        _line(table, row, column, metric, rule, values, collapsed if metric in FAIRNESS else 0)
-                    )
+                    if values or rule is results.rule:
+                        collapsed = sum(record.collapsed(rule) for record in records) if metric in FAIRNESS else 0
+                        lines.append(_line(table, row, column, metric, rule, values, collapsed))
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def rules_of(metric: str) -> tuple[Rule, ...]:
-    """The selection rules of a metric; rows of Table 3 name their epochs themselves."""
-    return ("last",) if metric == "bias_acc" else tuple(RULES)
+def rules_of(metric: str, shown: Rule) -> tuple[Rule, ...]:
+    """The selection rules of a metric; rows of Table 3 name their epochs themselves, whatever rule is shown."""
+    return (shown,) if metric == "bias_acc" else tuple(RULES.values())
+
+
+def shown(lines: pd.DataFrame, results: Results) -> pd.DataFrame:
+    """Those of the lines of ``tidy`` that are of the rule that is shown."""
+    return lines[lines.selection == results.rule.name]
 
 
 def _over_seeds(table: Table, row: Row, column: str, metric: str, rule: Rule, results: Results) -> list[float]:
@@ -51,13 +55,13 @@ def _over_seeds(table: Table, row: Row, column: str, metric: str, rule: Rule, re
     return [statistics.fmean(part[seed] for part in parts) for seed in shared]
 
 
-def by_seed(records: Sequence[Record], row: Row, metric: str, rule: Rule = "last") -> dict[int, float]:
+def by_seed(records: Sequence[Record], row: Row, metric: str, rule: Rule = LAST) -> dict[int, float]:
     """The metric of each seed that has it."""
     values = {record.seed: value(record, row, metric, rule) for record in records}
     return {seed: each for seed, each in values.items() if each is not None}
 
 
-def value(record: Record, row: Row, metric: str, rule: Rule = "last") -> Number:
+def value(record: Record, row: Row, metric: str, rule: Rule = LAST) -> Number:
     """What a record says of a cell of that row, in percent; None where it was not measured."""
     if metric == "bias_acc":
         return record.bias_accuracy(row.epoch)
@@ -72,7 +76,7 @@ def _line(
     delta = mean - paper if mean is not None and paper is not None else None
     spread = statistics.stdev(values) if len(values) > 1 else None
     preset = ", ".join((table.preset, *map(str, table.overrides)))
-    return [table.name, row.key, task, metric, mean, spread, len(values), collapsed, paper, delta, rule, preset]
+    return [table.name, row.key, task, metric, mean, spread, len(values), collapsed, paper, delta, rule.name, preset]
 
 
 def ranks(lines: pd.DataFrame, results: Results) -> dict[tuple[str, str, str], int]:
@@ -80,8 +84,9 @@ def ranks(lines: pd.DataFrame, results: Results) -> dict[tuple[str, str, str], i
 
     A method alone in its column is neither, nor one of which a run collapsed.
     """
-    shown = lines[(lines.selection == "last") & lines["mean"].notna() & (lines.collapsed == 0)]
-    fair = shown[~shown.method.isin(results.use_bias_labels)]
+    sound = shown(lines, results)
+    sound = sound[sound["mean"].notna() & (sound.collapsed == 0)]
+    fair = sound[~sound.method.isin(results.use_bias_labels)]
     sign = fair.metric.map(lambda metric: 1 if METRICS[metric].better == "lower" else -1)
     columns = (sign * fair["mean"].astype(float).round(2)).groupby([fair.task, fair.metric])
     found = columns.rank(method="min").where(columns.transform("size") > 1)

@@ -24,6 +24,7 @@ from benchmark.plan.paper import (
     WITHOUT_GIFL,
 )
 from benchmark.plan.table import Override, Row
+from benchmark.rules import Rule
 from benchmark.store.record import Number, Record
 from benchmark.store.results import Results
 
@@ -63,8 +64,11 @@ class Quantity:
     row: Row
     metric: str
 
-    def read(self, record: Record) -> Number:
-        """The number; errors are the biased model's on the training set, losses those of the tested network."""
+    def read(self, record: Record, rule: Rule) -> Number:
+        """The number; errors are the biased model's on the training set, losses those of the tested network.
+
+        What the test says is of the epoch that the rule chooses.
+        """
         if self.metric in CURVE_METRICS:
             entries = [each for each in record.curve("biased") if self.row.epoch in (None, each["epoch"])]
             return entries[-1].get(self.metric) if entries else None
@@ -75,7 +79,7 @@ class Quantity:
             if self.metric == "loss_gap":
                 return min(entry["aligned_loss"] - entry["conflicting_loss"] for entry in curve)
             return curve[(len(curve) - 1) // 2]["conflicting_loss"]
-        return record.fairness().get(self.metric)
+        return record.fairness(rule).get(self.metric)
 
     def published(self, task: str) -> tuple[published.Cell, float] | None:
         """The paper's cell that has this number on the task, and the number as printed there."""

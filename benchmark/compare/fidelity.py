@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from benchmark import quoting
 from benchmark.compare import published, verdicts
-from benchmark.compare.cells import tidy
+from benchmark.compare.cells import shown, tidy
 from benchmark.compare.claims import CELEBA_MEAN, ROWS
 from benchmark.metrics import METRICS
 from benchmark.plan.paper import TABLES
@@ -25,7 +25,7 @@ CELLS = [
 ]  # fmt: skip
 HEADINGS = {table.name: table.heading for table in TABLES.values()}
 EXPLANATION = f"""\
-Every number of the paper's tables beside what was measured here: the last epoch's mean over seeds. For each column,
+Every number of the paper's tables beside what was measured here: the mean over seeds in the {{rule}}. For each column,
 which is one metric on one task, "difference" is the mean absolute difference in points, and "rank correlation" is
 Spearman's between the published and the measured order of the methods, from 1, the same order, to −1, the reverse; it
 takes three methods or more. Numbers that cannot be right under the paper's own definitions
@@ -48,9 +48,8 @@ def cells(results: Results) -> pd.DataFrame:
 
 
 def _published_lines(table: Table, results: Results) -> pd.DataFrame:
-    """The table's last-epoch lines that have a published number."""
-    lines = tidy(table, results)
-    lines = lines[lines.selection == "last"].drop(columns="selection")
+    """The table's lines, of the rule that is shown, that have a published number."""
+    lines = shown(tidy(table, results), results).drop(columns="selection")
     numbers = {name: float for name in ("mean", "std", "paper", "delta")}
     return lines.astype({**numbers, "n": int})[lines.paper.notna()]
 
@@ -111,20 +110,24 @@ def write(found: pd.DataFrame, judged: pd.DataFrame, results: Results) -> str:
     ``judged`` are the lines of ``verdicts.evaluate``.
     """
     text = markdown(found, judged, results)
-    write_atomically(results.folder / "fidelity.csv", quoting.csv(found))
-    write_atomically(results.folder / "fidelity.md", text)
+    write_atomically(results.folder / f"{results.name('fidelity')}.csv", quoting.csv(found))
+    write_atomically(results.folder / f"{results.name('fidelity')}.md", text)
     return text
 
 
 def markdown(found: pd.DataFrame, judged: pd.DataFrame, results: Results) -> str:
     """How near each table comes, how many claims hold, the columns of each table, and the doubtful numbers."""
-    parts = ["# How near the measured numbers come to the published ones", EXPLANATION, "## Overall"]
+    parts = [
+        "# How near the measured numbers come to the published ones",
+        EXPLANATION.format(rule=results.rule.note),
+        "## Overall",
+    ]
     parts += [_overall(found), _claims(judged)]
     near = columns(found)
     for table in TABLES.values():
-        shown = near[(near.table == table.name) & (near.methods > 0)]
-        if len(shown):
-            parts += [f"## {table.heading}: {table.title}", _columns(shown, results)]
+        measured = near[(near.table == table.name) & (near.methods > 0)]
+        if len(measured):
+            parts += [f"## {table.heading}: {table.title}", _columns(measured, results)]
     doubtful = found[(found.kind != "") & (found.preset == PAPER)]
     parts += ["## Published numbers in doubt", _doubts(doubtful, results)]
     return "\n\n".join(parts) + "\n"

@@ -7,7 +7,7 @@ together, never by a single row. Readings of Poisoner alone are ``plan.ours.ABLA
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,8 +20,9 @@ from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.ours import ZERO_TO_ONE
 from benchmark.plan.paper import TABLES
 from benchmark.plan.table import Override, Row, Table
+from benchmark.rules import LAST, RULES, Rule
 from benchmark.store.atomic import write_atomically
-from benchmark.store.record import Entry, Number, Record
+from benchmark.store.record import Number, Record
 from benchmark.store.results import Results
 
 RECIPES = "as in the recipes"
@@ -33,15 +34,6 @@ READINGS: dict[str, tuple[Override, ...]] = {
     **{f"{length} epochs": (Override("", "epochs", length),) for length in (15, 50, 100)},
     **{f"{length} epochs, inputs in [0, 1]": (Override("", "epochs", length), *ZERO_TO_ONE) for length in (50, 100)},
 }
-# The epochs of a run's curve that are averaged. The last rule looks at the test set: no table may follow it.
-LAST = "the last"
-Rule = Callable[[Sequence[Entry]], Sequence[Entry]]
-RULES: dict[str, Rule] = {
-    LAST: lambda curve: curve[-1:],
-    "mean of the last five": lambda curve: curve[-5:],
-    "best validation": lambda curve: _best(curve, "validation_acc"),
-    "best test average": lambda curve: _best(curve, "avg_acc"),
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class Judged:
     """A table whose columns judge readings, by which rules, and whether only where all of its rows are measured."""
 
     table: Table
-    rules: tuple[str, ...]
+    rules: tuple[Rule, ...]
     complete: bool = False
 
     def measured(self, found: Found) -> bool:
@@ -57,37 +49,30 @@ class Judged:
 
 
 JUDGED = (
-    Judged(TABLES["1"], tuple(RULES)),
-    Judged(TABLES["2"], tuple(RULES)),
+    Judged(TABLES["1"], tuple(RULES.values())),
+    Judged(TABLES["2"], tuple(RULES.values())),
     Judged(TABLES["3"], (LAST,), complete=True),  # its rows name their epochs themselves
 )
 Found = dict[str, tuple[Record, ...]]
 """The records of each row of a table on one task."""
-COLUMNS = ["task", "reading", "epoch", "methods", "runs", "metric", "difference", "recipes", "rank_correlation"]
+COLUMNS = ["task", "reading", "selection", "methods", "runs", "metric", "difference", "recipes", "rank_correlation"]
 DIFFERENCES = {
     **{metric: METRICS[metric].head for metric in FAIRNESS},
     "all": "All",
     "recipes": "Recipes, same runs",
     "change": "Change",
     "bias_acc": METRICS["bias_acc"].head,
-    **{rule: rule.capitalize() for rule in RULES if rule != LAST},
 }
 EXPLANATION = """\
 For each task the mean absolute difference, in points, between the published numbers and those measured under a
-reading, over all methods that have runs, and Spearman's rank correlation of their average accuracies, all in the last
-epoch. "All" is the mean of bias, average and worst group, and beside it stands that of the recipes with the same
+reading, over all methods that have runs, and Spearman's rank correlation of their average accuracies, all in the
+{rule}. "All" is the mean of bias, average and worst group, and beside it stands that of the recipes with the same
 methods and seeds only. Readings have different numbers of runs, so that lines are not to be compared with each other,
 but by their "Change" from the one to the other: below 0, the reading is nearer than the recipes. Bias Accuracy is
-Table 3, whose rows name their epochs themselves. The last columns are "All" of other epochs: the mean of the last
-five, and the ones of the best plain validation accuracy and of the best average on the test set. The latter raises
-every average by its choice alone; it shows what that would do, and no table follows it. Everything else on these pages
-follows the recipes and the last epoch. Some of the recipes' settings were chosen after a look at this table, so that
-the differences in fidelity.md may be too small."""
-
-
-def _best(curve: Sequence[Entry], metric: str) -> list[Entry]:
-    measured = [entry for entry in curve if entry.get(metric) is not None]
-    return [max(measured, key=lambda entry: entry[metric])] if measured else []
+Table 3, whose rows name their epochs themselves. The last columns are "All" under other rules for the epoch, by the
+names that --select takes; test_average raises every average by its choice alone, and shows what that would do. Some of
+the recipes' settings were chosen after a look at this table, so that the differences in fidelity.md may be too
+small."""
 
 
 def evaluate(results: Results) -> pd.DataFrame:
@@ -97,12 +82,12 @@ def evaluate(results: Results) -> pd.DataFrame:
     runs with the same methods and seeds under the recipes, and a gap where these do not have all of them.
     """
     lines = [
-        (task, reading, rule, *line)
+        (task, reading, rule.name, *line)
         for judged in JUDGED
         for task in results.available(judged.table)
         for reading, found, same in _measured(judged, task, results)
         for rule in judged.rules
-        for line in _lines(judged.table, task, found, same, RULES[rule])
+        for line in _lines(judged.table, task, found, same, rule)
     ]
     return pd.DataFrame(lines, columns=COLUMNS)
 
@@ -161,50 +146,46 @@ def _compared(table: Table, task: str, found: Found, metric: str, rule: Rule) ->
 
 
 def _mean(found: Sequence[Record], row: Row, metric: str, rule: Rule) -> Number:
-    """The metric's mean over seeds, each the mean of the chosen epochs."""
-    by_seed = [
-        [cells.value(record, row, metric)]
-        if metric == "bias_acc"
-        else [entry.get(metric) for entry in rule(record.curve("target"))]
-        for record in found
-    ]
-    measured = [[value for value in each if value is not None] for each in by_seed]
-    values = [statistics.fmean(each) for each in measured if each]
+    values = cells.by_seed(found, row, metric, rule).values()
     return statistics.fmean(values) if values else None
 
 
 def write(found: pd.DataFrame, results: Results) -> str:
     """Write readings.csv and readings.md to the folder of results; returns the Markdown."""
     text = markdown(found, results)
-    write_atomically(results.folder / "readings.csv", quoting.csv(found))
-    write_atomically(results.folder / "readings.md", text)
+    write_atomically(results.folder / f"{results.name('readings')}.csv", quoting.csv(found))
+    write_atomically(results.folder / f"{results.name('readings')}.md", text)
     return text
 
 
-def summary(found: pd.DataFrame) -> pd.DataFrame:
-    """One line per task and reading: each of ``DIFFERENCES``, and the last epoch's rank correlation.
+def summary(found: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+    """One line per task and reading: ``DIFFERENCES`` and rank correlation under a rule, and "all" under the others.
 
     ``change`` is the difference of "all" from the same runs of the recipes, a gap for the recipes themselves.
     """
     key = ["task", "reading"]
-    fair, last = found[found.metric.isin(FAIRNESS)], found[found.epoch == LAST]
-    by_metric = last.pivot_table("difference", key, "metric", sort=False)
-    by_rule = fair.pivot_table("difference", key, "epoch", sort=False).rename(columns={LAST: "all"})
-    own = fair[fair.epoch == LAST].groupby(key, sort=False).recipes.mean(skipna=False)
-    averages = last[last.metric == "avg_acc"].set_index(key)[["methods", "runs", "rank_correlation"]]
-    wide = averages.join([by_metric, by_rule, own])
-    lines = wide.reindex(columns=["methods", "runs", *DIFFERENCES, "rank_correlation"]).reset_index()
+    fair, chosen = found[found.metric.isin(FAIRNESS)], found[found.selection == rule.name]
+    by_metric = chosen[chosen.metric.isin(FAIRNESS)].pivot_table("difference", key, "metric", sort=False)
+    bias = found[found.metric == "bias_acc"].set_index(key).difference.rename("bias_acc")
+    by_rule = fair.pivot_table("difference", key, "selection", sort=False).rename(columns={rule.name: "all"})
+    own = fair[fair.selection == rule.name].groupby(key, sort=False).recipes.mean(skipna=False)
+    averages = chosen[chosen.metric == "avg_acc"].set_index(key)[["methods", "runs", "rank_correlation"]]
+    wide = averages.join([by_metric, bias, by_rule, own])
+    others = [name for name in RULES if name != rule.name]
+    lines = wide.reindex(columns=["methods", "runs", *DIFFERENCES, *others, "rank_correlation"]).reset_index()
     lines["change"] = (lines["all"] - lines.recipes).where(lines.reading != RECIPES)
     return lines
 
 
 def markdown(found: pd.DataFrame, results: Results) -> str:
     """A grid for each task."""
-    parts = ["# Readings of what the paper leaves open to all methods", EXPLANATION]
-    head = ["Reading", "Methods", "Runs", *DIFFERENCES.values(), "Rank correlation"]
-    for task, lines in summary(found).groupby("task", sort=False):
+    rule = results.rule
+    parts = ["# Readings of what the paper leaves open to all methods", EXPLANATION.format(rule=rule.note)]
+    names = DIFFERENCES | {name: name for name in RULES if name != rule.name}
+    head = ["Reading", "Methods", "Runs", *names.values(), "Rank correlation"]
+    for task, lines in summary(found, rule).groupby("task", sort=False):
         body = [
-            [*(line[name] for name in ("reading", "methods", "runs")), *numbers(line, DIFFERENCES)]
+            [*(line[name] for name in ("reading", "methods", "runs")), *numbers(line, names)]
             for line in lines.to_dict("records")
         ]
         parts += [

@@ -22,6 +22,7 @@ from benchmark.compare.claims import CELEBA_MEAN, CLAIMS, TASKS, Claim, Comparis
 from benchmark.plan.paper import CELEBA
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import Row
+from benchmark.rules import Rule
 from benchmark.store.atomic import write_atomically
 from benchmark.store.results import Results
 
@@ -45,7 +46,8 @@ def by_seed(quantity: Quantity, task: str, preset: str, results: Results) -> dic
         seeds = sorted(set.intersection(*(set(part) for part in parts)))
         return {seed: float(np.mean([part[seed] for part in parts])) for seed in seeds}
     row = quantity.row
-    values = {each.seed: quantity.read(each) for each in results.find(task, row.method, row.overrides, preset).records}
+    records = results.find(task, row.method, row.overrides, preset).records
+    values = {each.seed: quantity.read(each, results.rule) for each in records}
     return {seed: value for seed, value in values.items() if value is not None}
 
 
@@ -122,7 +124,7 @@ def _rows(claim: Claim) -> list[Row]:
 def _has_collapsed(row: Row, task: str, preset: str, results: Results) -> bool:
     tasks = CELEBA if task == CELEBA_MEAN else (task,)
     found = (record for each in tasks for record in results.find(each, row.method, row.overrides, preset).records)
-    return any(record.collapsed for record in found)
+    return any(record.collapsed(results.rule) for record in found)
 
 
 def _is_meaningless(comparison: Comparison, collapsed: Sequence[Row]) -> bool:
@@ -174,15 +176,15 @@ def count(lines: pd.DataFrame) -> Counter[str]:
 def write(lines: pd.DataFrame, results: Results) -> str:
     """Write what ``evaluate`` found to tables/claims.csv and .md in the folder of results; returns the Markdown."""
     text = markdown(lines, results)
-    folder = results.folder / "tables"
-    write_atomically(folder / "claims.csv", quoting.csv(lines))
-    write_atomically(folder / "claims.md", text)
+    path = results.folder / "tables" / results.name("claims")
+    write_atomically(path.with_suffix(".csv"), quoting.csv(lines))
+    write_atomically(path.with_suffix(".md"), text)
     return text
 
 
 def markdown(lines: pd.DataFrame, results: Results) -> str:
     """How to read it, an overview of all claims and tasks for each preset, and a section per claim."""
-    parts = ["# The paper's claims, checked on the records of this repository", EXPLANATION]
+    parts = ["# The paper's claims, checked on the records of this repository", explanation(results.rule)]
     for preset in results.names.all_presets:
         shown = lines[lines.preset == preset]
         if (shown.verdict != MISSING).any():
@@ -193,12 +195,18 @@ def markdown(lines: pd.DataFrame, results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def explanation(rule: Rule) -> str:
+    """How verdicts come about, with the rule by which the epochs of tested networks were chosen."""
+    return EXPLANATION.format(rule=rule.note)
+
+
 EXPLANATION = f"""\
-Each claim is one comparison, or several that must all hold, of what was measured in the last epoch unless it names
-another. Runs with the same seed are compared with each other; the interval is Student's 95 % interval of the mean
-difference over seeds. A claim holds where the whole interval lies within what the claim states, does not hold where
-it lies outside, and is undecided in between. One seed has no interval: its verdict says so and is a hint, not a
-result. With two or three seeds the interval is wide, as it must be, and few claims are decided.
+Each claim is one comparison, or several that must all hold. What it says of test images is of the {{rule}}; of
+training images, of the last epoch unless it names another. Runs with the same seed are compared with each other; the
+interval is Student's 95 % interval of the mean difference over seeds. A claim holds where the whole interval lies
+within what the claim states, does not hold where it lies outside, and is undecided in between. One seed has no
+interval: its verdict says so and is a hint, not a result. With two or three seeds the interval is wide, as it must be,
+and few claims are decided.
 
 Poisoner is read as its recipe says: the group means of GIFL are constants, and their gradient is not followed. Other
 readings are settings (`--set poisoner.differentiated=both`), and no verdict here is of them.

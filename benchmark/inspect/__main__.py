@@ -18,6 +18,7 @@ import datasets
 from benchmark import quoting
 from benchmark.arguments import Parser, folder, whole
 from benchmark.errors import UserError, exit_code
+from benchmark.identity import same_data
 from benchmark.inspect import sheets
 from benchmark.inspect.identified import Identified, percent
 from benchmark.options import DATA_ROOT
@@ -136,10 +137,11 @@ def load_dataset(record: Record, recipes: Recipes, store: Store, options: argpar
     elif options.dataset:
         raise UserError(f"{run.id} was not trained on a folder of one's own: leave out --dataset.")
     dataset = datasets.load(run.settings["dataset"], data_root, run.settings["balance"], **data)
-    if (now := dataset.fingerprint()) != (then := record.provenance.data):
+    if not same_data(record, now := dataset.fingerprint()):
+        then = record.provenance.data
         raise UserError(
-            f"{run.id} was trained on other data (fingerprint {then}) than those found now ({now}): restore them or "
-            f"name their folder. {_advice(record, recipes, store, options)}"
+            f"{run.id} was trained on other data (fingerprint {then}) than those found now ({now.data}): restore them "
+            f"or name their folder. {_advice(record, recipes, store, options)}"
         )
     return dataset
 

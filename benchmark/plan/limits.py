@@ -27,6 +27,7 @@ LOOP: dict[str, Any] = {
 # Of the settings under "data" that several data sets have; a data set may allow less, and has others of its own.
 DATA: dict[str, Any] = {
     "ratio": Annotated[float, Meta(ge=0.0, le=1.0)],
+    "validation_ratio": Annotated[float, Meta(ge=0.0, le=1.0)],
     "severity": Annotated[int, Meta(ge=1, le=5)],
     "validation": Annotated[int, Meta(ge=0, le=59_999)],
     "size": Annotated[int, Meta(ge=32, le=4096)],

@@ -18,6 +18,7 @@ from benchmark.metrics import METRICS
 from benchmark.plan.table import Figure, Panel, Row, Table
 from benchmark.report.style import METHODS, STYLES, plain, plot, save
 from benchmark.report.tables import seeds, seeds_of
+from benchmark.rules import LAST, Rule
 from benchmark.store.record import Record
 from benchmark.store.results import Results, Series
 
@@ -87,7 +88,7 @@ def _has_biased_model(method: str, records: Sequence[Record]) -> bool:
 
 def write_figure(figure: Figure, results: Results) -> list[Path]:
     """Draw one of the paper's figures to figures/<stem>.png and .pdf; panels without records say so."""
-    return save(draw(figure, results), results.folder / "figures" / figure.stem)
+    return save(draw(figure, results), results.folder / "figures" / results.name(figure.stem))
 
 
 def caption(figure: Figure, results: Results) -> str:
@@ -96,7 +97,8 @@ def caption(figure: Figure, results: Results) -> str:
     originals = " and ".join(map(results.task_title, figure.own_tasks))
     instead = f", in place of the paper's {originals}" if figure.stand_in else ""
     modified = f"; {figure.modified}" if figure.modified else ""
-    measured = f"n = {seeds_of(figure, results)}{modified}"
+    chosen = "" if results.rule is LAST else f"; numbers of the test of the {results.rule.note}"
+    measured = f"n = {seeds_of(figure, results)}{modified}{chosen}"
     return f"{figure.title}. {tasks}{instead} ({measured}). The paper's claim: {figure.claim}"
 
 
@@ -162,7 +164,7 @@ def _draw_sweep(axes: Axes, panel: Panel, found: Found, results: Results, task: 
             name, color, dash = METRICS[metric].label, METRICS[metric].colour, "-"
             if len(methods) > 1:
                 name, (color, dash) = results.row_title(points[0][1]), METHODS[method]
-            values = [_finals(found[row.key].records, metric) for _, row in points]
+            values = [_finals(found[row.key].records, metric, results.rule) for _, row in points]
             mean = np.array([each.mean() for each in values])
             spread = np.array([each.std(ddof=1) if len(each) > 1 else 0 for each in values])
             x = np.array([position for position, _ in points])
@@ -191,11 +193,14 @@ def _position(x: str, record: Record) -> float:
     return record.settings["options"][x.partition(".")[2]]
 
 
-def _finals(records: Sequence[Record], metric: str) -> np.ndarray:
-    """The metric at the end of each seed's run, [seeds]."""
+def _finals(records: Sequence[Record], metric: str, rule: Rule) -> np.ndarray:
+    """The metric of each seed, [seeds]: of test images in the epoch that the rule chooses, of training ones at the end.
+
+    NaN where there is none.
+    """
     if metric == "bias_acc":
         return np.array([record.bias_accuracy() for record in records], float)
-    return np.array([(record.fairness() | record.identification())[metric] for record in records], float)
+    return np.array([(record.fairness(rule) | record.identification()).get(metric) for record in records], float)
 
 
 def _printed(row: Row, task: str, metric: str) -> float | None:

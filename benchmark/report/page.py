@@ -47,7 +47,7 @@ def write(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    path = results.folder / "report.html"
+    path = results.folder / f"{results.name('report')}.html"
     context = page(results, variants, compared, judged, left_open)
     write_atomically(path, environment.get_template("page.html").generate(context))
     return path
@@ -77,8 +77,9 @@ def page(
         "missing": [each for table in shown for each in missing(table, results)],
         "claims": _claims(judged, results),
         "verdicts": verdicts.count(judged[(judged.preset == PAPER) & (judged.scope == "paper")]),
-        "fidelity": _fidelity(near, fidelity.columns(compared), readings.summary(left_open), results),
+        "fidelity": _fidelity(near, fidelity.columns(compared), readings.summary(left_open, results.rule), results),
         "records": records,
+        "rule": results.rule.note,
         "published": own.published.sum(),
         "measured": own.measured.sum(),
         "newest": max((record["finished"] for record in records), default=""),
@@ -172,7 +173,6 @@ def _verdict(line: Context, results: Results) -> Context:
 
 def _fidelity(near: pd.DataFrame, columns: pd.DataFrame, left_open: pd.DataFrame, results: Results) -> Context:
     """Lines of the tables of fidelity: of each table of the paper, each of its columns, and each reading."""
-    last_epoch = {name: title for name, title in readings.DIFFERENCES.items() if name not in readings.RULES}
     return {
         "tables": [
             [
@@ -193,13 +193,13 @@ def _fidelity(near: pd.DataFrame, columns: pd.DataFrame, left_open: pd.DataFrame
             ]
             for line in lines_of(columns[columns.methods > 0])
         ],
-        "readings_head": ["Task", "Reading", "Methods", *last_epoch.values(), "Rank correlation"],
+        "readings_head": ["Task", "Reading", "Methods", *readings.DIFFERENCES.values(), "Rank correlation"],
         "readings": [
             [
                 results.task_title(line["task"]),
                 line["reading"],
                 f"{line['methods']} ({line['runs']} runs)",
-                *(each.replace("-", "−") for each in readings.numbers(line, last_epoch)),
+                *(each.replace("-", "−") for each in readings.numbers(line, readings.DIFFERENCES)),
             ]
             for line in lines_of(left_open)
         ],
@@ -217,7 +217,7 @@ def _figures(table: Table, results: Results) -> Iterator[Context]:
             "id": anchor(table.stem),
             "heading": f"{table.heading}: {table.title}{modified}",
             "caption": figures.caption(table, results),
-            "image": _image(folder / f"{table.stem}.png", lambda: figures.write_figure(table, results))
+            "image": _image(folder / f"{results.name(table.stem)}.png", lambda: figures.write_figure(table, results))
             if any(map(len, found))
             else None,
             "alt": f"Chart of {panels or table.title}. The caption says what is drawn.",

@@ -47,7 +47,7 @@ class PageTable:
     def of(cls, table: Table, results: Results, numbers: Mapping[str, int]) -> PageTable:
         frame = cells.tidy(table, results)
         lines: dict[Any, Context] = {
-            (line["method"], line["task"], line["metric"]): line for line in lines_of(frame[frame.selection == "last"])
+            (line["method"], line["task"], line["metric"]): line for line in lines_of(cells.shown(frame, results))
         }
         failures = list(tables.failures(table, results))
         return cls(table, results, numbers, lines, cells.ranks(frame, results), failures)
@@ -104,7 +104,7 @@ class PageTable:
             "paper": number(line["paper"]),
             "delta": signed(line["delta"]),
             "records": [
-                [self.numbers[record.run.id], number(cells.value(record, row, metric))]
+                [self.numbers[record.run.id], number(cells.value(record, row, metric, results.rule))]
                 for each in tasks
                 for record in results.cell(table, row, each).records
             ],

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from benchmark import quoting
 from benchmark.compare import cells, published
-from benchmark.metrics import METRICS
+from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import COMPARISONS, Row, Table
 from benchmark.store.atomic import write_atomically
@@ -27,10 +27,10 @@ def write(table: Table, results: Results, compare: str = COMPARISONS[0]) -> str:
     grid = Grid(table, lines, results)
     notes = footer(table, results)
     text = markdown(grid, notes, compare)
-    folder = results.folder / "tables"
-    write_atomically(folder / f"{table.stem}.csv", quoting.csv(lines))
-    write_atomically(folder / f"{table.stem}.md", text)
-    write_atomically(folder / f"{table.stem}.tex", latex(grid, notes, compare))
+    folder, name = results.folder / "tables", results.name(table.stem)
+    write_atomically(folder / f"{name}.csv", quoting.csv(lines))
+    write_atomically(folder / f"{name}.md", text)
+    write_atomically(folder / f"{name}.tex", latex(grid, notes, compare))
     return text
 
 
@@ -53,9 +53,10 @@ def footer(table: Table, results: Results) -> list[str]:
     fairness = ", among methods without bias labels (* uses them)" if starred else ""
     empty = [task for task in table.tasks if not results.measured(table, task)]
     return [
-        f"Percent; {_seeds_note(table, results)}; selection: {cells.RULES['last']}.",
+        f"Percent; {_seeds_note(table, results)}; selection: {results.rule.note}.",
+        *_unselected_note(table, results),
         f"Best in bold, second underlined{fairness}.",
-        *_collapsed_note(found, table),
+        *_collapsed_note(found, table, results),
         *_preset_note(table),
         *_data_notes(table, results),
         *_stale_note(found),
@@ -65,10 +66,23 @@ def footer(table: Table, results: Results) -> list[str]:
     ]
 
 
-def _collapsed_note(found: Sequence[Record], table: Table) -> list[str]:
-    if "avg_acc" not in table.metrics or not any(record.collapsed for record in found):
+def _unselected_note(table: Table, results: Results) -> Iterator[str]:
+    """Why runs that there are have no number under the rule, each reason once."""
+    if not set(table.metrics) & set(FAIRNESS):
+        return
+    reasons: dict[tuple[str, str], int] = {}
+    for task in table.tasks:
+        for record in results.records_of(table, [task]):
+            if reason := record.why_not(results.rule):
+                reasons[task, reason] = reasons.get((task, reason), 0) + 1
+    for (task, reason), count in reasons.items():
+        yield f"{results.task_title(task)}: {count} runs cannot be selected so, since {reason}."
+
+
+def _collapsed_note(found: Sequence[Record], table: Table, results: Results) -> list[str]:
+    if "avg_acc" not in table.metrics or not any(record.collapsed(results.rule) for record in found):
         return []
-    return ["Collapsed: some or all of its runs ended at chance or with one answer for everything; never the best."]
+    return ["Collapsed: some or all of its runs are at chance or with one answer for everything; never the best."]
 
 
 def _seeds_note(table: Table, results: Results) -> str:
@@ -128,12 +142,12 @@ def row_title(row: Row, results: Results) -> str:
 
 
 class Grid:
-    """The table's last-epoch cells, looked up by (row, task, metric) and formatted with the caller's marks."""
+    """The table's cells, looked up by (row, task, metric) and formatted with the caller's marks."""
 
     def __init__(self, table: Table, lines: pd.DataFrame, results: Results) -> None:
         self.table = table
         self.results = results
-        shown = lines[lines.selection == "last"].set_index(["method", "task", "metric"])
+        shown = cells.shown(lines, results).set_index(["method", "task", "metric"])
         values: list[dict[Any, float]] = [shown[name].to_dict() for name in ("mean", "std", "n", "collapsed", "paper")]
         self._mean, self._std, self._n, self._collapsed, self._paper = values
         self._rank = cells.ranks(lines, results)

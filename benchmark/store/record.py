@@ -17,8 +17,9 @@ import numpy as np
 from benchmark import metrics
 from benchmark.plan import code
 from benchmark.plan.run import Run, Settings
+from benchmark.rules import LAST, RULES, Rule
 
-SCHEMA: Literal[2] = 2
+SCHEMA: Literal[3] = 3
 DIGITS = 6  # significant ones, of the curves
 Whole = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 """A whole number that a float holds exactly, which no sum or quotient of a table overflows."""
@@ -30,8 +31,8 @@ Curve = np.ndarray
 """A number an epoch, float64 [epochs], NaN where it was not measured; a list with nulls in the file."""
 Network = Literal["target", "biased"]
 NETWORKS: tuple[Network, ...] = ("target", "biased")
-Rule = Literal["last", "validation"]
-"""Which epoch is reported: the last, or the one of the best plain validation accuracy."""
+ByEpoch = np.ndarray
+"""Right answers of each group, row by row as one, after every epoch that was tested: int64 [E, C · B]."""
 Entry = dict[str, Any]
 """The metrics of one epoch of one network, by their names, and its number, "epoch"."""
 
@@ -41,22 +42,26 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Groups(Part, frozen=True):
-    """Names and sizes of the groups, and g(y); ``scored`` are the test groups of average and worst accuracy."""
+    """Names and sizes of the groups, and g(y); ``scored`` are the test groups of average and worst accuracy.
+
+    ``validation`` has one column where the bias of some validation image is unknown: its groups are the classes.
+    """
 
     classes: list[str]
     biases: list[str]
     aligned_bias: list[Count]
     train: Counts
     test: Counts
+    validation: Counts | None = None
     scored: list[list[bool]] | None = None
 
 
-class Tested(Part, frozen=True):
-    """Right answers of each test group after an epoch of the last phase."""
+class Answers(Part, frozen=True):
+    """Right answers of the target after ``epochs`` of the last phase that trains it, from which one is chosen."""
 
-    epoch: Count
-    correct: Counts
-    validation_acc: Number = None
+    epochs: list[Count]
+    test: ByEpoch
+    validation: ByEpoch | None = None
 
 
 class Curves(Part, frozen=True):
@@ -98,9 +103,10 @@ class Commit(Part, frozen=True):
 class Provenance(Part, frozen=True):
     """Where a record comes from; ``commit`` and ``modified`` as in ``Commit``.
 
-    ``data`` is a fingerprint of every image and label, ``data_notes`` what a reader must know of them. The versions are
-    those of ``benchmark.plan.code``. Seconds are a seed's share where several trained as one. Device memory is in
-    bytes, and of GPUs only. ``predictions`` is the SHA-256 of the file of predictions that belongs to the record.
+    ``data`` is a fingerprint of every image and label trained on and tested on, ``validation_data`` one of those that
+    epochs are chosen on, ``data_notes`` what a reader must know of them. The versions are those of
+    ``benchmark.plan.code``. Seconds are a seed's share where several trained as one. Device memory is in bytes, and of
+    GPUs only. ``predictions`` is the SHA-256 of the file of predictions that belongs to the record.
     """
 
     commit: str | None
@@ -114,6 +120,7 @@ class Provenance(Part, frozen=True):
     seconds: float
     images_per_second: Whole
     data: str
+    validation_data: str = ""
     data_notes: list[str] = []
     method_version: str = ""
     loop_version: Count = 0
@@ -131,14 +138,14 @@ class Provenance(Part, frozen=True):
 class Record(Part, frozen=True, dict=True):
     """One finished run. ``train`` holds, by network, the right answers of each training group at its end."""
 
-    schema: Literal[2]
+    schema: Literal[3]
     task: str
     method: str
     seed: Whole
     preset: str
     settings: Settings
     groups: Groups
-    test: dict[Rule, Tested]
+    answers: Answers
     train: dict[Network, Counts]
     phases: list[PhaseCurves]
     summary: dict[str, Whole | float | list[Whole]]
@@ -175,20 +182,65 @@ class Record(Part, frozen=True, dict=True):
         role = network if network == "target" or self.has_biased else "target"
         return [entry for phase in self.phases for entry in _entries(getattr(phase, role))]
 
+    def why_not(self, rule: Rule) -> str:
+        """Why the rule cannot choose an epoch of this run, or nothing."""
+        if rule.needs in ("nothing", "test"):
+            whole = rule is LAST or len(self.answers.epochs) == self.answers.epochs[-1]
+            return "" if whole else "it was not tested after every epoch"
+        sizes = self.groups.validation
+        if sizes is None or self.answers.validation is None:
+            return "there are no validation images, or they were not counted"
+        if rule.needs == "targets":
+            return ""
+        total = np.asarray(sizes)
+        if total.shape != np.shape(self.groups.test):
+            return "some validation images have no bias label"
+        if missing := int(((total == 0) & (np.asarray(self.groups.test) > 0)).sum()):
+            return f"{missing} of the tested groups have no validation image"
+        return ""
+
+    @cached_property
+    def _chosen(self) -> dict[Rule, int | None]:
+        """The place in ``answers`` of the epoch that each rule chooses; None where it cannot."""
+        return {rule: None if self.why_not(rule) else self._choose(rule) for rule in RULES.values()}
+
+    def _choose(self, rule: Rule) -> int:
+        by_test = rule.needs in ("nothing", "test")
+        answers, sizes = (
+            (self.answers.test, self.groups.test) if by_test else (self.answers.validation, self.groups.validation)
+        )
+        assert answers is not None  # else there is a reason why not
+        total = np.asarray(sizes)
+        return rule.choose(answers.reshape(len(answers), *total.shape), total)
+
+    def correct(self, rule: Rule = LAST) -> np.ndarray | None:
+        """Right answers of each test group, [C, B], in the epoch that a rule chooses; None where it cannot."""
+        place = self._chosen[rule]
+        return None if place is None else self.answers.test[place].reshape(np.shape(self.groups.test))
+
+    def epoch(self, rule: Rule = LAST) -> int | None:
+        """The epoch that a rule chooses, of the last phase that trains the target; None where it cannot."""
+        place = self._chosen[rule]
+        return None if place is None else self.answers.epochs[place]
+
+    def collapsed(self, rule: Rule = LAST) -> bool:
+        """Whether the network in the chosen epoch is at chance or gives one answer, see ``metrics.collapsed``."""
+        correct = self.correct(rule)
+        return correct is not None and metrics.collapsed(correct, np.asarray(self.groups.test))
+
     @cached_property
     def _fairness(self) -> dict[Rule, dict[str, Number]]:
         scored = None if self.groups.scored is None else np.asarray(self.groups.scored)
         total = np.asarray(self.groups.test)
-        return {rule: metrics.fairness(np.asarray(each.correct), total, scored) for rule, each in self.test.items()}
+        by_rule = {rule: self.correct(rule) for rule in RULES.values()}
+        return {
+            rule: {} if correct is None else metrics.fairness(correct, total, scored)
+            for rule, correct in by_rule.items()
+        }
 
-    @cached_property
-    def collapsed(self) -> bool:
-        """Whether the network that is tested ended at chance or with one answer, see ``metrics.collapsed``."""
-        return metrics.collapsed(np.asarray(self.test["last"].correct), np.asarray(self.groups.test))
-
-    def fairness(self, rule: Rule = "last") -> dict[str, Number]:
-        """The metrics of Tables 1 and 2 under a rule that chooses the epoch; empty where it has none."""
-        return self._fairness.get(rule, {})
+    def fairness(self, rule: Rule = LAST) -> dict[str, Number]:
+        """The metrics of Tables 1 and 2 in the epoch that a rule chooses; empty where it cannot."""
+        return self._fairness[rule]
 
     def bias_accuracy(self, epoch: int | None = None) -> Number:
         """Bias Accuracy of the biased network on the training set, after ``epoch`` epochs or at its end (Table 3)."""
@@ -228,13 +280,14 @@ def faults(record: Record) -> Iterator[str]:
     if not isinstance(record.settings.get("options"), dict) or not isinstance(record.settings.get("data"), dict):
         yield "its settings lack data or options"
     for phase in record.phases:
+        if phase.loss.ndim != 1:
+            yield f"the loss of phase '{phase.name}' is no curve"
         for network in NETWORKS:
             curves = getattr(phase, network)
             if curves and any(each.shape != phase.loss.shape for each in curves.measured.values()):
                 yield f"the curves of phase '{phase.name}' are not of one length"
     shape = len(record.groups.classes), len(record.groups.biases)
     counts = {"groups.train": record.groups.train, "groups.test": record.groups.test}
-    counts |= {f"test.{rule}": each.correct for rule, each in record.test.items()}
     counts |= {f"train.{network}": each for network, each in record.train.items()}
     for name, each in counts.items():
         if len(each) != shape[0] or {*map(len, each)} != {shape[1]}:
@@ -247,27 +300,55 @@ def faults(record: Record) -> Iterator[str]:
     if scored is not None and (len(scored) != shape[0] or {*map(len, scored)} != {shape[1]}):
         yield f"groups.scored does not have shape {shape}"
         return
-    if "last" not in record.test or not record.train:
-        yield "it lacks the counts of the last epoch"
+    if not record.train:
+        yield "it lacks the counts of the training set"
     for network, each in record.train.items():
         if (np.asarray(each) > np.asarray(record.groups.train)).any():
             yield f"train.{network}: a group has more correct answers than samples"
-    total = np.asarray(record.groups.test)
-    for rule, tested in record.test.items():
-        yield from (f"test.{rule}: {fault}" for fault in metrics.inconsistencies(np.asarray(tested.correct), total))
+    yield from _faults_of_tests(record.answers, record.groups)
 
 
-def _array(kind: type, value: Any) -> Curve:
-    """A curve from the file."""
+def _faults_of_tests(answers: Answers, groups: Groups) -> Iterator[str]:
+    epochs = answers.epochs
+    if not epochs or epochs != sorted(set(epochs)) or epochs[0] < 1:
+        yield "answers.epochs are not epochs in their order"
+        return
+    if (answers.validation is None) != (groups.validation is None):
+        yield "validation images were counted without a size of their groups, or the other way round"
+        return
+    for name, right, sizes in (
+        ("test", answers.test, groups.test),
+        ("validation", answers.validation, groups.validation),
+    ):
+        if right is None or sizes is None:
+            continue
+        if len(sizes) != len(groups.classes) or {*map(len, sizes)} not in ({1}, {len(groups.biases)}):
+            yield f"the sizes of groups.{name} are not those of its classes"
+            return
+        total = np.asarray(sizes).ravel()
+        if right.shape != (len(epochs), len(total)):
+            yield f"answers.{name} does not have shape {(len(epochs), len(total))}"
+            return
+        if (right > total).any() or (right < 0).any():
+            yield f"answers.{name}: a group has more correct answers than samples, or fewer than none"
+    total = np.asarray(groups.test)
+    correct = answers.test[-1].reshape(total.shape)
+    yield from (f"answers.test: {fault}" for fault in metrics.inconsistencies(correct, total))
+
+
+def _array(kind: type, value: Any) -> np.ndarray:
+    """A curve from the file, or answers: a list of numbers, or one of lists of whole numbers."""
     try:
+        if value and isinstance(value[0], list):
+            return np.array(msgspec.convert(value, Counts), np.int64).reshape(len(value), len(value[0]))
         return np.array(value, np.float64).reshape(len(value))
     except OverflowError as error:
         raise ValueError(str(error)) from error
 
 
 def _list(value: Any) -> Any:
-    """A curve for the file."""
-    return numbers(value)
+    """A curve or answers for the file."""
+    return value.tolist() if value.ndim == 2 else numbers(value)
 
 
 _decoder = msgspec.json.Decoder(Record, dec_hook=_array)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmark.plan.run import PAPER, Settings
 from benchmark.plan.table import Override, Row, Table
+from benchmark.rules import LAST, Rule
 from benchmark.store.record import Record
 
 
@@ -62,12 +63,14 @@ class Results:
     """All series of a results folder, by ``task/method/hash``.
 
     ``identify`` gives that name for a task, a method, overrides and a preset, or None where there is no such recipe.
+    ``rule`` chooses the epoch that is shown of each run.
     """
 
     folder: Path
     names: Names
     series: Mapping[str, Series]
     identify: Callable[[str, str, tuple[Override, ...], str], str | None]
+    rule: Rule = LAST
 
     def find(self, task: str, method: str, overrides: tuple[Override, ...], preset: str) -> Series:
         """The series of these settings, empty where nothing is stored of it."""
@@ -77,6 +80,10 @@ class Results:
     def cell(self, table: Table, row: Row, task: str) -> Series:
         """What is stored of a table's row on a task."""
         return self.find(task, row.method, (*row.overrides, *table.overrides), table.preset)
+
+    def name(self, stem: str) -> str:
+        """A file's name without suffix: numbers under another rule never take the place of those of the last epoch."""
+        return stem if self.rule is LAST else f"{stem}-{self.rule.name}"
 
     def measured(self, table: Table, task: str) -> bool:
         """Whether any row of the table has a record on the task."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from benchmark import metrics
 from benchmark.training.loader import DeviceSplit
 from datasets import BiasedDataset
+from datasets.base import group_sizes
 
 Metrics = dict[str, float | None]
 
@@ -80,26 +82,48 @@ class Measurement:
         total = self.dataset.group_sizes(self.dataset.test)
         return metrics.fairness(counts, total, self.dataset.scored), counts.astype(int)
 
-    def validation_accuracy(self, network: nn.Module) -> float | None:
-        """Counted over samples, not groups: validation images need no bias label. None where there are none."""
-        size = len(self.splits.validation)
-        return metrics.sample_accuracy(int(self._sums[network, "validation"][0].sum()), size) if size else None
+    def on_validation(self, network: nn.Module) -> tuple[float | None, np.ndarray | None]:
+        """Plain accuracy, and right answers by the groups of ``validation_sizes``; None where there are no images.
+
+        Accuracy is counted over samples, not groups: validation images need no bias label.
+        """
+        sizes = self.validation_sizes
+        if sizes is None:
+            return None, None
+        right = self._sums[network, "validation"][0]
+        counts = self._by_group(right)
+        if sizes.shape[1] == 1:
+            counts = (counts.sum(1) + right[counts.size :])[:, None]
+        return metrics.sample_accuracy(right.sum(), sizes.sum()), counts.astype(int)
+
+    @cached_property
+    def validation_sizes(self) -> np.ndarray | None:
+        """Numbers of validation images of each group, [C, B], or of each class, [C, 1], where some bias is unknown."""
+        split, classes = self.splits.validation, len(self.dataset.class_names)
+        if not len(split):
+            return None
+        targets, bias = split.targets.cpu().numpy(), split.bias.cpu().numpy()
+        if (bias < 0).any():
+            return np.bincount(targets, minlength=classes)[:, None]
+        return group_sizes(targets, bias, classes, len(self.dataset.bias_names))
 
     def sums(self, logits: Tensor, split: DeviceSplit) -> Tensor:
-        """Right answers and losses of logits [S, n, C] summed over each group, [S, 2, groups + 1], as float64.
+        """Right answers and losses of logits [S, n, C] summed over each group, [S, 2, C · B + C], as float64.
 
-        The last one is of samples whose bias is unknown.
+        The last C are of samples whose bias is unknown, by class.
         """
         seeds, groups = len(logits), len(self.dataset.class_names) * len(self.dataset.bias_names)
         targets = split.targets.expand(seeds, -1)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
         values = torch.stack(((logits.argmax(2) == targets).double(), loss.double()), 1)
-        group = torch.where(split.bias < 0, groups, split.groups)
-        return values.new_zeros(seeds, 2, groups + 1).index_add_(2, group, values)
+        group = torch.where(split.bias < 0, groups + split.targets, split.groups)
+        places = groups + len(self.dataset.class_names)
+        return values.new_zeros(seeds, 2, places).index_add_(2, group, values)
 
     def _by_group(self, sums: np.ndarray) -> np.ndarray:
         """[C, B], without the samples of unknown bias."""
-        return sums[:-1].reshape(len(self.dataset.class_names), len(self.dataset.bias_names))
+        shape = len(self.dataset.class_names), len(self.dataset.bias_names)
+        return sums[: shape[0] * shape[1]].reshape(shape)
 
 
 @torch.no_grad()

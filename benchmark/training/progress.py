@@ -15,29 +15,31 @@ from benchmark.training.measure import Metrics
 
 
 class EpochEntry(TypedDict, total=False):
-    """An epoch of a phase: its mean loss, and the metrics of the networks that the phase trains."""
+    """An epoch of a phase: its mean loss, and the metrics of the networks that the phase trains.
+
+    ``test`` and ``validation`` are the target's right answers by group, row by row.
+    """
 
     phase: str
     epoch: int
     loss: float
     target: Metrics
     biased: Metrics
+    test: list[int]
+    validation: list[int]
 
 
 @dataclass
 class Progress:
     """How far a training has come, and every number that its record takes from it; a part of its checkpoint.
 
-    ``last`` are the test counts after the last epoch, ``best`` those of the epoch with the best plain validation
-    accuracy, which needs no bias labels, ``train_counts`` those on the training set by network.
+    ``train_counts`` are right answers of each training group at its end, by network.
     """
 
     phase_index: int = 0
     epoch: int = 0
     history: list[EpochEntry] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    last: dict[str, Any] = field(default_factory=dict)
-    best: dict[str, Any] = field(default_factory=dict)
     train_counts: dict[str, list[list[int]]] = field(default_factory=dict)
     samples_trained: int = 0
     seconds_training: float = 0.0
@@ -53,11 +55,11 @@ class Stage(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Numbers of images of each group, [C, B], and whether there are images for validation."""
+    """Numbers of images of each group, [C, B]; of validation images [C, 1] by class, or None where there are none."""
 
     train: np.ndarray
     test: np.ndarray
-    validation: bool
+    validation: np.ndarray | None
 
 
 ON_TRAINING = {each.name for each in msgspec.structs.fields(Curves) if each.required}
@@ -83,35 +85,24 @@ def check(content: Any, stages: Sequence[Stage], sizes: Sizes) -> None:
     _demand(progress.train_counts.keys() == measured, "it counts other networks than are measured")
     for counts in progress.train_counts.values():
         _check_counts(counts, sizes.train)
-    tested = [epoch for stage, epoch in expected if "target" in stage.networks]
-    _check_tested(progress.last, {"epoch", "correct"}, tested[-1:], sizes.test)
-    if sizes.validation:
-        _check_tested(progress.best, {"epoch", "correct", "validation_acc"}, tested, sizes.test)
-    else:
-        _demand(not progress.best, "it has validated without images")
     amounts = progress.samples_trained, progress.seconds_training, progress.seconds
     _demand(all(math.isfinite(amount) and amount >= 0 for amount in amounts), "it has taken less than no time")
 
 
 def _check_entry(entry: EpochEntry, stage: Stage, epoch: int, sizes: Sizes) -> None:
-    _demand(entry.keys() == {"phase", "epoch", "loss", *stage.networks}, "an epoch lacks a network's metrics")
+    answers = {"test": sizes.test}
+    expected = {"biased": ON_TRAINING, "target": ON_TRAINING | ON_TEST}
+    if sizes.validation is not None:
+        answers |= {"validation": sizes.validation}
+        expected["target"] |= {"validation_acc"}
+    tested = answers if "target" in stage.networks else {}
+    _demand(entry.keys() == {"phase", "epoch", "loss", *stage.networks, *tested}, "an epoch lacks a network's metrics")
     _demand((entry["phase"], entry["epoch"]) == (stage.name, epoch), "an epoch is missing from its history")
     _demand(math.isfinite(entry["loss"]), "a loss is no number")
-    expected = {"biased": ON_TRAINING, "target": ON_TRAINING | ON_TEST}
-    if sizes.validation:
-        expected["target"] |= {"validation_acc"}
     for network, names in expected.items():
         _demand(network not in entry or entry[network].keys() == names, "an epoch lacks metrics")  # type: ignore[literal-required]
-
-
-def _check_tested(tested: dict[str, Any], keys: set[str], epochs: Sequence[int], sizes: np.ndarray) -> None:
-    """Counts of the test set after one of the epochs; none where there is no such epoch."""
-    if not epochs:
-        _demand(not tested, "it was tested before its time")
-        return
-    _demand(tested.keys() == keys and tested["epoch"] in epochs, "it was tested at no epoch behind it")
-    _demand(isinstance(tested.get("validation_acc", 0.0), float), "its validation accuracy is no number")
-    _check_counts(tested["correct"], sizes)
+    for split, total in tested.items():
+        _check_counts([entry[split]], total.reshape(1, -1))  # type: ignore[literal-required]
 
 
 def _check_counts(counts: Any, sizes: np.ndarray) -> None:

@@ -30,6 +30,7 @@ from benchmark.training.measure import Measurement, Metrics, Splits
 from benchmark.training.networks import memory_format, of_run, place
 from benchmark.training.progress import EpochEntry, Progress, Sizes, Stage
 from datasets import BiasedDataset
+from datasets.base import Fingerprint
 from methods import get
 from methods.base import Batch, Method, Network, Phase, Predict, Sampler, TrainingSet
 
@@ -51,7 +52,7 @@ class Training:
         checkpoint_seconds: float = 30,
         report: Callable[[EpochEntry], None] = lambda entry: None,
         splits: Splits | None = None,
-        fingerprint: str = "",
+        fingerprint: Fingerprint | None = None,
     ) -> None:
         self.dataset = dataset
         self.fingerprint = fingerprint
@@ -163,7 +164,7 @@ class Training:
         version = f"{code.LOOP} {code.of_method(self.settings['method'])}"
         return changing, {
             "version": version,
-            "data": self.fingerprint,
+            "data": list(self.fingerprint or ()),
             "generator": self.generator.get_state(),
             "progress": progress,
         }
@@ -195,7 +196,7 @@ class Training:
         dataset = self.dataset
         stages = [Stage(phase.name, self._epochs(phase), self.measured(phase)) for phase in self.phases]
         train, test = (dataset.group_sizes(split) for split in (dataset.train, dataset.test))
-        progresses.check(state["progress"], stages, Sizes(train, test, validation=len(dataset.validation) > 0))
+        progresses.check(state["progress"], stages, Sizes(train, test, self.measurement.validation_sizes))
         checkpoints.check_tensors(state["method"], own["method"])
         checkpoints.check_generator(state["generator"])
         phase, epoch = self.phases[state["progress"]["phase_index"]], state["progress"]["epoch"]
@@ -321,7 +322,7 @@ class Training:
         for role, network in self.measured(self.phase).items():
             entry[role] = self._on_training(role, network)  # type: ignore[literal-required]
             if role == "target":
-                entry["target"] |= self._on_test(network)
+                self._on_test(network, entry)
         return entry
 
     def _on_training(self, role: str, network: nn.Module) -> Metrics:
@@ -329,16 +330,14 @@ class Training:
         self.progress.train_counts[role] = counts.tolist()
         return measured
 
-    def _on_test(self, network: nn.Module) -> Metrics:
-        progress = self.progress
+    def _on_test(self, network: nn.Module, entry: EpochEntry) -> None:
         measured, counts = self.measurement.on_test(network)
-        progress.last = {"epoch": progress.epoch, "correct": counts.tolist()}
-        accuracy = self.measurement.validation_accuracy(network)
-        if accuracy is None:
-            return measured
-        if not progress.best or accuracy > progress.best["validation_acc"]:
-            progress.best = progress.last | {"validation_acc": accuracy}
-        return measured | {"validation_acc": accuracy}
+        entry["target"] |= measured
+        entry["test"] = counts.ravel().tolist()
+        accuracy, counts_of_validation = self.measurement.on_validation(network)
+        if counts_of_validation is not None:
+            entry["target"] |= {"validation_acc": accuracy}
+            entry["validation"] = counts_of_validation.ravel().tolist()
 
     @torch.no_grad()
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from datasets import colored_mnist
 def test_counts_of_the_real_digits(
     data_root: Path, ratio: float, aligned: int, conflicting: int, cell: tuple[int, int]
 ) -> None:
-    dataset = datasets.load("colored_mnist", data_root, ratio=ratio, severity=4, validation=0)
+    dataset = datasets.load("colored_mnist", data_root, ratio=ratio, severity=4, validation=0, validation_ratio=0.1)
     sizes = dataset.group_sizes(dataset.train)
     off_diagonal = sizes[~np.eye(10, dtype=bool)]
     assert (np.trace(sizes), off_diagonal.sum()) == (aligned, conflicting)
@@ -29,11 +29,22 @@ def test_counts_of_the_real_digits(
     assert (test.min(), test.max(), np.trace(test), test.sum()) == (89, 114, 1_000, 10_000)
 
 
-def test_held_out_digits_keep_the_ratio(data_root: Path) -> None:
-    dataset = datasets.load("colored_mnist", data_root, ratio=0.98, severity=4, validation=5000)
-    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (55_000, 5_000, 10_000)
-    for split in (dataset.train, dataset.validation):
-        assert np.trace(dataset.group_sizes(split)) / len(split) == pytest.approx(0.98, abs=0.001)
+def test_held_out_digits_are_coloured_as_asked_for_and_change_nothing_else(data_root: Path) -> None:
+    evenly, alike = (
+        datasets.load("colored_mnist", data_root, ratio=0.98, severity=4, validation=5000, validation_ratio=ratio)
+        for ratio in (0.1, 0.98)
+    )
+    assert (len(evenly.train), len(evenly.validation), len(evenly.test)) == (55_000, 5_000, 10_000)
+    for split in (evenly.train, alike.train, alike.validation):
+        assert np.trace(alike.group_sizes(split)) / len(split) == pytest.approx(0.98, abs=0.001)
+    held_out = evenly.group_sizes(evenly.validation)
+    assert held_out.min() >= 40, "every group that is tested can be validated"
+    assert np.ptp(held_out / held_out.sum(1, keepdims=True)) < 0.005
+    assert np.array_equal(evenly.train.images, alike.train.images)
+    assert np.array_equal(evenly.test.images, alike.test.images)
+    one, other = evenly.fingerprint(), alike.fingerprint()
+    assert one.data == other.data
+    assert one.validation != other.validation
 
 
 @pytest.mark.parametrize("folder", ["MNIST/raw", "mnist/raw", "mnist", "."])
@@ -80,4 +91,4 @@ def test_damaged_files_are_named(tmp_path: Path, suffix: str, damage: str) -> No
     content = path.read_bytes()
     path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "other": b"<html>" * 99}[damage])
     with pytest.raises(UserError, match=r"train-labels-idx1-ubyte.*delete it"):
-        datasets.load("colored_mnist", tmp_path, ratio=0.99, severity=4, validation=0)
+        datasets.load("colored_mnist", tmp_path, ratio=0.99, severity=4, validation=0, validation_ratio=0.1)

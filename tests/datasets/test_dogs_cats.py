@@ -15,18 +15,20 @@ from datasets.prepared import prepared_path
 def test_dogs_and_cats_of_both_ratios_share_images_and_test_set(tmp_path: Path) -> None:
     write_dogs_cats(tmp_path)
     most, fewer = (listing("dogs_cats", tmp_path, ratio=ratio) for ratio in (0.95, 0.99))
-    assert sizes(most) == [[[3798, 200], [223, 4239]], [[0, 0], [0, 0]], [[500, 500], [500, 500]]]
+    assert sizes(most) == [[[3798, 200], [223, 4239]], [[250, 250], [250, 250]], [[500, 500], [500, 500]]]
     assert sizes(fewer)[0] == [[3798, 38], [43, 4239]]
     assert most.files == fewer.files
-    assert most.splits[2] == fewer.splits[2]
-    train, _, test = ({each for each in most.files[part]} for part in most.splits)
+    assert most.splits[1:] == fewer.splits[1:]
+    train, validation, test = ({each for each in most.files[part]} for part in most.splits)
     assert len(train) == 8460
     assert len(test) == 2000
+    assert len(validation) == 1000
     assert not train & test
+    assert not validation & (train | test)
     assert most.scored is not None
     assert most.group_sizes(most.splits[2])[most.scored].tolist() == [500, 500]
     assert prepared_path(most, 32) == prepared_path(fewer, 32)
-    with pytest.raises(UserError, match=r"data.ratio is 0.3: it must lie between 0.6 and 1"):
+    with pytest.raises(UserError, match=r"data.ratio is 0.3: it must lie between 0.62 and 1"):
         listing("dogs_cats", tmp_path, ratio=0.3)
 
 

@@ -19,25 +19,39 @@ from datasets.images import IMAGE_SETS
 @pytest.mark.parametrize("tiny", [False, True], ids=["imagenet", "tiny-imagenet-200"])
 def test_imagenet_b_renders_every_test_image_under_all_corruptions(tmp_path: Path, tiny: bool) -> None:
     classes = write_imagenet(tmp_path / ("tiny-imagenet-200" if tiny else "imagenet"), tiny)
-    found = listing("imagenet_b", tmp_path, classes=classes, ratio=0.95, severity=4)
-    train, _, test = (np.array(each) for each in sizes(found))
+    found = listing("imagenet_b", tmp_path, classes=classes, ratio=0.95, severity=4, validation=0)
+    train, validation, test = (np.array(each) for each in sizes(found))
     assert train.sum() == 200
     assert np.diag(train).tolist() == [19] * 10
+    assert not validation.any()
     assert (test == 2).all()
+    held_out = listing("imagenet_b", tmp_path, classes=classes, ratio=0.95, severity=4, validation=3)
+    train, validation, test = (np.array(each) for each in sizes(held_out))
+    assert train.sum() == 170
+    assert (validation == 3).all(), "each under all corruptions"
+    assert (test == 2).all()
+    trained, validated, tested = ({*held_out.files[part]} for part in held_out.splits)
+    assert not trained & validated
+    assert not validated & tested
+    assert len(validated) == 30
+    with pytest.raises(UserError, match=r"data\.validation is 20, of 20 training images"):
+        listing("imagenet_b", tmp_path, classes=classes, ratio=0.95, severity=4, validation=20)
     assert found.class_names[3] == ("thing 3" if tiny else "n00000003")
     assert "reconstruction" in found.name.lower()
     assert "reconstruction" in load().task_title("imagenet_b")
     with pytest.raises(UserError, match="ten corruptions"):
-        listing("imagenet_b", tmp_path, classes=classes[:9], ratio=0.95, severity=4)
+        listing("imagenet_b", tmp_path, classes=classes[:9], ratio=0.95, severity=4, validation=0)
 
 
 def test_real_tiny_imagenet_counted_by_hand(data_root: Path) -> None:
     folder = real_folder(data_root, "tiny-imagenet-200")
     data = load().task_settings("imagenet_b", "reduced")["data"]
     found = IMAGE_SETS["imagenet_b"].listing(data_root, **data)
-    train, _, test = (np.array(each) for each in sizes(found))
+    train, validation, test = (np.array(each) for each in sizes(found))
+    assert (validation == data["validation"]).all()
     for y, each in enumerate(data["classes"]):
-        assert train[y].sum() == len(list((folder / "train" / each / "images").glob("*.JPEG")))
+        files = len(list((folder / "train" / each / "images").glob("*.JPEG")))
+        assert train[y].sum() == files - data["validation"]
         lines = (folder / "val/val_annotations.txt").read_text().splitlines()
         assert (test[y] == sum(line.split("\t")[1] == each for line in lines)).all()
 

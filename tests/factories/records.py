@@ -20,13 +20,13 @@ from benchmark.plan.table import Override
 from benchmark.store.record import (
     NETWORKS,
     SCHEMA,
+    Answers,
     Counts,
     Curves,
     Groups,
     PhaseCurves,
     Provenance,
     Record,
-    Tested,
     curve_of,
 )
 from benchmark.store.results import Results
@@ -70,7 +70,7 @@ def make_record(
         phases = [phase(target=target)]
         if run.method == "poisoner":
             phases.insert(0, phase("poison", biased=curves(bias_acc=[95.0])))
-    tested = Tested(epoch=3, correct=correct or _correct(share))
+    right = [np.ravel(correct or _correct(share)).tolist()] * 3
     sizes = np.array(train or _diagonal(TRAIN_ALIGNED, TRAIN_CONFLICTING))
     last = {name: each for part in phases for name in NETWORKS if (each := getattr(part, name))}
     names = [str(number) for number in range(CLASSES)]
@@ -87,8 +87,9 @@ def make_record(
             aligned_bias=list(range(CLASSES)),
             train=sizes.tolist(),
             test=np.full((CLASSES, CLASSES), TEST).tolist(),
+            validation=np.full((CLASSES, CLASSES), TEST).tolist(),
         ),
-        test={"last": tested, "validation": tested},
+        answers=Answers(epochs=[1, 2, 3], test=np.array(right), validation=np.array(right)),
         train={name: _right(each, sizes) for name, each in last.items()},
         phases=list(phases),
         summary={},

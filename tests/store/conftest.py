@@ -11,6 +11,7 @@ from benchmark.recording import make_record
 from benchmark.store.record import Record
 from benchmark.training.loop import train
 from benchmark.training.training import Training
+from datasets.base import Fingerprint
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +20,7 @@ def record() -> Record:
     run = Run(tiny_settings("lff"), 0)
     training = Training(digits.tiny(), run.settings, run.seed)
     train([training])
-    return make_record(run, training, "fingerprint")
+    return make_record(run, training, Fingerprint("train and test", "validation"))
 
 
 @pytest.fixture

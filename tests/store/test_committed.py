@@ -52,7 +52,8 @@ def test_a_curve_and_a_row_of_counts_take_a_line_each() -> None:
     record = make_record(make_run("cmnist_99", "poisoner"))
     lines = [line.strip().rstrip(",") for line in encode(record).splitlines()]
     counts = [record.groups.train, record.groups.test, *record.train.values()]
-    counts += [tested.correct for tested in record.test.values()]
+    assert record.answers.validation is not None
+    counts += [record.answers.test.tolist(), record.answers.validation.tolist()]
     for row in (record.groups.aligned_bias, *(row for each in counts for row in each)):
         assert any(line.endswith(json.dumps(row)) for line in lines)
     for phase in record.phases:

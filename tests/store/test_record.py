@@ -10,7 +10,8 @@ from factories.records import curves, make_record, make_run, phase
 from msgspec.structs import replace
 
 from benchmark import metrics
-from benchmark.store.record import Record, decode, encode, faults, numbers
+from benchmark.rules import RULES
+from benchmark.store.record import Answers, Record, decode, encode, faults, numbers
 
 
 def test_its_numbers_follow_from_its_counts(record: Record) -> None:
@@ -28,7 +29,8 @@ def test_its_numbers_follow_from_its_counts(record: Record) -> None:
     assert record.bias_accuracy(epoch=99) is None
     assert measured.target.validation_acc is not None
     best = int(measured.target.validation_acc.argmax())
-    assert record.test["validation"].epoch == best + 1, "the first of the best epochs"
+    assert record.epoch(RULES["validation"]) == best + 1, "the first of the best epochs"
+    assert record.answers.epochs == [1, 2, 3]
     assert record.epochs == 3
 
 
@@ -40,9 +42,10 @@ def test_only_scored_groups_count_for_average_and_worst(record: Record) -> None:
     assert found["worst_acc"] == pytest.approx(20)
     assert found["model_bias"] == pytest.approx(55)
     groups = replace(record.groups, test=total.tolist(), scored=scored.tolist())
-    counted = replace(record, test={"last": replace(record.test["last"], correct=correct.tolist())}, groups=groups)
+    answers = Answers(epochs=[1], test=correct.reshape(1, 4))
+    counted = replace(record, answers=answers, groups=replace(groups, validation=None))
     assert counted.fairness() == found
-    assert counted.fairness("validation") == {}, "it has no such epoch"
+    assert counted.fairness(RULES["validation"]) == {}, "it has no validation"
 
 
 def test_the_biased_curve_of_plain_training_is_the_targets() -> None:
@@ -74,14 +77,15 @@ def test_no_part_can_be_changed_in_place(record: Record) -> None:
 def contradiction(record: Record, what: str) -> Record:
     (measured,) = record.phases
     assert measured.target
-    last = record.test["last"]
+    answers, many = record.answers, record.answers.test.copy()
+    many[-1] = 10_000
     changes: dict[str, dict[str, Any]] = {
         "method": {"settings": {**record.settings, "method": "gce"}},
         "options": {"settings": {**record.settings, "options": None}},
         "curves": {"phases": [replace(measured, target=replace(measured.target, avg_acc=np.zeros(2)))]},
-        "shape": {"test": {"last": replace(last, correct=last.correct[:-1])}},
+        "shape": {"answers": replace(answers, test=answers.test[:, :-1])},
         "ragged": {"train": {"target": [*record.train["target"][:-1], [0]]}},
-        "counts": {"test": {"last": replace(last, correct=[[10_000] * 4, *last.correct[1:]])}},
+        "counts": {"answers": replace(answers, test=many)},
     }
     return replace(record, **changes[what])
 
@@ -92,9 +96,9 @@ def contradiction(record: Record, what: str) -> Record:
         ("method", "its settings are not those of its task, method and preset"),
         ("options", "its settings lack data or options"),
         ("curves", "the curves of phase 'train' are not of one length"),
-        ("shape", r"the counts of test.last do not have shape \(4, 4\)"),
+        ("shape", r"answers.test does not have shape \(3, 16\)"),
         ("ragged", r"the counts of train.target do not have shape \(4, 4\)"),
-        ("counts", "test.last: a group has more correct answers than samples"),
+        ("counts", "answers.test: a group has more correct answers than samples"),
     ],
 )
 def test_a_record_that_contradicts_itself_is_not_written(record: Record, what: str, message: str) -> None:

@@ -60,9 +60,9 @@ def test_a_damaged_record_is_set_aside_and_counts_as_missing(
     elif damage == "settings":
         broken["settings"] = {}
     elif damage == "counts":
-        broken["test"]["last"]["correct"][0][0] = 10_000
+        broken["answers"]["test"][-1][0] = 10_000
     elif damage == "shape":
-        broken["test"]["last"]["correct"].pop()
+        broken["answers"]["test"].pop()
     elif damage == "curve":
         broken["phases"][0]["target"]["avg_acc"].pop()
     elif damage == "seed":
@@ -79,10 +79,9 @@ def test_a_damaged_record_is_set_aside_and_counts_as_missing(
 
 
 def test_a_record_that_contradicts_itself_is_not_stored(tmp_path: Path, run: Run, record: Record) -> None:
-    last = record.test["last"]
-    (first, *others), *rows = last.correct
-    assert first < 10_000
-    broken = replace(record, test={"last": replace(last, correct=[[10_000, *others], *rows])})
+    answers = record.answers.test.copy()
+    answers[-1, 0] = 10_000
+    broken = replace(record, answers=replace(record.answers, test=answers))
     with pytest.raises(ValueError, match="more correct answers than samples"):
         Store(tmp_path).save(broken)
     assert Store(tmp_path).load(run) is None

@@ -57,8 +57,6 @@ def resume(path: Path, method: str) -> Training:
 
 def assert_same(found: Training, expected: Training) -> None:
     assert found.progress.history == expected.progress.history
-    assert found.progress.last == expected.progress.last
-    assert found.progress.best == expected.progress.best
     assert found.progress.train_counts == expected.progress.train_counts
     assert found.progress.samples_trained == expected.progress.samples_trained
     for one, other in zip(found.predictions(), expected.predictions(), strict=True):
@@ -149,15 +147,13 @@ DAMAGES: dict[str, Callable[[State], Any]] = {
     "a metric is missing": lambda state: state["progress"]["history"][-1]["target"].pop("avg_acc"),
     "a metric is text": put("progress", "history", -1, "target", "avg_acc", value="50"),
     "warnings are numbers": put("progress", "warnings", value=[1]),
-    "last is empty": put("progress", "last", value={}),
-    "last of no epoch": put("progress", "last", "epoch", value=99),
-    "last of the epoch before": put("progress", "last", "epoch", value=1),
-    "last counts too many": put("progress", "last", "correct", 0, 0, value=10**6),
-    "last counts 10**400": put("progress", "last", "correct", 0, 0, value=10**400),
-    "last counts less than none": put("progress", "last", "correct", 0, 0, value=-1),
-    "last of another shape": put("progress", "last", "correct", value=lambda old: old[1:]),
-    "best is empty": put("progress", "best", value={}),
-    "best of text": put("progress", "best", "validation_acc", value="50"),
+    "an epoch was not tested": lambda state: state["progress"]["history"][-1].pop("test"),
+    "an epoch was not validated": lambda state: state["progress"]["history"][-1].pop("validation"),
+    "answers are too many": put("progress", "history", -1, "test", 0, value=10**6),
+    "answers are 10**400": put("progress", "history", -1, "test", 0, value=10**400),
+    "answers are less than none": put("progress", "history", -1, "validation", 0, value=-1),
+    "answers are of another shape": put("progress", "history", -1, "test", value=lambda old: old[1:]),
+    "answers are text": put("progress", "history", -1, "validation", 0, value="5"),
     "no counts of training": put("progress", "train_counts", value={}),
     "counts of a third network": put("progress", "train_counts", "third", value=[[0]]),
     "counts of training too large": put("progress", "train_counts", "target", 0, 0, value=10**6),

@@ -94,7 +94,7 @@ def test_unknown_bias_is_left_out_of_group_counts() -> None:
     assert training.progress.history[0]["target"]["bias_acc"] is not None
     whole = Training(data, noise_settings(epochs=1), seed=0)
     train([whole])
-    assert whole.progress.last == training.progress.last
+    assert whole.progress.history[-1]["test"] == training.progress.history[-1]["test"]
 
 
 def test_a_streamed_run_ends_like_a_resident_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,4 +105,4 @@ def test_a_streamed_run_ends_like_a_resident_one(monkeypatch: pytest.MonkeyPatch
     assert not streamed.splits.train.resident
     train([streamed])
     assert streamed.progress.history == resident.progress.history
-    assert streamed.progress.last == resident.progress.last
+    assert streamed.progress.history[-1]["test"] == resident.progress.history[-1]["test"]

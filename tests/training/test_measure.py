@@ -43,8 +43,9 @@ def test_networks_of_several_seeds_are_measured_at_once_as_each_alone(tiny: Bias
             assert numbers == pytest.approx(expected, rel=1e-6)
         tested, expected = (each.measurement.on_test(each.method.target) for each in (one, other))
         assert np.array_equal(tested[1], expected[1])
-        validated, expected = (each.measurement.validation_accuracy(each.method.target) for each in (one, other))
-        assert validated == expected
+        validated, expected = (each.measurement.on_validation(each.method.target) for each in (one, other))
+        assert validated[0] == expected[0]
+        assert np.array_equal(validated[1], expected[1])
         assert one.method.target.training
         assert not one.method.biased.training, "the modes are restored"
 

@@ -61,7 +61,7 @@ def losses(training: Training) -> list[float]:
 def assert_as_on_the_cpu(training: Training, alone: Training) -> None:
     train([alone])
     assert losses(training) == pytest.approx(losses(alone), rel=1e-9)
-    assert training.progress.last == alone.progress.last
+    assert training.progress.history[-1]["test"] == alone.progress.history[-1]["test"]
     assert training.progress.train_counts == alone.progress.train_counts
     assert training.progress.warnings == alone.progress.warnings
 

@@ -35,7 +35,7 @@ def assert_same(first: Training, second: Training) -> None:
     np.testing.assert_allclose(losses(first), losses(second), rtol=1e-9)
     for name, tensor in first.method.state_dict().items():
         torch.testing.assert_close(tensor, second.method.state_dict()[name], rtol=1e-9, atol=1e-9, msg=name)
-    assert first.progress.last == second.progress.last
+    assert first.progress.history[-1]["test"] == second.progress.history[-1]["test"]
 
 
 def losses(training: Training) -> list[float]:

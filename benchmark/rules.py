@@ -1,0 +1,82 @@
+"""Which epoch of a run is reported: named rules, each a reading of what one record holds of every epoch.
+
+A rule scores every epoch by the right answers on validation images, and the first epoch of the best score is the one
+whose test numbers are reported. docs/selection.md says what the official codes do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from benchmark.metrics import group_accuracy
+
+Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(correct [E, C, B], total [C, B]) -> score [E] of every epoch."""
+Needs = Literal["nothing", "targets", "bias", "test"]
+"""The labels of the validation images that a rule looks at: none, targets, or bias labels too; or those of the test."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule that chooses an epoch. ``title`` says which; ``score`` is None for the last epoch."""
+
+    name: str
+    title: str
+    needs: Needs
+    score: Score | None = None
+
+    @property
+    def note(self) -> str:
+        """The title, and what a reader must know of the labels that the rule looked at."""
+        return (
+            self.title
+            + {
+                "nothing": "",
+                "targets": "",
+                "bias": ", which uses bias labels of validation images, for all methods alike",
+                "test": ", AN ORACLE: chosen on the very images whose numbers it reports",
+            }[self.needs]
+        )
+
+    def choose(self, correct: np.ndarray, total: np.ndarray) -> int:
+        """The place, from 0, of the chosen epoch among those of ``correct`` [E, C, B]: the first of the best."""
+        return len(correct) - 1 if self.score is None else int(np.argmax(self.score(correct, total)))
+
+
+def _plain(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
+    return correct.sum((1, 2)) / total.sum()
+
+
+def _worst_class(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
+    present = total.sum(1) > 0
+    return (correct.sum(2)[:, present] / total.sum(1)[present]).min(1)
+
+
+def _average(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
+    return np.nanmean(_by_group(correct, total), (1, 2))
+
+
+def _worst_group(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
+    return np.nanmin(_by_group(correct, total), (1, 2))
+
+
+def _by_group(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
+    return group_accuracy(correct, np.broadcast_to(total, correct.shape))
+
+
+LAST = Rule("last", "last epoch", "nothing")
+RULES = {
+    rule.name: rule
+    for rule in (
+        LAST,
+        Rule("validation", "epoch of the best plain validation accuracy", "targets", _plain),
+        Rule("validation_class", "epoch of the best validation accuracy of the worst class", "targets", _worst_class),
+        Rule("validation_average", "epoch of the best average group accuracy in validation", "bias", _average),
+        Rule("validation_worst", "epoch of the best worst-group accuracy in validation", "bias", _worst_group),
+        Rule("test_average", "epoch of the best average group accuracy in testing", "test", _average),
+    )
+}
