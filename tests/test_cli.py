@@ -14,6 +14,7 @@ from factories.records import make_record, make_run
 
 from benchmark.compare.cells import COLUMNS
 from benchmark.errors import exit_code
+from benchmark.rules import RULES
 from benchmark.run import main
 from benchmark.store.store import Store
 from benchmark.training.training import Training
@@ -43,7 +44,7 @@ def test_the_quick_tour_prints_nine_methods_and_draws_their_curves(
     lines = pd.read_csv(tmp_path / "tables" / f"{STEM}.csv")
     assert list(lines.columns) == COLUMNS
     assert lines["mean"].notna().all()
-    assert len(lines) == 9 * 3 * 2  # methods, metrics, selection rules
+    assert len(lines) == 9 * 3 * len(RULES)  # methods, metrics, selection rules
 
 
 def test_the_same_command_again_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from benchmark import metrics
 from benchmark.training.loader import DeviceSplit
 from datasets import BiasedDataset
-from datasets.base import group_sizes
 
 Metrics = dict[str, float | None]
 
@@ -99,13 +98,12 @@ class Measurement:
     @cached_property
     def validation_sizes(self) -> np.ndarray | None:
         """Numbers of validation images of each group, [C, B], or of each class, [C, 1], where some bias is unknown."""
-        split, classes = self.splits.validation, len(self.dataset.class_names)
+        split = self.dataset.validation
         if not len(split):
             return None
-        targets, bias = split.targets.cpu().numpy(), split.bias.cpu().numpy()
-        if (bias < 0).any():
-            return np.bincount(targets, minlength=classes)[:, None]
-        return group_sizes(targets, bias, classes, len(self.dataset.bias_names))
+        if (split.bias < 0).any():
+            return np.bincount(split.targets, minlength=len(self.dataset.class_names))[:, None]
+        return self.dataset.group_sizes(split)
 
     def sums(self, logits: Tensor, split: DeviceSplit) -> Tensor:
         """Right answers and losses of logits [S, n, C] summed over each group, [S, 2, C · B + C], as float64.

@@ -41,7 +41,12 @@ def test_settings_take_over_in_order_of_precedence() -> None:
     assert weight_decay("colored_digits", "groupdro") == 1e-4
     assert weight_decay("cmnist_99", "groupdro", "weight_decay=0.5") == 0.5
     assert weight_decay("cmnist_99", "vanilla", "groupdro.weight_decay=0.5") == 0
-    assert load().resolve("cmnist_98", "vanilla")["data"] == {"ratio": 0.98, "severity": 4, "validation": 5000}
+    assert load().resolve("cmnist_98", "vanilla")["data"] == {
+        "ratio": 0.98,
+        "severity": 4,
+        "validation": 5000,
+        "validation_ratio": 0.1,
+    }
     assert "validation" not in load().resolve("colored_digits", "vanilla")["data"], "another dataset, other keys"
 
 

@@ -53,6 +53,7 @@ def test_another_dataset_has_none_of_the_others_keys() -> None:
     found = shown("colored_digits", "vanilla")
     assert {name: each.where for name, each in found.items() if name.startswith("data.")} == {
         "data.ratio": "[task.colored_digits]",
+        "data.validation_ratio": "[task.colored_digits]",
         "data.severity": "[task.colored_digits]",
     }
     assert found["network"].where == "[task.cmnist_99]"
