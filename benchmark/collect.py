@@ -14,6 +14,7 @@ from benchmark.plan import ours
 from benchmark.plan.paper import AVERAGES, COMPARED
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.run import Run
+from benchmark.plan.search import SEED
 from benchmark.plan.table import Override, Row, Table
 from benchmark.rules import LAST, Rule
 from benchmark.store.record import Record
@@ -35,17 +36,28 @@ def collect(store: Store, recipes: Recipes, rule: Rule = LAST) -> Results:
             return None
 
     failures: dict[str, dict[int, str]] = {}
+    points: dict[str, Record | str] = {}
     for run, reason in store.failures().items():
         name, _, seed = run.rpartition("-s")
-        if seed.isdecimal():
+        if seed == str(SEED):
+            points[run] = reason
+        elif seed.isdecimal():
             failures.setdefault(name, {})[int(seed)] = reason
+
+    def reported() -> Iterator[Record]:
+        for record in store.everything():
+            if record.seed == SEED:
+                points[record.run.id] = record
+            else:
+                yield record
+
     series = {
         name: _series(name, _shared(sorted(records, key=lambda record: record.seed)), failures.get(name, {}), recipes)
-        for name, records in groupby(store.everything(), lambda record: record.run.series)
+        for name, records in groupby(reported(), lambda record: record.run.series)
     }
     recipes = _with_folders(series.values(), recipes)
     alone = {name: Series(name, failures=failed) for name, failed in failures.items() if name not in series}
-    return Results(store.folder, names(recipes), series | alone, identify, rule)
+    return Results(store.folder, names(recipes), series | alone, identify, rule, points)
 
 
 def own_tables(results: Results, recipes: Recipes) -> Iterator[Table]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.arguments import JOBS, SEEDS, Parser, device, folder, has_controls, is_text, seconds, whole
+from benchmark.arguments import JOBS, POINTS, SEEDS, Parser, device, folder, has_controls, is_text, seconds, whole
 from benchmark.errors import UserError, unknown
 from benchmark.plan import catalogue, limits, ours
 from benchmark.plan.paper import COMPARED, FIGURES, TABLES
@@ -54,6 +54,10 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--seeds", type=whole(1, SEEDS), default=1, metavar="N", help="number of seeds, 0 to N-1 (default 1)"
     )
+    what.add_argument(
+        "--search", type=whole(1, POINTS), metavar="N",
+        help="tune every method with N points, the recipe among them, chosen by --select; docs/selection.md",
+    )  # fmt: skip
     what.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides",
         help="change a setting: epochs=5, data.ratio=0.95, poisoner.gamma=0.5",

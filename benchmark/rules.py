@@ -15,7 +15,7 @@ import numpy as np
 from benchmark.metrics import group_accuracy
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(correct [E, C, B], total [C, B]) -> score [E] of every epoch."""
+"""(correct [E, C, B], total [C, B]) -> score [E] of every epoch, from 0 to 1."""
 Needs = Literal["nothing", "targets", "bias", "test"]
 """The labels of the validation images that a rule looks at: none, targets, or bias labels too; or those of the test."""
 
@@ -57,11 +57,11 @@ def _worst_class(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
 
 
 def _average(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
-    return np.nanmean(_by_group(correct, total), (1, 2))
+    return np.nanmean(_by_group(correct, total), (1, 2)) / 100
 
 
 def _worst_group(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
-    return np.nanmin(_by_group(correct, total), (1, 2))
+    return np.nanmin(_by_group(correct, total), (1, 2)) / 100
 
 
 def _by_group(correct: np.ndarray, total: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
@@ -42,32 +42,71 @@ def _main(options: argparse.Namespace) -> int:
     profiles.load(submission.profile, submission.slurm)  # a mistake in it is one even where nothing is submitted
     for note in selection.notes:
         print(note)
+    if options.search:
+        return _search(options, selection, store, execution, submission)
     runs = selection.runs()
     if options.status:
         found = status.survey(runs, store, jobs.last_jobs(store.folder))
         print(status.report([(table, selection.runs(table)) for table in selection.tables], found))
         return 0
     if options.dry_run:
-        stored = [(run, store.load(run)) for run in runs]
-        missing = [run for run, record in stored if record is None or (options.again and record.stale)]
-        _rehearse(missing, selection.recipes, execution, submission)
-        print("\n".join(run.id for run in missing) or "Nothing to train.")
+        _list_missing(runs, selection, store, execution, submission, options.again)
         return 0
     store.check_writable()
     store.clean()
-    failed: int | None = 0
-    if not options.render_only:
-        refuse_or_renew(runs, store, execution.data_root, options.again)
-        if submission.launcher == "inline":
-            failed = train(runs, store, execution)
-        else:
-            from slurm import launch  # submitit is loaded only where something is submitted
-
-            failed = launch.launch(runs, store, execution, submission)
-        if failed is None:
-            return 0
+    failed = 0 if options.render_only else execute(runs, store, execution, submission, options.again)
+    if failed is None:
+        return 0
     render(selection, store, options.compare, RULES[options.select], everything=options.all)
     return 1 if failed else 0
+
+
+def _search(
+    options: argparse.Namespace, selection: Selection, store: Store, execution: Execution, submission: Jobs
+) -> int:
+    """Tune: train the points that are missing, then what they choose, and write both beside the recipes."""
+    from benchmark.search import Tuning  # takes a second to load, which nothing else should wait for
+
+    tuning = Tuning(selection, options.search, RULES[options.select], store)
+    if options.status:
+        found = status.survey([*tuning.points(), *tuning.reported()], store, jobs.last_jobs(store.folder))
+        print(status.lines(f"Search of {options.search} points", found))
+        return 0
+    if options.dry_run:
+        _list_missing(tuning.points(), selection, store, execution, submission, options.again)
+        return 0
+    store.check_writable()
+    store.clean()
+    failed = 0
+    stages: tuple[Callable[[], list[Run]], ...] = (tuning.points, tuning.reported)
+    for runs in () if options.render_only else stages:
+        outcome = execute(runs(), store, execution, submission, options.again)
+        if outcome is None:
+            print("Once all points are measured, the same command trains what they choose and writes the tables.")
+            return 0
+        failed += outcome
+    tuning.render(options.compare)
+    return 1 if failed else 0
+
+
+def _list_missing(
+    runs: Sequence[Run], selection: Selection, store: Store, execution: Execution, submission: Jobs, again: bool
+) -> None:
+    """Print the runs that would be trained. Raises UserError for what would make one fail."""
+    stored = [(run, store.load(run)) for run in runs]
+    missing = [run for run, record in stored if record is None or (again and record.stale)]
+    _rehearse(missing, selection.recipes, execution, submission)
+    print("\n".join(run.id for run in missing) or "Nothing to train.")
+
+
+def execute(runs: Sequence[Run], store: Store, execution: Execution, submission: Jobs, again: bool) -> int | None:
+    """Train the runs that have no record, or submit them; returns how many failed, None where nobody waited for it."""
+    refuse_or_renew(runs, store, execution.data_root, again)
+    if submission.launcher == "inline":
+        return train(runs, store, execution)
+    from slurm import launch  # submitit is loaded only where something is submitted
+
+    return launch.launch(runs, store, execution, submission)
 
 
 def _rehearse(runs: Sequence[Run], recipes: Recipes, execution: Execution, submission: Jobs) -> None:

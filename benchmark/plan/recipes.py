@@ -9,8 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from benchmark.errors import UserError, unknown
 from benchmark.plan import limits, toml
+from benchmark.plan.ranges import Range
 from benchmark.plan.run import PAPER, Run, Settings
 from benchmark.plan.table import Override, Row, Table
 
@@ -21,7 +24,7 @@ else:
 
 RECIPES = Path(__file__).parents[1] / "recipes.toml"
 # Keys of a method's table that describe it rather than set anything.
-DESCRIPTIVE = ("title", "uses_bias_labels", "like")
+DESCRIPTIVE = ("title", "uses_bias_labels", "like", "search")
 # Other names under which a method may be asked for: Table 3 calls plain training ERM.
 ALIASES = {"erm": "vanilla"}
 
@@ -30,7 +33,7 @@ ALIASES = {"erm": "vanilla"}
 def load() -> Recipes:
     """The recipes of recipes.toml. Raises UserError where it is no TOML, or a table is not what it should be."""
     content = toml.read(RECIPES)
-    recipes = Recipes(content["task"], content["method"], content["every_task"], content["folder"])
+    recipes = Recipes(content["task"], content["method"], content["every_task"], content["folder"], content["search"])
     for task in recipes.tasks:
         for preset in recipes.presets(task):
             try:
@@ -50,12 +53,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Recipes:
-    """Tables of tasks and methods by name; ``common`` is what every task starts from, ``own`` what a folder does."""
+    """Tables of tasks and methods by name; ``common`` is what every task starts from, ``own`` what a folder does.
+
+    ``search`` are the ranges of settings that a search chooses for every method.
+    """
 
     _tasks: Mapping[str, Settings]
     _methods: Mapping[str, Settings]
     _common: Settings
     _own: Settings
+    _search: Settings
     _resolved: dict[Any, Run] = field(default_factory=dict, compare=False)
 
     # Names
@@ -201,6 +208,15 @@ class Recipes:
         for each in self._family(self.check_method(method)):
             options |= _without(self._methods[each], *DESCRIPTIVE)
         return options
+
+    def ranges(self, method: str) -> dict[tuple[str, str], Range]:
+        """The ranges in which a search chooses, by owner and key: those of every method, then the method's own."""
+        own: Settings = {}
+        for each in self._family(self.check_method(method)):
+            own |= self._methods[each].get("search", {})
+        return {("", key): msgspec.convert(table, Range) for key, table in self._search.items()} | {
+            (method, key): msgspec.convert(table, Range) for key, table in own.items()
+        }
 
     def task_settings(self, task: str, preset: str = PAPER) -> Settings:
         """The settings of the common loop and, under "data", of the dataset."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypedDict
 import msgspec
 
 from benchmark.errors import UserError
+from benchmark.plan.ranges import Range
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,6 +46,7 @@ class Task(Preset, total=False):
 
 class Method(TypedDict, total=False):
     title: Title
+    search: dict[str, Range]
     like: str
     uses_bias_labels: bool
 
@@ -63,6 +65,7 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no valid TOML ({error}): correct it.") from error
     _check(path, "every_task", content.get("every_task"), Preset)
     _check(path, "folder", content.get("folder"), Task)
+    _check(path, "search", content.get("search"), dict[str, Range])
     for kind, form in (("task", Task), ("method", Method)):
         tables = content.get(kind, {})
         _check(path, kind, tables or None, dict[str, Any])
@@ -71,6 +74,8 @@ def read(path: Path) -> dict[str, Any]:
             if "title" not in table:
                 raise UserError(f"{path}: [{kind}.{name}] has no title, which tables call it by: add it.")
             _check_likeness(path, kind, name, tables)
+            if strange := [key for key in table.get("search", {}) if kind == "method" and key not in table]:
+                raise UserError(f"{path}: [{kind}.{name}] has no {strange[0]} that could be searched: correct it.")
     return content
 
 

@@ -18,14 +18,15 @@ from benchmark.store.record import Record
 from benchmark.store.results import Results
 
 
-def write(table: Table, results: Results, compare: str = COMPARISONS[0]) -> str:
+def write(table: Table, results: Results, compare: str = COMPARISONS[0], said: Sequence[str] = ()) -> str:
     """Write tables/<stem>.csv, .md and .tex to the folder of results; returns the Markdown.
 
-    ``compare`` puts the paper's numbers "beside" the measured ones, or "apart" in a table of their own.
+    ``compare`` puts the paper's numbers "beside" the measured ones, or "apart" in a table of their own. What is
+    ``said`` stands before the other notes.
     """
     lines = cells.tidy(table, results)
     grid = Grid(table, lines, results)
-    notes = footer(table, results)
+    notes = [*said, *footer(table, results)]
     text = markdown(grid, notes, compare)
     folder, name = results.folder / "tables", results.name(table.stem)
     write_atomically(folder / f"{name}.csv", quoting.csv(lines))

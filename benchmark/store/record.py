@@ -202,16 +202,15 @@ class Record(Part, frozen=True, dict=True):
     @cached_property
     def _chosen(self) -> dict[Rule, int | None]:
         """The place in ``answers`` of the epoch that each rule chooses; None where it cannot."""
-        return {rule: None if self.why_not(rule) else self._choose(rule) for rule in RULES.values()}
+        return {rule: None if self.why_not(rule) else rule.choose(*self._looked_at(rule)) for rule in RULES.values()}
 
-    def _choose(self, rule: Rule) -> int:
-        by_test = rule.needs in ("nothing", "test")
-        answers, sizes = (
-            (self.answers.test, self.groups.test) if by_test else (self.answers.validation, self.groups.validation)
-        )
+    def _looked_at(self, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
+        """Right answers [E, C, B] and numbers [C, B] of the images that a rule looks at, where it can choose."""
+        on_test = rule.needs in ("nothing", "test")
+        answers = self.answers.test if on_test else self.answers.validation
+        total = np.asarray(self.groups.test if on_test else self.groups.validation)
         assert answers is not None  # else there is a reason why not
-        total = np.asarray(sizes)
-        return rule.choose(answers.reshape(len(answers), *total.shape), total)
+        return answers.reshape(len(answers), *total.shape), total
 
     def correct(self, rule: Rule = LAST) -> np.ndarray | None:
         """Right answers of each test group, [C, B], in the epoch that a rule chooses; None where it cannot."""
@@ -222,6 +221,13 @@ class Record(Part, frozen=True, dict=True):
         """The epoch that a rule chooses, of the last phase that trains the target; None where it cannot."""
         place = self._chosen[rule]
         return None if place is None else self.answers.epochs[place]
+
+    def score(self, rule: Rule) -> float | None:
+        """What the rule says of the epoch that it chooses, in percent, of the images that it looks at; None without."""
+        if rule.score is None or self.why_not(rule):
+            return None
+        answers, total = self._looked_at(rule)
+        return float(100 * rule.score(answers, total).max())
 
     def collapsed(self, rule: Rule = LAST) -> bool:
         """Whether the network in the chosen epoch is at chance or gives one answer, see ``metrics.collapsed``."""

@@ -63,7 +63,8 @@ class Results:
     """All series of a results folder, by ``task/method/hash``.
 
     ``identify`` gives that name for a task, a method, overrides and a preset, or None where there is no such recipe.
-    ``rule`` chooses the epoch that is shown of each run.
+    ``rule`` chooses the epoch that is shown of each run. ``points`` are the records and failures of searches, by run:
+    no series has them, since what was chosen among them is better there by that choice alone.
     """
 
     folder: Path
@@ -71,6 +72,7 @@ class Results:
     series: Mapping[str, Series]
     identify: Callable[[str, str, tuple[Override, ...], str], str | None]
     rule: Rule = LAST
+    points: Mapping[str, Record | str] = field(default_factory=dict)
 
     def find(self, task: str, method: str, overrides: tuple[Override, ...], preset: str) -> Series:
         """The series of these settings, empty where nothing is stored of it."""

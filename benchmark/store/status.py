@@ -107,12 +107,13 @@ def _owner(holder: leases.Holder, job: Job | None) -> str:
 def report(tables: Sequence[tuple[Table, Sequence[Run]]], statuses: Iterable[Status]) -> str:
     """For every table a heading with its counts, and one line per run."""
     by_run = {each.run.id: each for each in statuses}
-    lines = []
-    for table, runs in tables:
-        found = [by_run[run.id] for run in runs]
-        lines.append(f"{table.heading}: {counts(found)}")
-        lines += [f"  {each.condition:8} {each.run}  {each.note}".rstrip() for each in found]
-    return "\n".join(lines)
+    return "\n".join(lines(table.heading, [by_run[run.id] for run in runs]) for table, runs in tables)
+
+
+def lines(heading: str, statuses: Sequence[Status]) -> str:
+    """The heading with counts, and one line per run."""
+    each_line = (f"  {each.condition:8} {each.run}  {each.note}".rstrip() for each in statuses)
+    return "\n".join((f"{heading}: {counts(statuses)}", *each_line))
 
 
 def counts(statuses: Iterable[Status]) -> str:

@@ -1,0 +1,148 @@
+"""What a search tried and chose: a table of its choices, every point in a CSV, and each option against the score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from tabulate import tabulate
+
+from benchmark import quoting
+from benchmark.compare.search import Outcome
+from benchmark.plan.table import Table
+from benchmark.report.style import plain, save
+from benchmark.report.tables import row_title
+from benchmark.store.atomic import write_atomically
+from benchmark.store.results import Results
+
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
+
+
+def notes(outcomes: Sequence[Outcome], results: Results) -> list[str]:
+    """What a reader must know of the tuned rows: the budget, the rule, and what it cost."""
+    count = len(outcomes[0].search.points)
+    hours = sum(each.hours for each in outcomes)
+    devices = " and ".join(sorted({each.device for each in outcomes if each.device}))
+    missing = sum(each.missing for each in outcomes)
+    said = [
+        f"Tuned: of {count} points a method, the recipe among them, the one with the best score on validation images "
+        f"in the {results.rule.note}; trained anew on seeds that were not searched.",
+        f"The search took {hours:.2f} {devices} hours.",
+    ]
+    if missing:
+        said.append(f"{missing} points of the search are not measured yet: methods that lack some are not tuned.")
+    return said
+
+
+def write(outcomes: Sequence[Outcome], table: Table, results: Results) -> str:
+    """Write tables/<stem>-points.csv and -choices.md; returns the Markdown of the choices."""
+    text = choices(outcomes, results)
+    stem = results.folder / "tables" / results.name(table.stem)
+    write_atomically(stem.with_name(f"{stem.name}-points.csv"), quoting.csv(points(outcomes)))
+    write_atomically(stem.with_name(f"{stem.name}-choices.md"), text)
+    return text
+
+
+def points(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """One line a point: what it changes, its validation score in percent, and why it has none. No number of a test."""
+    lines = []
+    for each in outcomes:
+        for number, point in enumerate(each.search.points):
+            lines.append(
+                {
+                    "task": each.search.task,
+                    "row": each.search.row.key,
+                    "point": number,
+                    "settings": "; ".join(map(str, point.overrides)) or "recipe",
+                    "score": each.scores.get(number),
+                    "chosen": number == each.chosen,
+                    "failure": each.failures.get(number, ""),
+                    "run": point.run.id,
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def choices(outcomes: Sequence[Outcome], results: Results) -> str:
+    """What was chosen for each row, with the score of the recipe and of the choice, points, failures and hours."""
+    body = []
+    for each in outcomes:
+        chosen = each.chosen
+        settings = "" if chosen is None else "; ".join(map(str, each.search.points[chosen].overrides)) or "the recipe"
+        body.append(
+            [
+                quoting.markdown(row_title(each.search.row, results)),
+                f"{len(each.records)} of {len(each.search.points)}",
+                len(each.failures),
+                f"{each.hours:.2f}",
+                _score(each, 0),
+                "–" if chosen is None else _score(each, chosen),
+                quoting.markdown(settings) or "not all points are measured",
+            ]
+        )
+    head = ["Method", "Points", "Failed", "Hours", "Score of the recipe", "Best score", "Chosen"]
+    said = "\n".join(f"- {quoting.markdown(note)}" for note in notes(outcomes, results))
+    grid = tabulate(body, head, tablefmt="github", disable_numparse=True)
+    return f"# What the search chose\n\n{grid}\n\n{said}\n"
+
+
+def _score(outcome: Outcome, number: int) -> str:
+    return f"{outcome.scores[number]:.2f}" if number in outcome.scores else "–"
+
+
+def draw(outcomes: Sequence[Outcome], table: Table, results: Results) -> list[Path]:
+    """Each option of each row against the validation score of its points: figures/<stem>-options.png and .pdf."""
+    columns = max(len(_searched(each)) for each in outcomes)
+    drawing, grid = plt.subplots(
+        len(outcomes), columns, figsize=(2.2 * columns + 0.6, 1.9 * len(outcomes) + 0.9),
+        layout="constrained", squeeze=False,
+    )  # fmt: skip
+    for line, each in zip(grid, outcomes, strict=True):
+        searched = _searched(each)
+        for axis, name in zip(line, searched, strict=False):
+            _panel(axis, each, name)
+            axis.set_xlabel(name.partition(".")[2] or name, fontsize=8)
+            axis.tick_params(labelsize=7)
+            plain(axis)
+        line[0].set_ylabel(f"{row_title(each.search.row, results)}\nscore (%)", fontsize=8)
+        for axis in line[len(searched) :]:
+            axis.axis("off")
+    for marker, colour, label in (("o", GREY, "a point"), ("s", BLUE, "the recipe"), ("*", ORANGE, "chosen")):
+        grid[0][0].plot([], [], marker, color=colour, label=label)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    task = results.task_title(outcomes[0].search.task)
+    drawing.suptitle(f"{task}: validation score, {results.rule.name}, over the searched options", fontsize=9)
+    return save(drawing, results.folder / "figures" / f"{results.name(table.stem)}-options")
+
+
+def _searched(outcome: Outcome) -> list[str]:
+    """The settings that the search changes, as --set names them."""
+    return list(dict.fromkeys(each.name for point in outcome.search.points for each in point.overrides))
+
+
+def _panel(axis: Axes, outcome: Outcome, name: str) -> None:
+    values: dict[int, Any] = {}
+    for number, point in enumerate(outcome.search.points):
+        own = {each.name: each.value for each in point.overrides}
+        values[number] = own.get(name, _default(outcome, name))
+    for number, score in sorted(outcome.scores.items()):
+        marker, colour, size = ("s", BLUE, 5) if number == 0 else ("o", GREY, 4)
+        axis.plot(values[number], score, marker, color=colour, markersize=size)
+    if (chosen := outcome.chosen) is not None:
+        axis.plot(values[chosen], outcome.scores[chosen], "*", color=ORANGE, markersize=10, zorder=3)
+    numbers = [value for value in values.values() if isinstance(value, (int, float))]
+    if len(numbers) == len(values) and min(numbers) >= 0 and max(numbers) > 20 * max(min(numbers), 1e-12):
+        positive = [value for value in numbers if value > 0]
+        axis.set_xscale("symlog", linthresh=min(positive), linscale=0.5)
+        axis.minorticks_off()
+
+
+def _default(outcome: Outcome, name: str) -> Any:
+    settings = outcome.search.points[0].run.settings
+    owner, _, key = name.rpartition(".")
+    return settings["options"][key] if owner else settings[key]
