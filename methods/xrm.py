@@ -28,7 +28,7 @@ class XRM(GroupDRO):
     Each twin is trained on one random half of the samples. Every sample's label is replaced, for good, by what the twin
     that does not train on it predicts, with the probability (p − 1/C)·C/(C − 1) that its confidence p leaves above
     chance: the twins come to share their confident mistakes. A sample belongs to the second environment when either
-    twin, at last, gets its true label wrong. The groups of GroupDRO are (class, environment); its batches are "shuffled",
+    twin, at last, gets its true label wrong. The groups of GroupDRO are (class, environment); its batches are shuffled,
     or "weighted", which draws every group equally often.
 
     ``biased``, whose Bias Accuracy is reported, is the first twin.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,8 @@ class Oracle:
         seen: list[list[Tensor]] = [[] for _ in (None, *watched)]
         for number, update in enumerate(batches, start=1):
             found = []
-            rows = (self.batch(*row) for row in zip(update, repeat(None) if draws is None else draws[number - 1]))
+            drawn = [None] * len(update) if draws is None else draws[number - 1]
+            rows = (self.batch(*row) for row in zip(update, drawn, strict=True))
             for step, samplers, optimizer in zip(phase.steps, phase.batches, optimizers, strict=True):
                 self.method.eval()
                 for network in step.trains:

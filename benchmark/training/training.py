@@ -271,7 +271,9 @@ class Training:
         if sampler != "group_balanced":
             raise unknown("sampler", sampler, get_args(Sampler))
         if not self.method.uses_bias_labels:
-            raise ValueError(f"Phase '{self.phase.name}' balances groups, but its method declares no use of bias labels.")
+            raise ValueError(
+                f"Phase '{self.phase.name}' balances groups, but its method declares no use of bias labels."
+            )
         groups = targets * len(self.dataset.bias_names) + torch.from_numpy(self.dataset.train.bias)
         return samplers.weighted(1 / torch.bincount(groups)[groups], self.batch_size, self.generator)
 

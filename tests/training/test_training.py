@@ -10,7 +10,6 @@ from benchmark.training.loop import train
 from benchmark.training.training import Training
 from datasets import BiasedDataset
 from methods import METHODS
-from methods.base import Phase
 from methods.losses import cross_entropy
 
 
