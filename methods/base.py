@@ -95,16 +95,19 @@ class Step:
     The named networks are in training mode and updated; all others are in evaluation mode and untouched. A loss that
     needs chance asks for so many ``draws`` a sample, which come in ``batch.draws`` from the run's own generator: the
     same after a resume, and whether seeds train alone or at once. Drawing from a global generator ends the run.
+
+    A loss takes one batch of the phase's sampler, or one of each of ``samplers``, in that order.
     """
 
-    loss: Callable[[Batch], Tensor]
+    loss: Callable[..., Tensor]
     trains: tuple[nn.Module, ...]
     draws: int = 0
+    samplers: tuple[Sampler, ...] = ()
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training with one sampler. Each update draws one batch for every step, in order.
+    """A stretch of training. Each update takes every step, in order, with batches of its own.
 
     Its length is ``epochs`` passes of ⌈n/m⌉ updates, or exactly ``updates`` where the method counts those.
     ``end_epoch`` and ``end`` are called with a ``Predict`` after each epoch and after the last; what ``end_epoch`` does
@@ -118,6 +121,11 @@ class Phase:
     sampler: Sampler = "shuffled"
     end_epoch: Callable[[Predict], None] | None = None
     end: Callable[[Predict], None] | None = None
+
+    @property
+    def batches(self) -> tuple[tuple[Sampler, ...], ...]:
+        """For each step the samplers of the batches that its loss takes."""
+        return tuple(step.samplers or (self.sampler,) for step in self.steps)
 
 
 class Method(nn.Module, ABC):

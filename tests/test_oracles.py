@@ -1,4 +1,4 @@
-"""Six methods compute what their authors' code computes, in float64: every loss and weight, update by update.
+"""Nine methods compute what their authors' code computes, in float64: every loss and weight, update by update.
 
 oracles/README.md says how the numbers were made, what was changed in the authors' code so that they can be compared,
 and what the arrays are. Where that code and the suite are known to differ, the test says so and shows the difference.
@@ -61,10 +61,20 @@ class Oracle:
         network.train(was_training)
         return logits
 
+    def batch(self, indices: Tensor, draws: Tensor | None) -> Batch:
+        bias = self.bias[indices] if self.method.uses_bias_labels else None
+        return Batch(self["images"][indices].double(), self.targets[indices], indices, bias, draws)
+
     def train(
-        self, phase: Phase, batches: Tensor, *watched: Callable[[], Tensor], epoch: int | None = None
+        self,
+        phase: Phase,
+        batches: Tensor,
+        *watched: Callable[[], Tensor],
+        epoch: int | None = None,
+        draws: Tensor | None = None,
     ) -> list[Tensor]:
-        """Go through a phase as the common loop does, with a batch for each of its steps in ``batches`` [T, steps, m].
+        """Go through a phase as the common loop does, with the batches that its steps take in ``batches`` [T, k, m],
+        and the random numbers of each in ``draws`` [T, k, m, ...].
 
         ``end_epoch`` is called after every ``epoch`` updates. Returns the losses [T, steps], and of each of ``watched``
         what it gives after each update, [T, ...].
@@ -76,12 +86,13 @@ class Oracle:
         seen: list[list[Tensor]] = [[] for _ in (None, *watched)]
         for number, update in enumerate(batches, start=1):
             found = []
-            for step, optimizer, indices in zip(phase.steps, optimizers, update, strict=True):
+            drawn = [None] * len(update) if draws is None else draws[number - 1]
+            rows = (self.batch(*row) for row in zip(update, drawn, strict=True))
+            for step, samplers, optimizer in zip(phase.steps, phase.batches, optimizers, strict=True):
                 self.method.eval()
                 for network in step.trains:
                     network.train()
-                bias = self.bias[indices] if self.method.uses_bias_labels else None
-                loss = step.loss(Batch(self["images"][indices].double(), self.targets[indices], indices, bias))
+                loss = step.loss(*(next(rows) for _ in samplers))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -322,3 +333,57 @@ def test_groupdro(number: int, adjustment: float, monkeypatch: pytest.MonkeyPatc
     equal(loss[:, 0], oracle["loss_without_margin"][number])
     equal(loss[:, 0] + weights @ method.margin, oracle["loss"][number])
     oracle.ends(f"{number}/final")
+
+
+@pytest.mark.parametrize("name", ["dpr", "dpr_bn"])
+def test_dpr(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known to differ."""
+    oracle = Oracle(name)
+    method = oracle.method
+    bias, train = method.phases()
+    entropies = listen(monkeypatch, losses, "cross_entropy")
+    batches = oracle["biased_batches"]
+    (loss,) = oracle.train(bias, batches[:, None])
+    equal(torch.stack([given for _, given in entropies[: len(batches)]]), oracle["biased_ce"])
+    equal(loss[:, 0], gce(oracle["biased_ce"], oracle["hyper/q"]).mean(1))
+    equal(method.sample_weights, oracle["disagreement"])
+    equal(method.sample_weights / method.sample_weights.sum(), oracle["sampling_probability"])
+    assert train.sampler == "weighted"
+    (loss,) = oracle.train(train, oracle["batches"][:, None])
+    equal(loss[:, 0], oracle["loss"])
+    oracle.ends()
+
+
+@pytest.mark.parametrize("name", ["xrm", "xrm_bn"])
+def test_xrm(name: str) -> None:
+    """Nothing is known to differ, where each class has samples of both environments."""
+    oracle = Oracle(name, target_sampler="shuffled")
+    method = oracle.method
+    discover, train = method.phases()
+    method.first_half.copy_(oracle["first_half"])
+    draws = oracle["twin_draws"][:, None, :, None]
+    loss, labels = oracle.train(discover, oracle["twin_batches"][:, None], lambda: method.labels, draws=draws)
+    equal(loss[:, 0], oracle["twin_loss"])
+    equal(labels, oracle["labels"])
+    equal(method.environments, oracle["environments"])
+    loss, weights = oracle.train(train, oracle["batches"][:, None], lambda: method.group_weights)
+    equal(weights, oracle["q"])
+    equal(loss[:, 0], oracle["loss"])
+    oracle.ends()
+
+
+@pytest.mark.parametrize("name", ["lisa", "lisa_bn"])
+def test_lisa(name: str) -> None:
+    """Nothing is known to differ, where pairs are given: the authors mix a sample of a group with one of another."""
+    oracle = Oracle(name)
+    method = oracle.method
+    (phase,) = method.phases()
+    batches, draws = oracle["batches"], oracle["draws"]
+    for rows, of_rows, shares in zip(batches, draws, oracle["shares"], strict=True):
+        share, partner = method.pairs(oracle.batch(rows[0], of_rows), oracle.batch(rows[1], None))
+        equal(share, shares)
+        equal(partner, torch.arange(len(partner)))
+    (loss,) = oracle.train(phase, batches, draws=torch.stack((draws, draws), 1))
+    equal(loss[:, 0], oracle["loss"])
+    assert 0 < oracle["within_class"].sum() < len(batches)
+    oracle.ends()

@@ -41,7 +41,7 @@ def of_update(training: Training, index: int) -> tuple[int, int]:
     return counter.get_total_flops(), (
         sum(layers)
         + TRAFFIC["optimiser"] * sum(each.nbytes for each in trained)
-        + TRAFFIC["image"] * batch * len(phase.steps)
+        + TRAFFIC["image"] * batch * sum(map(len, phase.batches))
     )
 
 

@@ -37,17 +37,17 @@ class Lockstep:
         self.slices = [[[tensors[name] for tensors in own] for name in names] for names in self.trained]
         self.calls = [_Call(method, step.loss) for step in phase.steps]
 
-    def descend(self, number: int, batch: Batch) -> Tensor:
-        """The losses [S] of the phase's step of that number, after descending them on a batch [S, m, ...]."""
+    def descend(self, number: int, batches: Sequence[Batch]) -> Tensor:
+        """The losses [S] of the phase's step of that number, after descending them on its batches [S, m, ...]."""
         call = self.calls[number]
 
-        def loss(state: dict[str, Tensor], own: tuple[Any, ...]) -> Tensor:
+        def loss(state: dict[str, Tensor], own: tuple[tuple[Any, ...], ...]) -> Tensor:
             # Names are unique already: a network of two names comes under one.
             named = {f"method.{name}": value for name, value in state.items()}
-            return functional_call(call, named, (Batch(*own),), tie_weights=False)
+            return functional_call(call, named, tuple(Batch(*each) for each in own), tie_weights=False)
 
-        places = tuple(None if each is None else 0 for each in batch)
-        losses: Tensor = torch.vmap(loss, in_dims=(0, places))(self.state, tuple(batch))
+        places = tuple(tuple(None if each is None else 0 for each in batch) for batch in batches)
+        losses: Tensor = torch.vmap(loss, in_dims=(0, places))(self.state, tuple(map(tuple, batches)))
         stacked = [self.state[name] for name in self.trained[number]]
         optimizers = [training.optimizers[number] for training in self.trainings]
         for parameter in stacked:
@@ -67,13 +67,13 @@ class Lockstep:
 class _Call(nn.Module):
     """A method's loss as a module's ``forward``, as ``functional_call`` needs it."""
 
-    def __init__(self, method: nn.Module, loss: Callable[[Batch], Tensor]) -> None:
+    def __init__(self, method: nn.Module, loss: Callable[..., Tensor]) -> None:
         super().__init__()
         self.method = method
         self.loss = loss
 
-    def forward(self, batch: Batch) -> Tensor:
-        return self.loss(batch)
+    def forward(self, *batches: Batch) -> Tensor:
+        return self.loss(*batches)
 
 
 def _names(method: nn.Module, step: Step) -> list[str]:

@@ -70,7 +70,7 @@ class Training:
         self.phases = self.method.phases()
         self.progress = Progress()
         self.optimizers: list[torch.optim.Optimizer] = []
-        self._images = torch.empty(0)
+        self._images: dict[int, Tensor] = {}
         self._started = 0.0
 
     def _build_method(self, seed: int) -> Method:
@@ -241,10 +241,10 @@ class Training:
         return torch.tensor(self.learning_rate, dtype=precision, device=self.device)
 
     def begin_epoch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Set the learning rate and draw sample indices [updates × steps, m], the augmentation of each sample, and the
-        random numbers [updates × steps, m, k] of the step that asks for most.
+        """Set the learning rate and draw sample indices [updates × batches, m], the augmentation of each sample, and
+        the random numbers [updates × batches, m, k] of the step that asks for most.
 
-        One row a batch, in the order in which the phase's steps take turns.
+        One row a batch, in the order in which the phase's steps take turns, and each takes its own.
         """
         self.measurement.forget()
         for optimizer in self.optimizers:
@@ -253,36 +253,44 @@ class Training:
         phase, updates = self.phase, self.updates_per_epoch
         if phase.updates is not None:
             updates = min(updates, phase.updates - self.progress.epoch * updates)
-        order = torch.stack([self._order(phase)[:updates] for _ in phase.steps], 1).flatten(0, 1)
+        samplers = [sampler for of_step in phase.batches for sampler in of_step]
+        order = torch.stack([self._order(sampler)[:updates] for sampler in samplers], 1).flatten(0, 1)
         augmented = self.augmentation.draw(len(order), self.batch_size, self.generator)
         most = max(step.draws for step in phase.steps)
         shape = len(order), self.batch_size, most
         return order, augmented, torch.rand(shape, generator=self.generator) if most else torch.empty(shape)
 
-    def _order(self, phase: Phase) -> Tensor:
+    def _order(self, sampler: Sampler) -> Tensor:
         targets = torch.from_numpy(self.dataset.train.targets)
-        if phase.sampler == "shuffled":
+        if sampler == "shuffled":
             return samplers.shuffled(len(targets), self.batch_size, self.generator)
-        if phase.sampler == "class_balanced":
+        if sampler == "class_balanced":
             classes = len(self.dataset.class_names)
             return samplers.class_balanced(targets, classes, self.batch_size, self.generator)
-        if phase.sampler == "weighted":
+        if sampler == "weighted":
             return samplers.weighted(self.method.sample_weights.cpu(), self.batch_size, self.generator)
-        if phase.sampler != "group_balanced":
-            raise unknown("sampler", phase.sampler, get_args(Sampler))
+        if sampler != "group_balanced":
+            raise unknown("sampler", sampler, get_args(Sampler))
         if not self.method.uses_bias_labels:
-            raise ValueError(f"Phase '{phase.name}' balances groups, but its method declares no use of bias labels.")
+            raise ValueError(
+                f"Phase '{self.phase.name}' balances groups, but its method declares no use of bias labels."
+            )
         groups = targets * len(self.dataset.bias_names) + torch.from_numpy(self.dataset.train.bias)
         return samplers.weighted(1 / torch.bincount(groups)[groups], self.batch_size, self.generator)
 
-    def batch(self, indices: Tensor, images: Tensor, augmented: Tensor, draws: Tensor | None = None) -> Batch:
-        """What a method sees of the samples ``indices`` [m], or [S, m] for S seeds, until the next batch."""
+    def batch(
+        self, indices: Tensor, images: Tensor, augmented: Tensor, draws: Tensor | None = None, place: int = 0
+    ) -> Batch:
+        """What a method sees of the samples ``indices`` [m], or [S, m] for S seeds, until the next batch in its place.
+
+        ``place``: which batch of a loss it is.
+        """
         images = self.augmentation.apply(images, augmented).contiguous(memory_format=self.layout)
-        if self._images.shape != images.shape:
-            self._images = torch.empty_like(images, dtype=torch.get_default_dtype())
+        if place not in self._images or self._images[place].shape != images.shape:
+            self._images[place] = torch.empty_like(images, dtype=torch.get_default_dtype())
         split = self.splits.train
         return Batch(
-            images=split.normalise(images, self._images),
+            images=split.normalise(images, self._images[place]),
             targets=split.targets[indices],
             indices=indices,
             bias=split.bias[indices] if self.method.uses_bias_labels else None,

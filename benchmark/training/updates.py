@@ -21,7 +21,7 @@ from benchmark.errors import TrainingError
 from benchmark.training import graphs
 from benchmark.training.lockstep import Lockstep
 from benchmark.training.training import Training
-from methods.base import Step
+from methods.base import Batch, Step
 
 WARM_UP = 3  # updates before a capture, in which libraries make what may not be made during one
 
@@ -49,7 +49,8 @@ class Updates:
         self.capturable = captured and graphs.can_capture(first.device) and is_small(first)
         self._static = self._batched is not None or self.capturable
         self._total = torch.zeros(len(trainings), device=first.device)
-        shape = len(self.phase.steps), len(trainings), first.batch_size
+        self._taken = [len(samplers) for samplers in self.phase.batches]  # of batches, by each step
+        shape = sum(self._taken), len(trainings), first.batch_size
         self._rows = torch.zeros(shape, dtype=torch.int64, device=first.device)
         self._draws = torch.zeros((*shape, max(step.draws for step in self.phase.steps)), device=first.device)
         self._done = 0
@@ -70,7 +71,7 @@ class Updates:
                 f"A loss of phase '{self.phase.name}' drew from a global generator, which no checkpoint holds: ask for "
                 "draws with Step(..., draws=k) and take them from batch.draws."
             )
-        updates = len(orders[0]) // len(self.phase.steps)
+        updates = len(orders[0]) // sum(self._taken)
         means = [total / updates for total in self._total.tolist()]
         share = (time.perf_counter() - started) / len(self.trainings)
         for training, mean in zip(self.trainings, means, strict=True):
@@ -83,23 +84,27 @@ class Updates:
         return means
 
     def _run(self, order: Tensor, augmented: Tensor, draws: Tensor) -> None:
-        """One training's updates, a batch for each row of ``order`` [updates × steps, m]."""
+        """One training's updates, a batch for each row of ``order`` [updates × batches, m]."""
         training, steps = self.trainings[0], self.phase.steps
-        turns = itertools.cycle(zip(steps, training.optimizers, strict=True))
         training.set_modes(steps[0].trains)
         augmented, draws = (each.to(training.device, non_blocking=True) for each in (augmented, draws))
-        batches = zip(training.splits.train.batches(order), augmented, draws, turns, strict=False)
-        for (indices, images), changes, drawn, (step, optimizer) in batches:
+        rows = zip(training.splits.train.batches(order), augmented, draws, strict=True)
+        for step, taken, optimizer in itertools.cycle(zip(steps, self._taken, training.optimizers, strict=True)):
+            batches = [
+                training.batch(indices, images, changes, _drawn(drawn, step), place)
+                for place, ((indices, images), changes, drawn) in enumerate(itertools.islice(rows, taken))
+            ]
+            if not batches:
+                return
             if len(steps) > 1:
                 training.set_modes(step.trains)
-            loss = step.loss(training.batch(indices, images, changes, _drawn(drawn, step)))
-            self._total += _descend(loss, optimizer)
+            self._total += _descend(step.loss(*batches), optimizer)
 
     def _run_static(self, order: Tensor, draws: Tensor) -> None:
-        """Updates that differ in nothing but what is copied into one place: ``order`` [updates × steps, S, m], and
-        ``draws`` [updates × steps, S, m, k]."""
-        device, steps = self.trainings[0].device, len(self.phase.steps)
-        rows, drawn = (each.to(device, non_blocking=True).unflatten(0, (-1, steps)) for each in (order, draws))
+        """Updates that differ in nothing but what is copied into one place: ``order`` [updates × batches, S, m], and
+        ``draws`` [updates × batches, S, m, k]."""
+        device, batches = self.trainings[0].device, sum(self._taken)
+        rows, drawn = (each.to(device, non_blocking=True).unflatten(0, (-1, batches)) for each in (order, draws))
         with graphs.side_stream(rows.device):
             for row, numbers in zip(rows, drawn, strict=True):
                 self._rows.copy_(row)
@@ -113,18 +118,23 @@ class Updates:
                 self._done += 1
 
     def _update(self) -> None:
-        """One update of all trainings on the batches in ``self._rows`` [steps, S, m]."""
+        """One update of all trainings on the batches in ``self._rows`` [batches, S, m]."""
         training = self.trainings[0]
-        for number, (step, rows) in enumerate(zip(self.phase.steps, self._rows, strict=True)):
+        rows = iter(zip(self._rows, self._draws, strict=True))
+        for number, (step, taken) in enumerate(zip(self.phase.steps, self._taken, strict=True)):
             training.set_modes(step.trains)
-            indices = rows if self._batched else rows[0]
-            images = training.splits.train.images.index_select(0, indices.flatten()).unflatten(0, indices.shape)
-            drawn = _drawn(self._draws[number] if self._batched else self._draws[number, 0], step)
-            batch = training.batch(indices, images, torch.empty(0), drawn)
+            batches = [self._batch(step, place, *row) for place, row in enumerate(itertools.islice(rows, taken))]
             if self._batched:
-                self._total += self._batched.descend(number, batch)
+                self._total += self._batched.descend(number, batches)
             else:
-                self._total += _descend(step.loss(batch), training.optimizers[number])
+                self._total += _descend(step.loss(*batches), training.optimizers[number])
+
+    def _batch(self, step: Step, place: int, rows: Tensor, draws: Tensor) -> Batch:
+        """That of all trainings, [S, m, ...], or without that dimension of the only one."""
+        training = self.trainings[0]
+        indices, drawn = (rows, draws) if self._batched else (rows[0], draws[0])
+        images = training.splits.train.images.index_select(0, indices.flatten()).unflatten(0, indices.shape)
+        return training.batch(indices, images, torch.empty(0), _drawn(drawn, step), place)
 
     def _capture(self) -> None:
         """Have ``self._update`` replayed from now on, unless it makes the device wait for the host."""

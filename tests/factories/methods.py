@@ -64,11 +64,16 @@ def build(
     return get(name)(data, lambda: sharp_mlp(classes), 2, **load().options(name) | overrides)
 
 
-def make_batch(method: Method, indices: Iterable[int], bias: Sequence[int] | None = None, seed: int = 0) -> Batch:
-    """Random images for these training samples; ``bias`` is that of the whole training set."""
+def make_batch(
+    method: Method, indices: Iterable[int], bias: Sequence[int] | None = None, seed: int = 0, draws: int = 0
+) -> Batch:
+    """Random images for these training samples, and random numbers; ``bias`` is that of the whole training set."""
     chosen = torch.tensor(list(indices))
-    images = torch.randn(len(chosen), *IMAGE_SHAPE, generator=generator(seed))
-    return Batch(images, method.all_targets[chosen], chosen, None if bias is None else torch.tensor(bias)[chosen])
+    source = generator(seed)
+    images = torch.randn(len(chosen), *IMAGE_SHAPE, generator=source)
+    drawn = torch.rand(len(chosen), draws, generator=source) if draws else None
+    known = None if bias is None else torch.tensor(bias)[chosen]
+    return Batch(images, method.all_targets[chosen], chosen, known, drawn)
 
 
 def scalar_ce(logits: Tensor, targets: Tensor) -> list[float]:

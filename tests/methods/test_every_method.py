@@ -20,9 +20,12 @@ def build_any(name: str) -> Method:
 def steps_through(method: Method) -> Iterator[tuple[Phase, Tensor, tuple[nn.Module, ...]]]:
     """The loss of each step of each phase, in order, with the hooks called in between as the common loop does."""
     for phase in method.phases():
-        for step in phase.steps:
-            batch = make_batch(method, range(len(TARGETS)), BIAS if method.uses_bias_labels else None)
-            yield phase, step.loss(batch), step.trains
+        for step, samplers in zip(phase.steps, phase.batches, strict=True):
+            bias = BIAS if method.uses_bias_labels else None
+            batches = [
+                make_batch(method, range(len(TARGETS)), bias, seed, step.draws) for seed, _ in enumerate(samplers)
+            ]
+            yield phase, step.loss(*batches), step.trains
         for hook in (phase.end_epoch, phase.end):
             if hook is not None:
                 images = torch.randn(len(TARGETS), *IMAGE_SHAPE, generator=generator(5))
@@ -48,11 +51,11 @@ def test_target_network_is_trained_in_the_last_phase(name: str) -> None:
     assert any(method.target in step.trains for step in method.phases()[-1].steps)
 
 
-@pytest.mark.parametrize("name", ["lff", "jtt", "debian", "echoes", "be", "poisoner"])
+@pytest.mark.parametrize("name", ["lff", "jtt", "debian", "echoes", "be", "poisoner", "dpr", "xrm"])
 def test_networks_are_initialised_independently(name: str) -> None:
     method = build_any(name)
     networks = [module for module in method.modules() if isinstance(module, Network)]
-    assert len(networks) == {"be": 7}.get(name, 2)
+    assert len(networks) == {"be": 7, "xrm": 3}.get(name, 2)
     first_weights = [network.features[1].weight for network in networks]
     for i, one in enumerate(first_weights):
         assert not any(torch.equal(one, other) for other in first_weights[:i])

@@ -27,6 +27,13 @@ FAULTS = [  # file, what stands there, the fault, the test that finds it
     ("be.py", "self.vote_count >= self.votes", "self.vote_count > self.votes", "test_be"),
     ("groupdro.py", "exp(self.step_size", "exp(-self.step_size", "test_groupdro"),
     ("groupdro.py", "group_loss + self.margin", "group_loss - self.margin", "test_groupdro"),
+    ("dpr.py", "logits / temperature", "logits * temperature", "test_dpr"),
+    ("dpr.py", "self.target.load_state_dict(self.biased.state_dict())", "pass", "test_dpr"),
+    ("xrm.py", "torch.where(of_first, second, first)", "torch.where(of_first, first, second)", "test_xrm"),
+    ("xrm.py", "(confidence - 1 /", "(confidence + 1 /", "test_xrm"),
+    ("xrm.py", "wrong[0] | wrong[1]", "wrong[0] & wrong[1]", "test_xrm"),
+    ("lisa.py", "same_class == within_class", "same_class != within_class", "test_lisa"),
+    ("lisa.py", "share * own + (1 - share)", "(1 - share) * own + share", "test_lisa"),
 ]
 
 

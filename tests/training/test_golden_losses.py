@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from benchmark.training.loop import train
 from benchmark.training.training import Training
 from datasets import BiasedDataset, Split
 from methods import METHODS
-from methods.base import Batch, Phase, Step
+from methods.base import Batch, Phase
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
 ALL = sorted(METHODS)
@@ -44,16 +45,14 @@ def recorded(training: Training) -> Losses:
     losses: dict[str, list[Tensor]] = {phase.name: [] for phase in training.phases}
 
     def listen(phase: Phase) -> Phase:
-        def loss(batch: Batch, original: Callable[[Batch], Tensor]) -> Tensor:
-            value = original(batch)
+        def loss(*batches: Batch, original: Callable[..., Tensor]) -> Tensor:
+            value = original(*batches)
             losses[phase.name].append(value.detach())
             return value
 
-        steps = tuple(
-            Step(lambda batch, original=step.loss: loss(batch, original), step.trains)  # type: ignore[misc]
-            for step in phase.steps
+        return replace(
+            phase, steps=tuple(replace(step, loss=partial(loss, original=step.loss)) for step in phase.steps)
         )
-        return replace(phase, steps=steps)
 
     training.phases = tuple(listen(phase) for phase in training.phases)
     train([training])

@@ -52,11 +52,15 @@ def losses(training: Training) -> list[float]:
     for index, phase in enumerate(training.phases):
         training.go_to(index)
         for _ in range(3):
-            for step in phase.steps:
-                indices = torch.randperm(len(training.dataset.train), generator=generator)[:32]
-                images = training.splits.train.images[indices]
-                batch = training.batch(indices, images, torch.zeros(32, 3, dtype=torch.int64))
-                found.append(step.loss(batch).item())
+            for step, samplers in zip(phase.steps, phase.batches, strict=True):
+                batches = []
+                for place in range(len(samplers)):
+                    indices = torch.randperm(len(training.dataset.train), generator=generator)[:32]
+                    images, unchanged = training.splits.train.images[indices], torch.zeros(32, 3, dtype=torch.int64)
+                    draws = torch.rand(32, step.draws, generator=generator, dtype=torch.float32)
+                    draws = draws.to(torch.get_default_dtype())
+                    batches.append(training.batch(indices, images, unchanged, draws, place))
+                found.append(step.loss(*batches).item())
         training.measurement.forget()
         training.call(phase.end_epoch)
         training.call(phase.end)

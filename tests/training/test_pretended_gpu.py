@@ -101,13 +101,14 @@ def test_a_resnet_whose_networks_alone_compute_in_bfloat16(method: str, gpu: Mac
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize(("method", "epochs"), [("lff", 1), ("lff", 2), ("lisa", 2)])
 def test_batches_that_are_sent_while_others_are_computed(
-    tiny: BiasedDataset, epochs: int, gpu: Machine, monkeypatch: pytest.MonkeyPatch
+    tiny: BiasedDataset, method: str, epochs: int, gpu: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """LISA's loss takes two at once."""
     monkeypatch.setattr(loader, "free_memory", lambda device: 1000 if device.type == "cuda" else 1e12)
     monkeypatch.setattr(loader, "EVALUATION_PIXELS", 300)
-    settings = tiny_settings("lff", epochs=epochs, learning_rate=RATE)
+    settings = tiny_settings(method, epochs=epochs, learning_rate=RATE)
     training = Training(tiny, settings, 0, GPU)
     assert not training.splits.train.resident
     train([training])

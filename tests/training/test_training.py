@@ -10,7 +10,6 @@ from benchmark.training.loop import train
 from benchmark.training.training import Training
 from datasets import BiasedDataset
 from methods import METHODS
-from methods.base import Phase
 from methods.losses import cross_entropy
 
 
@@ -91,12 +90,12 @@ def test_unknown_sampler_is_a_user_error(tiny: BiasedDataset) -> None:
 def test_group_balance_needs_the_declaration(tiny: BiasedDataset) -> None:
     training = Training(tiny, tiny_settings("vanilla"), seed=0)
     with pytest.raises(ValueError, match="declares no use of bias labels"):
-        training._order(Phase("cheat", (), 1, sampler="group_balanced"))
+        training._order("group_balanced")
 
 
 def test_group_balanced_batches_show_rare_groups_as_often(tiny: BiasedDataset) -> None:
     training = Training(tiny, tiny_settings("groupdro", batch_size=203), seed=0)
-    orders = torch.cat([training._order(training.phases[0]).flatten() for _ in range(200)])
+    orders = torch.cat([training._order("group_balanced").flatten() for _ in range(200)])
     drawn = torch.bincount(training.splits.train.groups[orders], minlength=16).double()
     present = torch.bincount(training.splits.train.groups, minlength=16) > 0
     assert (drawn[present] / drawn.sum()).std() < 0.005
