@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(options: argparse.Namespace) -> int:
     if options.list or options.show:
-        recipes, _ = command.with_dataset(load(), options.dataset)
+        recipes, _ = command.with_dataset(load(), options.dataset, options.bias)
         overrides = command.checked_overrides(options.overrides, recipes)
         print(_show(recipes, options, overrides) if options.show else catalogue.listing(recipes))
         return 0
@@ -50,6 +50,7 @@ def _main(options: argparse.Namespace) -> int:
         stored = [(run, store.load(run)) for run in runs]
         missing = [run for run, record in stored if record is None or (options.again and record.stale)]
         _rehearse(missing, selection.recipes, execution, submission)
+        _say_outlook(missing, execution)
         print("\n".join(run.id for run in missing) or "Nothing to train.")
         return 0
     store.check_writable()
@@ -57,6 +58,7 @@ def _main(options: argparse.Namespace) -> int:
     failed: int | None = 0
     if not options.render_only:
         refuse_or_renew(runs, store, execution.data_root, options.again)
+        _say_outlook([run for run in runs if store.load(run) is None], execution)
         if submission.launcher == "inline":
             failed = train(runs, store, execution)
         else:
@@ -78,6 +80,14 @@ def _rehearse(runs: Sequence[Run], recipes: Recipes, execution: Execution, submi
     from benchmark.rehearsal import rehearse  # looks at files, and loads PyTorch where it must
 
     rehearse(runs, recipes, execution.data_root, device)
+
+
+def _say_outlook(missing: Sequence[Run], execution: Execution) -> None:
+    """Print how much there is to train on a folder of one's own."""
+    if missing and missing[0].settings["dataset"] == "folder":
+        from benchmark.rehearsal import outlook
+
+        print(outlook(missing, execution.data_root), flush=True)
 
 
 def train(runs: Sequence[Run], store: Store, execution: Execution) -> int:
