@@ -147,8 +147,8 @@ def stored_variants(recipes: Recipes, results: Results) -> Iterator[Table]:
 
 
 def _write(table: Table, results: Results, compare: str) -> None:
-    """Write a table with its curves, or a figure, and say so."""
-    from benchmark.report import figures, tables
+    """Write a table with its tests and curves, or a figure, and say so."""
+    from benchmark.report import figures, significance, tables
 
     paths: list[Path]
     if isinstance(table, Figure):
@@ -157,7 +157,7 @@ def _write(table: Table, results: Results, compare: str) -> None:
     else:
         print(tables.write(table, results, compare))
         print(f"wrote {results.folder / 'tables' / table.stem}.csv, .md and .tex")
-        paths = figures.write_curves(table, results)
+        paths = [*significance.write(table, results), *figures.write_curves(table, results)]
     for path in paths:
         print(f"wrote {path}")
 
