@@ -110,7 +110,7 @@ def complete(listing: Listing, subset: bool) -> Listing:
         first = listing.root / listing.files[int(missing.argmax())]
         counts = f"{missing.sum():,} of {len(missing):,} listed images are missing"
         if not subset or missing.all():
-            why = " (which is no file)" if first.exists() else ""
+            why = " (which is no file)" if first.exists() else _alike(first)
             raise UserError(f"{listing.name}: {counts}, the first is {first}{why}: {remedy}.")
         listing = listing.only(~missing)
         notes.append(f"Part of {listing.name}: {counts}.")
@@ -119,6 +119,15 @@ def complete(listing: Listing, subset: bool) -> Listing:
             raise UserError(f"{listing.name} in {listing.root} is not the release ({'; '.join(deviations)}): {remedy}.")
         notes.append(f"Part of {listing.name} ({'; '.join(deviations)}).")
     return replace(listing, notes=tuple(notes))
+
+
+def _alike(path: Path) -> str:
+    """What lies there under a name that differs in capitals or suffix only, or nothing."""
+    try:
+        names = sorted(os.listdir(path.parent))
+    except OSError:
+        return ""
+    return next((f" (there is {name})" for name in names if Path(name).stem.lower() == path.stem.lower()), "")
 
 
 def large_enough(listing: Listing, size: int, subset: bool) -> Listing:

@@ -169,6 +169,8 @@ LABELS: dict[str, tuple[str, str]] = {
     "a share": ("\\\\host\\birds\\x.png,gull,0,train", "an absolute path"),
     "outside by Windows": ("..\\x.png,gull,0,train", "name '../x.png', which lies outside of"),
     "twice by Windows": ("train\\000.png,gull,0,train", "lists 'train/000.png' more than once"),
+    "another suffix": ("train/000.jpg,gull,0,train", r"the first is .*train/000\.jpg \(there is 000\.png\)"),
+    "no suffix": ("test/000,gull,0,train", r"test/000 \(there is 000\.png\)"),
     "a folder": ("inner,gull,0,train", "which is no file"),
     "a pipe": ("pipe.png,gull,0,train", "which is no file"),
     "a dangling link": ("link.png,gull,0,train", "1 of 21 listed images are missing"),
