@@ -159,7 +159,7 @@ def test_two_choices_of_the_bias_share_nothing(tmp_path: Path, capsys: pytest.Ca
             f"colour={colour} × time={time}" for colour in ("blue", "green") for time in ("day", "night")
         ],
     }
-    assert len(list((results / "tables").glob("selection-my_birds@*.csv"))) == 3
+    assert len(list((results / "tables").glob("selection-my_birds@*.tex"))) == 3
     read = collect(Store(results), load())
     commands = {
         page_tables.command(each, each.tasks, ["lff"], read).partition(" --set")[0] for each in own_tables(read, load())
