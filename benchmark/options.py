@@ -12,8 +12,8 @@ from benchmark.arguments import JOBS, POINTS, SEEDS, Parser, device, folder, has
 from benchmark.errors import UserError, unknown
 from benchmark.plan import catalogue, limits, ours
 from benchmark.plan.paper import COMPARED, FIGURES, TABLES
-from benchmark.plan.recipes import Recipes, load
-from benchmark.plan.run import PAPER, Run
+from benchmark.plan.recipes import Recipes, folder_task, load
+from benchmark.plan.run import PAPER, Run, Settings
 from benchmark.plan.table import COMPARISONS, Figure, Override, Row, Table, with_methods
 from benchmark.rules import LAST, RULES
 
@@ -28,6 +28,7 @@ EPILOG = """examples:
   python -m benchmark.run --table 2 --status                   what is done, failed and missing
   python -m benchmark.run --show cmnist_99 poisoner            every setting of a run, and where it comes from
 """
+LONGEST_NAME = 255  # bytes: a folder of records is called like its task
 DATA_ROOT = Path(os.environ.get("BENCHMARK_DATA_ROOT", "data"))
 
 
@@ -49,6 +50,10 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--dataset", type=folder, metavar="FOLDER", help="a task of your own: a folder of images with a labels.csv"
     )
+    what.add_argument(
+        "--bias", nargs="+", default=[], metavar="COLUMN",
+        help="the bias of the --dataset: columns of its labels.csv, of several each combination (default: bias)",
+    )  # fmt: skip
     what.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="only these methods")
     what.add_argument("--preset", default=PAPER, help="settings: paper (default), or reduced or cpu for small machines")
     what.add_argument(
@@ -179,7 +184,7 @@ def jobs(options: argparse.Namespace) -> Jobs:
 
 def select(options: argparse.Namespace) -> Selection:
     """What the options choose. Raises UserError for names that do not exist and choices that leave nothing."""
-    recipes, own = with_dataset(load(), options.dataset)
+    recipes, own = with_dataset(load(), options.dataset, options.bias)
     if own and (options.table or options.quick or options.tasks or options.task or options.all):
         raise UserError("--dataset is a task of its own: leave out --table, --all, --quick, --task and --tasks.")
     task = own if own and options.figure else options.task
@@ -198,16 +203,28 @@ def select(options: argparse.Namespace) -> Selection:
     return Selection(recipes, tables, tasks, methods, options.seeds, notes)
 
 
-def with_dataset(recipes: Recipes, folder: Path | None) -> tuple[Recipes, str]:
-    """The recipes with the task of a folder of one's own, and its name. Raises UserError without a labels.csv there."""
-    if folder is None:
-        return recipes, ""
-    from datasets.folder import labels_digest  # the registry of data sets, which only such a folder needs here
+def with_dataset(recipes: Recipes, folder: Path | None, bias: Sequence[str] = ()) -> tuple[Recipes, str]:
+    """The recipes with the task of a folder of one's own, and its name.
 
-    name = folder.resolve().name
-    if not name or not is_text(name) or has_controls(name):
-        raise UserError(f"The folder '{folder}' has the name '{name}', by which no task can be called: rename it.")
-    return recipes.with_folder(name, labels_digest(folder)), name
+    ``bias`` are the columns that --bias names; their order is none of the choice. Raises UserError without a
+    labels.csv there, and for columns without a folder.
+    """
+    if folder is None:
+        if bias:
+            raise UserError("--bias chooses columns of the labels.csv of a folder: name the folder, too.")
+        return recipes, ""
+    from datasets.folder import BIAS, labels_digest  # the registry of data sets, which only such a folder needs here
+
+    data: Settings = {"folder": folder.resolve().name}
+    if (columns := sorted(set(bias))) not in ([], [BIAS]):
+        data["bias"] = columns
+    name = folder_task(data)
+    if not data["folder"] or not is_text(name) or has_controls(name) or len(name.encode()) > LONGEST_NAME:
+        columns_too = " or the columns" if "bias" in data else ""
+        raise UserError(
+            f"The folder '{folder}' has the name '{name}', by which no task can be called: rename it{columns_too}."
+        )
+    return recipes.with_folder({**data, "labels": labels_digest(folder)}), name
 
 
 def _chosen(
@@ -271,9 +288,9 @@ def _without_bias_labels(
 
     Raises UserError where a method that needs them was asked for by name.
     """
-    from datasets.folder import unlabelled
+    from datasets.folder import BIAS, unlabelled
 
-    count = unlabelled(folder)
+    count = unlabelled(folder, recipes.task_settings(own)["data"].get("bias", (BIAS,)))
     if not count:
         return tuple(tables), ()
     for method in methods:

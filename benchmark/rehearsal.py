@@ -1,8 +1,9 @@
-"""What would make a run fail, found without decoding, downloading or training."""
+"""What would make a run fail, and how much there is to train, found without decoding, downloading or training."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from benchmark.plan import limits
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.run import Run
 from datasets import BiasedDataset
+from datasets.folder import describe
+from datasets.images import IMAGE_SETS
 
 
 def rehearse(runs: Sequence[Run], recipes: Recipes, data_root: Path, device: str) -> None:
@@ -32,3 +35,26 @@ def rehearse(runs: Sequence[Run], recipes: Recipes, data_root: Path, device: str
         from benchmark.training.networks import check_weights
 
         check_weights(network)
+
+
+def outlook(runs: Sequence[Run], data_root: Path) -> str:
+    """One line on what training the runs, all on the same folder of one's own, amounts to.
+
+    How long it takes is not known before an epoch was trained on this machine. Raises UserError as ``rehearse``.
+    """
+    data = runs[0].settings["data"]
+    listing = IMAGE_SETS["folder"].listing(data_root, **data)
+    images = listing.splits[0].stop - listing.splits[0].start
+    number = _span([len(runs)], "run")
+    epochs = _span([run.settings["epochs"] for run in runs], "epoch")
+    updates = _span([math.ceil(images / run.settings["batch_size"]) for run in runs], "update")
+    return (
+        f"{describe(listing, data['size'])}. To train: {number} of {epochs}, more for methods of several stages, with "
+        f"{updates} an epoch; the progress bar tells the time left once one was trained."
+    )
+
+
+def _span(numbers: Sequence[int], unit: str) -> str:
+    """Such as "1 epoch" or "3 to 50 epochs": the least and the largest of the numbers."""
+    ends = dict.fromkeys((min(numbers), max(numbers)))
+    return f"{' to '.join(f'{each:,}' for each in ends)} {unit}{'s' * (max(numbers) != 1)}"

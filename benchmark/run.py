@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(options: argparse.Namespace) -> int:
     if options.list or options.show:
-        recipes, _ = command.with_dataset(load(), options.dataset)
+        recipes, _ = command.with_dataset(load(), options.dataset, options.bias)
         overrides = command.checked_overrides(options.overrides, recipes)
         print(_show(recipes, options, overrides) if options.show else catalogue.listing(recipes))
         return 0
@@ -96,12 +96,14 @@ def _list_missing(
     stored = [(run, store.load(run)) for run in runs]
     missing = [run for run, record in stored if record is None or (again and record.stale)]
     _rehearse(missing, selection.recipes, execution, submission)
+    _say_outlook(missing, execution)
     print("\n".join(run.id for run in missing) or "Nothing to train.")
 
 
 def execute(runs: Sequence[Run], store: Store, execution: Execution, submission: Jobs, again: bool) -> int | None:
     """Train the runs that have no record, or submit them; returns how many failed, None where nobody waited for it."""
     refuse_or_renew(runs, store, execution.data_root, again)
+    _say_outlook([run for run in runs if store.load(run) is None], execution)
     if submission.launcher == "inline":
         return train(runs, store, execution)
     from slurm import launch  # submitit is loaded only where something is submitted
@@ -118,6 +120,14 @@ def _rehearse(runs: Sequence[Run], recipes: Recipes, execution: Execution, submi
     from benchmark.rehearsal import rehearse  # looks at files, and loads PyTorch where it must
 
     rehearse(runs, recipes, execution.data_root, device)
+
+
+def _say_outlook(missing: Sequence[Run], execution: Execution) -> None:
+    """Print how much there is to train on a folder of one's own."""
+    if missing and missing[0].settings["dataset"] == "folder":
+        from benchmark.rehearsal import outlook
+
+        print(outlook(missing, execution.data_root), flush=True)
 
 
 def train(runs: Sequence[Run], store: Store, execution: Execution) -> int:
@@ -177,8 +187,8 @@ def stored_variants(recipes: Recipes, results: Results) -> Iterator[Table]:
 
 
 def _write(table: Table, results: Results, compare: str) -> None:
-    """Write a table with its curves, or a figure, and say so."""
-    from benchmark.report import figures, tables
+    """Write a table with its tests and curves, or a figure, and say so."""
+    from benchmark.report import figures, significance, tables
 
     paths: list[Path]
     if isinstance(table, Figure):
@@ -187,7 +197,7 @@ def _write(table: Table, results: Results, compare: str) -> None:
     else:
         print(tables.write(table, results, compare))
         print(f"wrote {results.folder / 'tables' / results.name(table.stem)}.csv, .md and .tex")
-        paths = figures.write_curves(table, results)
+        paths = [*significance.write(table, results), *figures.write_curves(table, results)]
     for path in paths:
         print(f"wrote {path}")
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import posixpath
 import re
+from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, unknown
 from datasets.base import associated_bias, group_sizes, tells_association
 from datasets.images import register_images
 from datasets.labels import read_table, require_columns, require_file, require_unique, require_values
-from datasets.listing import SPLITS, Listing
+from datasets.listing import SPLITS, Listing, typical_side
 from datasets.prepared import stretch
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 LABELS = "labels.csv"
+COLUMNS = ("file", "target", "split")
+BIAS = "bias"  # the column that is the bias where no other is chosen
 UNTOLD = (
     "Which bias goes with which target cannot be told from the labels, so that what is said of aligned and conflicting "
     "training images means nothing: fill in the bias of some training or validation images of each target."
@@ -35,60 +44,65 @@ def labels_digest(folder: Path) -> str:
         ) from error
 
 
-def unlabelled(path: Path) -> int:
+def unlabelled(path: Path, bias: Sequence[str] = (BIAS,)) -> int:
     """How many training images of the folder are without a bias. Raises UserError where its labels.csv is wrong."""
     path = path.resolve()
-    found = folder(path.parent, folder=path.name, labels=labels_digest(path))
+    found = folder(path.parent, folder=path.name, labels=labels_digest(path), bias=bias)
     return int((found.bias[found.splits[0]] < 0).sum())
 
 
 @register_images("folder")
-def folder(data_root: Path, *, folder: str, labels: str) -> Listing:
+def folder(data_root: Path, *, folder: str, labels: str, bias: Sequence[str] = (BIAS,)) -> Listing:
     """The images that ``data_root/folder/labels.csv`` lists.
 
-    ``target`` and ``bias`` are any names; classes and bias values are those that occur, sorted (numbers as
-    numbers). ``split`` is train, validation (or val) or test. ``bias`` may be empty, or the column missing, except
-    for test images. Every target needs a training image, every (target, bias) group a test image. Aligned pairs are
-    those that occur together above chance in training or, where its labels do not tell that of every class, in
-    validation or testing.
+    ``target`` and the columns that are the ``bias`` hold any names; classes and bias values are those that occur,
+    sorted (numbers as numbers). Of several columns, each combination that occurs is a bias value. ``split`` is train,
+    validation (or val) or test. A bias may be empty, except for test images. Every target needs a training image,
+    every (target, bias) group a test image. Aligned pairs are those that occur together above chance in training or,
+    where its labels do not tell that of every class, in validation or testing.
     ``labels`` is the file's digest, which makes runs on changed labels different runs.
     """
     root = data_root / folder
     path = root / LABELS
     if labels_digest(root) != labels:
         raise UserError(f"{path} has changed since this run was planned: start the command again.")
-    table = read_table(path)
-    require_columns(table, path, ("file", "target", "split"))
-    table["file"] = table.file.map(posixpath.normpath)
+    table = _read(path)
+    _require_bias(table, path, bias)
+    table["file"] = [_relative(file, path) for file in table.file]
     require_unique(table.file, path)
-    if "bias" not in table.columns:
-        table["bias"] = ""
     table["split"] = table["split"].replace("val", "validation")
     require_values(table["split"], table.file, path, SPLITS)
     if (table.target == "").any():
         raise UserError(f"{path}: '{table.file[table.target == ''].iloc[0]}' has no target: add it.")
-    unknown = (table.bias == "") & (table["split"] == "test")
-    if unknown.any():
-        raise UserError(f"{path}: test image '{table.file[unknown].iloc[0]}' has no bias, which testing needs: add it.")
+    values = _bias_values(table, bias)
+    unlabelled = (values == "") & (table["split"] == "test")
+    if unlabelled.any():
+        raise UserError(
+            f"{path}: test image '{table.file[unlabelled].iloc[0]}' has no bias, which testing needs: add it."
+        )
 
-    table = table.sort_values("split", key=lambda column: column.map(SPLITS.index), kind="stable")
-    classes, biases = _sorted(set(table.target)), _sorted(set(table.bias) - {""})
+    table = table.assign(values=values).sort_values("split", key=lambda each: each.map(SPLITS.index), kind="stable")
+    classes, biases = _sorted(set(table.target)), _sorted(set(values) - {""})
     for kind, found in (("target", classes), ("bias", biases)):
         if len(found) < 2:
             raise UserError(f"{path} has {len(found)} kinds of {kind} ({', '.join(found)}): it needs at least two.")
     targets = table.target.map(classes.index).to_numpy(np.int64)
-    bias = table.bias.map(lambda value: biases.index(value) if value else -1).to_numpy(np.int64)
+    numbers = table["values"].map(lambda value: biases.index(value) if value else -1).to_numpy(np.int64)
     ends = np.cumsum([(table["split"] == split).sum() for split in SPLITS]).tolist()
     train, validation, test = slice(0, ends[0]), slice(ends[0], ends[1]), slice(ends[1], ends[2])
 
     def sizes(part: slice) -> np.ndarray:
-        return group_sizes(targets[part], bias[part], len(classes), len(biases))
+        return group_sizes(targets[part], numbers[part], len(classes), len(biases))
 
     for y in np.flatnonzero(np.bincount(targets[train], minlength=len(classes)) == 0):
         raise UserError(f"{path} has no training image of target '{classes[y]}': every target needs at least one.")
-    for y, b in np.argwhere(sizes(test) == 0):
+    if len(empty := np.argwhere(sizes(test) == 0)):
+        y, b = empty[0]
+        others = f", nor of {len(empty) - 1} more of its {sizes(test).size} groups" if len(empty) > 1 else ""
+        fewer = ", so add some or choose fewer columns with --bias" if len(bias) > 1 else ""
         raise UserError(
-            f"{path} has no test image of target '{classes[y]}' and bias '{biases[b]}': every group needs at least one."
+            f"{path} has no test image of target '{classes[y]}' and bias '{biases[b]}'{others}: every group needs at "
+            f"least one{fewer}."
         )
     seen = next((each for each in map(sizes, (train, validation, test)) if tells_association(each)), None)
     return Listing(
@@ -96,14 +110,88 @@ def folder(data_root: Path, *, folder: str, labels: str) -> Listing:
         root=root,
         files=table.file.tolist(),
         targets=targets,
-        bias=bias,
+        bias=numbers,
         splits=(train, validation, test),
         class_names=tuple(classes),
         bias_names=tuple(biases),
         aligned_bias=associated_bias(sizes(test) if seen is None else seen),
         fit=stretch,
+        released=False,
         notes=() if seen is not None else (UNTOLD,),
     )
+
+
+def describe(listing: Listing, size: int) -> str:
+    """One line on how much there is: images, groups, pixels on disk and as trained with, and what these take."""
+    train, validation, test = (f"{part.stop - part.start:,}" for part in listing.splits)
+    parts = [
+        f"{listing.name}: {train} training, {validation} validation and {test} test images of "
+        f"{len(listing.class_names)} classes × {len(listing.bias_names)} bias values"
+    ]
+    groups, unlabelled = listing.group_sizes(listing.splits[0]), listing.bias[listing.splits[0]] < 0
+    if groups.any():
+        y, b = np.unravel_index(groups.argmin(), groups.shape)
+        group = f"{listing.class_names[y]} with {listing.bias_names[b]}"
+        parts.append(f"the smallest training group, {group}, has {groups.min():,}")
+    if unlabelled.any():
+        parts.append(f"{unlabelled.sum():,} training images lack their bias")
+    side = typical_side(listing)
+    on_disk = f"about {side:.0f} px on disk, " if side else ""
+    enlarged = " (enlarged)" if side and side < size else ""
+    total = len(listing.files) * 3 * size**2
+    parts.append(f"{on_disk}{size} px in training{enlarged}, for which all take {total / 1e6:,.1f} MB")
+    return "; ".join(parts)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The rows of a labels.csv that are not empty, without blanks around values.
+
+    Between values stand commas or, as some Excel writes them, semicolons. Raises UserError for what is no such table.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            head = next((line for line in file if line.strip()), "")
+    except (OSError, UnicodeDecodeError):  # which reading it as a table says better
+        head = ""
+    separator = ";" if head.count(";") > head.count(",") else ","
+    names = [each.strip() for each in next(csv.reader([head], delimiter=separator, skipinitialspace=True), [])]
+    if repeated := [each for each in dict.fromkeys(names) if names.count(each) > 1]:
+        raise UserError(f"{path} has {names.count(repeated[0])} columns '{repeated[0]}': keep one.")
+    table = read_table(path, sep=separator).rename(columns=str.strip)
+    require_columns(table, path, COLUMNS)
+    table = table.apply(lambda column: column.str.strip())
+    return table[(table != "").any(axis=1)].reset_index(drop=True)
+
+
+def _require_bias(table: pd.DataFrame, path: Path, bias: Sequence[str]) -> None:
+    """Raises UserError, listing what may be chosen, for a bias that is no column."""
+    others = [each for each in table.columns if each not in COLUMNS]
+    for column in bias:
+        if column in others:
+            continue
+        if not others:
+            raise UserError(f"{path} has no column '{column}', which testing needs: add it.")
+        if tuple(bias) == (BIAS,):
+            raise UserError(f"{path} has no column '{BIAS}': choose with --bias among {', '.join(others)}.")
+        raise unknown(f"column of {path}, named with --bias,", column, others)
+
+
+def _relative(file: str, path: Path) -> str:
+    """The file as seen from the folder, with / between folders, as a table made on Windows may not have it."""
+    if not file:
+        raise UserError(f"{path} has a row without a file: name its image, or remove it.")
+    if re.match(r"[/\\]|[A-Za-z]:[/\\]", file):
+        raise UserError(f"{path} names '{file}', an absolute path: write paths as seen from {path.parent}.")
+    return posixpath.normpath(file.replace("\\", "/"))
+
+
+def _bias_values(table: pd.DataFrame, bias: Sequence[str]) -> pd.Series:
+    """The bias of each row: its value, or those of several columns with their names; "" where one is unknown."""
+    if len(bias) == 1:
+        return table[bias[0]]
+    known = (table[list(bias)] != "").all(axis=1)
+    named = (f"{column}=" + table[column] for column in bias)
+    return reduce(lambda left, right: left + " × " + right, named).where(known, "")
 
 
 def _sorted(values: set[str]) -> list[str]:

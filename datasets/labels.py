@@ -20,7 +20,7 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, **options)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not in UTF-8 ({error}): save it as that.") from error
+        raise UserError(f"{path} is not in UTF-8 ({error}): save it as that (Excel: CSV UTF-8).") from error
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise UserError(f"{path} cannot be read ({str(error).strip()}): restore it.") from error
     if table.empty:

@@ -15,6 +15,7 @@ from benchmark.errors import UserError
 from datasets.base import group_sizes
 
 SPLITS = ("train", "validation", "test")
+SMALLEST = 32  # pixels that images may be trained with
 
 Fit = Callable[[Image.Image, int], Image.Image]
 """Brings an RGB image of any size to [size, size]."""
@@ -29,7 +30,7 @@ class Listing:
 
     ``files`` are relative to ``root``; every split is a slice of them. ``targets`` and ``bias``, int64 [n], are
     their labels, bias −1 where unknown. ``published`` holds, by split, the release's group sizes [C, B] or, where
-    only that is known, its number of images.
+    only that is known, its number of images. ``released`` is false for a folder of one's own.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Listing:
     fit: Fit
     finish: Finish | None = None
     published: Mapping[str, Any] | None = None
+    released: bool = True
     scored: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
@@ -108,8 +110,7 @@ def complete(listing: Listing, subset: bool) -> Listing:
         first = listing.root / listing.files[int(missing.argmax())]
         counts = f"{missing.sum():,} of {len(missing):,} listed images are missing"
         if not subset or missing.all():
-            why = " (which is no file)" if first.exists() else ""
-            why = " (write / between folders, not \\)" if "\\" in str(first) else why
+            why = " (which is no file)" if first.exists() else _alike(first)
             raise UserError(f"{listing.name}: {counts}, the first is {first}{why}: {remedy}.")
         listing = listing.only(~missing)
         notes.append(f"Part of {listing.name}: {counts}.")
@@ -120,23 +121,47 @@ def complete(listing: Listing, subset: bool) -> Listing:
     return replace(listing, notes=tuple(notes))
 
 
+def _alike(path: Path) -> str:
+    """What lies there under a name that differs in capitals or suffix only, or nothing."""
+    try:
+        names = sorted(os.listdir(path.parent))
+    except OSError:
+        return ""
+    return next((f" (there is {name})" for name in names if Path(name).stem.lower() == path.stem.lower()), "")
+
+
 def large_enough(listing: Listing, size: int, subset: bool) -> Listing:
     """The listing, unless its images would have to be enlarged more than twofold: thumbnails are not the release.
 
-    Raises UserError then; with ``subset`` a note says so instead. A few images tell; what is no image is left to
-    be named when it is decoded.
+    Raises UserError then; with ``subset`` a note says so instead.
+    """
+    side = typical_side(listing)
+    if side is None or 2 * side >= size:
+        return listing
+    if listing.released:
+        found = f"images of {side:.0f} pixels in {listing.root} are enlarged to {size}"
+        remedy = "put the original ones there, choose a smaller --preset or data.size (prepare: --size)"
+        note = f"Part of {listing.name}: {found}."
+    else:
+        found = f"images of {side:.0f} pixels would be enlarged to {size}"
+        fitting = max(SMALLEST, int(side))
+        remedy = f"train them as they are with --set data.size={fitting} (prepare: --size {fitting})"
+        note = f"The images of {listing.name}, of {side:.0f} pixels, are enlarged to {size}."
+    if not subset:
+        raise UserError(
+            f"{listing.name}: {found}: {remedy}, or accept these with --set data.subset=true (prepare: --allow-subset)."
+        )
+    return replace(listing, notes=(*listing.notes, note))
+
+
+def typical_side(listing: Listing) -> float | None:
+    """The median of the shorter sides of a few images, in pixels; None where none is one.
+
+    What is no image is left to be named when it is decoded.
     """
     few = listing.files[:: max(1, len(listing.files) // 8)]
     sides = [side for file in few if (side := _shorter_side(listing.root / file))]
-    if not sides or 2 * np.median(sides) >= size:
-        return listing
-    found = f"images of {np.median(sides):.0f} pixels in {listing.root} are enlarged to {size}"
-    if not subset:
-        raise UserError(
-            f"{listing.name}: {found}: put the original ones there, choose a smaller --preset or data.size (prepare: "
-            "--size), or accept these with --set data.subset=true (prepare: --allow-subset)."
-        )
-    return replace(listing, notes=(*listing.notes, f"Part of {listing.name}: {found}."))
+    return float(np.median(sides)) if sides else None
 
 
 def _shorter_side(path: Path) -> int | None:

@@ -22,6 +22,7 @@ from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import PAPER, Settings
 from datasets import colored_mnist
 from datasets.download import obtain
+from datasets.folder import LABELS
 from datasets.images import IMAGE_SETS
 from datasets.listing import SPLITS, Listing
 from datasets.prepared import prepare, prepared_path, repeated
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--size", type=whole(32, PIXELS), metavar="PIXELS", help="width and height (default: the preset's)"
     )
+    parser.add_argument("--bias", nargs="+", default=[], metavar="COLUMN", help="columns that are a folder's bias")
     parser.add_argument("--allow-subset", action="store_true", help="accept a part of the data")
     parser.add_argument(
         "--data-root", type=folder, default=str(DATA_ROOT),
@@ -54,9 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(options: argparse.Namespace) -> int:
     recipes, task, data_root = load(), options.task, options.data_root
-    if task and (Path(task) / "labels.csv").exists():
-        data_root = Path(task).resolve().parent
-        recipes, task = with_dataset(recipes, Path(task))
+    own = Path(task) if task and (Path(task) / LABELS).exists() else None
+    recipes, name = with_dataset(recipes, own, options.bias)
+    if own:
+        data_root, task = own.resolve().parent, name
     if options.check:
         print(check(data_root, [task] if task else recipes.tasks, recipes))
     elif task:

@@ -25,7 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmark.errors import UserError
-from datasets.listing import Listing
+from datasets.listing import SMALLEST, Listing
 
 # Images decoded, written and hashed together: a few megabytes, whatever the size of the set.
 CHUNK = 64
@@ -58,8 +58,8 @@ def centre_of_stretched(image: Image.Image, size: int) -> Image.Image:
 
 def prepared_path(listing: Listing, size: int) -> Path:
     """Where the prepared array of the listing's files lies, or will lie. Raises UserError for a size below 32."""
-    if size < 32:
-        raise UserError(f"data.size is {size}: images must be at least 32 pixels wide.")
+    if size < SMALLEST:
+        raise UserError(f"data.size is {size}: images must be at least {SMALLEST} pixels wide.")
     sources = hashlib.sha256(f"{VERSION} {size} {listing.fit.__name__} {listing.finish}\n".encode())
     for file, bias in zip(listing.files, listing.bias.tolist(), strict=True):
         status = os.stat(listing.root / file)

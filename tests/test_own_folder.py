@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from factories.images import QUICKLY, unreachable, write_learnable_folder
+from factories.images import QUICKLY, unreachable, write_labels, write_learnable_folder
+from torchvision.models import ResNet18_Weights, resnet18
 
 from benchmark import run
-from benchmark.collect import collect
+from benchmark.collect import collect, own_tables
+from benchmark.inspect.__main__ import main as inspect
 from benchmark.plan import limits
 from benchmark.plan.paper import COMPARED
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
-from benchmark.report import figures
+from benchmark.report import figures, page_tables
 from benchmark.store.record import encode, faults
 from benchmark.store.store import Store
 from benchmark.training import networks
@@ -90,15 +94,94 @@ def test_weights_that_cannot_be_had_stop_before_training(
     assert "--set pretrained=false" in capsys.readouterr().err
 
 
+def test_training_from_imagenets_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By one setting, from the cache of torch.hub, where only the file of the very name's hash is taken for them."""
+    torch.manual_seed(3)
+    state = resnet18().state_dict()
+    content = io.BytesIO()
+    torch.save(state, content)
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    name = f"resnet18-{digest[:8]}.pth"
+    monkeypatch.setattr(ResNet18_Weights.IMAGENET1K_V1.value, "url", f"https://localhost/{name}")
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    networks.imagenet_weights.cache_clear()
+    cached, results = tmp_path / "torch/hub/checkpoints" / name, tmp_path / "results"
+    cached.parent.mkdir(parents=True)
+    command = ["--dataset", str(write_learnable_folder(tmp_path)), *QUICKLY, "learning_rate=0", "--methods", "vanilla"]
+    command += ["--set", "pretrained=true", "--results", str(results)]
+    for damaged in (b"", content.getvalue()[:-100]):
+        cached.write_bytes(damaged)
+        for more in ([], ["--dry-run"]):
+            assert run.main([*command, *more]) == 2
+            assert f"{name} is not the file that torchvision has under this name" in capsys.readouterr().err
+    assert not list(results.rglob("*.json"))
+    started: list[dict[str, torch.Tensor]] = []
+    place = networks.place
+
+    def placed(module: torch.nn.Module, device: torch.device) -> None:
+        started.append({name: each.clone() for name, each in module.state_dict().items()})
+        place(module, device)
+
+    monkeypatch.setattr("benchmark.training.training.place", placed)
+    cached.write_bytes(content.getvalue())
+    assert run.main(command) == 0
+    (record,) = Store(results).everything()
+    assert record.settings["pretrained"]
+    features = [each for name, each in started[0].items() if name.startswith("target.features.")]
+    expected = [each for name, each in state.items() if not name.startswith("fc.")]
+    assert len(features) == len(expected)
+    assert all(map(torch.equal, features, expected))
+    networks.imagenet_weights.cache_clear()
+
+
+def test_two_choices_of_the_bias_share_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
+    rows = [line.split(",") for line in (folder / "labels.csv").read_text().splitlines()[1:]]
+    labels = [(*row, ("day", "night")[number // 4 % 2]) for number, row in enumerate(rows)]
+    write_labels(folder, labels, "file,target,colour,split,time")
+    command = ["--dataset", str(folder), *QUICKLY, "--methods", "vanilla", "groupdro", "--results", str(results)]
+    assert run.main(command) == 2
+    assert "has no column 'bias': choose with --bias among colour, time" in capsys.readouterr().err
+    assert run.main(["--quick", "--bias", "time"]) == 2
+    assert "name the folder, too" in capsys.readouterr().err
+    for bias in (["colour"], ["time"], ["time", "colour"]):
+        assert run.main([*command, "--bias", *bias]) == 0
+        said = capsys.readouterr().out
+        assert f"## my_birds (bias: {' × '.join(sorted(bias))})" in said
+    found = {record.task: record for record in Store(results).everything()}
+    assert {task: each.groups.biases for task, each in found.items()} == {
+        "my_birds@colour": ["blue", "green"],
+        "my_birds@time": ["day", "night"],
+        "my_birds@colour+time": [
+            f"colour={colour} × time={time}" for colour in ("blue", "green") for time in ("day", "night")
+        ],
+    }
+    assert len(list((results / "tables").glob("selection-my_birds@*.tex"))) == 3
+    read = collect(Store(results), load())
+    commands = {
+        page_tables.command(each, each.tasks, ["lff"], read).partition(" --set")[0] for each in own_tables(read, load())
+    }
+    assert commands == {
+        f"python -m benchmark.run --dataset my_birds --bias {bias} --methods lff"
+        for bias in ("colour", "time", "colour time")
+    }
+    assert inspect(["my_birds@colour+time/vanilla", "--dataset", str(folder), "--results", str(results)]) == 0
+
+
 def test_what_needs_bias_labels_is_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, results = write_learnable_folder(tmp_path, with_bias=False), tmp_path / "results"
     command = ["--dataset", str(folder), *QUICKLY, "--results", str(results)]
     assert run.main([*command, "--dry-run"]) == 0
-    note, *planned = capsys.readouterr().out.splitlines()
+    note, outlook, *planned = capsys.readouterr().out.splitlines()
     assert note == "Left out, since 40 training images of my_birds lack their bias: GroupDRO."
+    assert "40 training, 0 validation and 16 test images" in outlook
+    assert f"To train: {len(planned)} runs of 1 epoch, more for methods of several stages, with 2 updates" in outlook
     assert [each.split("/")[1] for each in planned] == [row.method for row in COMPARED if row.method != "groupdro"]
     assert run.main([*command, "--figure", "5", "--dry-run"]) == 0
-    note, *planned = capsys.readouterr().out.splitlines()
+    note, _, *planned = capsys.readouterr().out.splitlines()
     assert note.startswith("Left out, since 40 training images of my_birds lack their bias: balance=0.0")
     assert not {"groupdro", "known_poisoning", "bias_labels"} & {each.split("/")[1] for each in planned}
     assert not list(results.rglob("*.json"))
@@ -147,7 +230,7 @@ def test_a_dry_run_decodes_and_downloads_nothing(
     folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
     command = ["--dataset", str(folder), *QUICKLY, "--results", str(results), "--dry-run"]
     assert run.main([*command, "--methods", "groupdro", "--set", "network=mlp", "balance=0.5"]) == 0
-    assert capsys.readouterr().out.startswith("my_birds/groupdro/")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("my_birds/groupdro/")
     assert run.main([*command, "--methods", "vanilla", "--set", "pretrained=true"]) == 2
     assert "The ImageNet weights of resnet18 are not in" in capsys.readouterr().err
     (folder / "train_5.png").unlink()

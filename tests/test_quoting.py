@@ -32,7 +32,7 @@ HOSTILE = r"=1+2|a\b{c}_%&#$\frac^~<b>x<i>[d]*\"'`"
 
 def own_results(folder: Path, name: str) -> Results:
     """Two methods' records of a folder of one's own that is called so."""
-    recipes = load().with_folder(name, "0123456789abcdef")
+    recipes = load().with_folder({"folder": name, "labels": "0123456789abcdef"})
     for method in ("vanilla", "groupdro"):
         Store(folder).save(make_record(Run(recipes.resolve(name, method), 0)))
     return collect(Store(folder), load())
@@ -103,8 +103,8 @@ def test_the_page_shows_an_own_folder_as_text(results: Results, table: Table, mo
     json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])
 
 
-def test_the_command_for_an_own_folder_names_it(table: Table) -> None:
-    words = shlex.split(page_tables.command(table, table.tasks, ["lff"]))
+def test_the_command_for_an_own_folder_names_it(results: Results, table: Table) -> None:
+    words = shlex.split(page_tables.command(table, table.tasks, ["lff"], results))
     assert words == ["python", "-m", "benchmark.run", "--dataset", HOSTILE, "--methods", "lff"]
 
 

@@ -127,7 +127,9 @@ def load_dataset(record: Record, recipes: Recipes, store: Store, options: argpar
     data, data_root = run.settings["data"], options.data_root
     if run.settings["dataset"] == "folder":
         if not options.dataset:
-            raise UserError(f"{run.id} was trained on a folder of images: say with --dataset where '{run.task}' is.")
+            raise UserError(
+                f"{run.id} was trained on a folder of images: say with --dataset where '{data['folder']}' is."
+            )
         if labels_digest(options.dataset) != data["labels"]:
             raise UserError(
                 f"{options.dataset / LABELS} is not the one that {run.id} was trained on: restore it, or train again "
@@ -154,7 +156,9 @@ def _advice(record: Record, recipes: Recipes, store: Store, options: argparse.Na
     results = f"{store.folder}-again"
     command = ["python", "-m", "benchmark.run"]
     if run.settings["dataset"] == "folder":
-        command += ["--dataset", str(options.dataset or run.task)]
+        data = run.settings["data"]
+        command += ["--dataset", str(options.dataset or data["folder"])]
+        command += ["--bias", *data["bias"]] if "bias" in data else []
     else:
         command += ["--tasks", run.task]
         command += ["--data-root", str(options.data_root)] if options.data_root != DATA_ROOT else []

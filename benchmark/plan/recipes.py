@@ -27,6 +27,8 @@ RECIPES = Path(__file__).parents[1] / "recipes.toml"
 DESCRIPTIVE = ("title", "uses_bias_labels", "like", "search")
 # Other names under which a method may be asked for: Table 3 calls plain training ERM.
 ALIASES = {"erm": "vanilla"}
+# What names the data of a folder of one's own, which --dataset and --bias say: no --set changes these settings.
+OF_FOLDER = ("folder", "labels", "bias")
 
 
 @cache
@@ -107,22 +109,25 @@ class Recipes:
         """Every preset that some task has, "paper" first."""
         return tuple(dict.fromkeys(preset for task in self._tasks for preset in self.presets(task)))
 
-    def with_folder(self, name: str, labels: str) -> Recipes:
-        """The recipes with a task, called like the folder, of a dataset of one's own.
+    def with_folder(self, data: Settings) -> Recipes:
+        """The recipes with the task ``folder_task(data)`` of a dataset of one's own.
 
-        Its settings hold ``labels``, a digest of its labels.csv, but not the place, so that a moved folder keeps its
-        records. Raises UserError for the name of another task.
+        ``data`` are its settings: ``folder``, its name, ``labels``, a digest of its labels.csv, and ``bias``, the
+        columns that are the bias where that is not the one column of this name. The place is none of them, so that a
+        moved folder keeps its records. Raises UserError for the name of another task.
         """
+        name = folder_task(data)
         if name in self._tasks and self._tasks[name]["dataset"] != "folder":
             raise UserError(f"The folder has the name of the task '{name}': rename it.")
-        table = {**self._own, "title": name, "data": {**self._own["data"], "folder": name, "labels": labels}}
+        bias = f" (bias: {' × '.join(data['bias'])})" if "bias" in data else ""
+        table = {**self._own, "title": f"{data['folder']}{bias}", "data": {**self._own["data"], **data}}
         return replace(self, _tasks={**self._tasks, name: table}, _resolved={})
 
     def with_folder_of(self, settings: Settings) -> Recipes:
         """The recipes with the task of stored settings where it is a folder of one's own, wherever that now lies."""
         if settings["dataset"] != "folder":
             return self
-        return self.with_folder(settings["task"], settings["data"]["labels"])
+        return self.with_folder({key: settings["data"][key] for key in OF_FOLDER if key in settings["data"]})
 
     # Settings of one run
 
@@ -288,12 +293,17 @@ class Recipes:
             shared |= settings
         del shared["dataset"]  # another one needs settings of its own, hence is another task
         if owner == "data":
-            return data
+            return _without(data, *OF_FOLDER)
         return shared | self.options(owner) if owner else shared
 
     def _all_names(self) -> list[str]:
         data = [f"data.{key}" for key in self._known_keys("data")]
         return [*data, *(f"{method}.{key}" for method in self._methods for key in self.options(method))]
+
+
+def folder_task(data: Settings) -> str:
+    """The name of the task of a folder of one's own; each choice of its bias is another, as records lie by tasks."""
+    return "@".join((data["folder"], *(["+".join(data["bias"]).replace("/", "_")] if "bias" in data else ())))
 
 
 def _without(table: Mapping[str, Any], *keys: str) -> Settings:

@@ -221,7 +221,7 @@ def _figures(table: Table, results: Results) -> Iterator[Context]:
             if any(map(len, found))
             else None,
             "alt": f"Chart of {panels or table.title}. The caption says what is drawn.",
-            "command": "" if all(map(len, found)) else command(table, table.tasks, []),
+            "command": "" if all(map(len, found)) else command(table, table.tasks, [], results),
         }
     elif figures.has_curves(table):
         for task in table.tasks:

@@ -90,7 +90,7 @@ class PageTable:
             "compared": any(cell["paper"] for cell in every),
             "measured": sum(bool(cell["mean"]) for cell in every),
             "errata": _grouped(every),
-            "command": command(self.table, self.table.tasks_of(task), []) if task else "",
+            "command": command(self.table, self.table.tasks_of(task), [], self.results) if task else "",
         }
 
     def _cell(self, row: Row, task: str, metric: str) -> Context:
@@ -109,7 +109,7 @@ class PageTable:
                 for record in results.cell(table, row, each).records
             ],
             "errata": [f"{each.note} ({each.kind})" for each in doubts],
-            "command": "" if line["n"] else command(table, tasks, [row.method]),
+            "command": "" if line["n"] else command(table, tasks, [row.method], self.results),
             "failures": [
                 each for each in self.failures if any(each.startswith(f"{part}/{row.method} ") for part in tasks)
             ],
@@ -158,14 +158,15 @@ def _shade(delta: float | None, metric: str, doubts: Sequence[Erratum]) -> str:
     return f"{'better' if better else 'worse'}-{level}" if level else "level"
 
 
-def command(table: Table, tasks: Sequence[str], methods: Sequence[str]) -> str:
+def command(table: Table, tasks: Sequence[str], methods: Sequence[str], results: Results) -> str:
     """The command that measures the given tasks of a table or figure; all methods if none is given."""
     if table.name == QUICK.name:
         words = ["--quick"]
     elif isinstance(table, Figure):
         words = ["--figure", table.number, *(["--task", *tasks] if table.stand_in else [])]
     elif table.name.startswith(SELECTION):  # of a folder, which lies where the command is given
-        words = ["--dataset", *tasks]
+        data = next(record.settings["data"] for record in results.records if record.task in tasks)
+        words = ["--dataset", data["folder"], *(["--bias", *data["bias"]] if "bias" in data else [])]
     else:
         words = [
             "--table",
@@ -194,7 +195,7 @@ def missing(table: Table, results: Results) -> Iterator[Context]:
             "tasks": [results.task_title(task) for task in tasks],
             "methods": [results.names.methods[method] for method in methods],
             "runs": len(runs),
-            "command": command(table, tasks, methods),
+            "command": command(table, tasks, methods, results),
         }
 
 

@@ -48,8 +48,6 @@ def seeds_of(table: Table, results: Results) -> str:
 
 def footer(table: Table, results: Results) -> list[str]:
     """What a reader must know of the numbers: seeds, spread, selection, commits, and why cells are empty."""
-    found = results.records_of(table, table.tasks)
-    commits = sorted({record.provenance.short_commit for record in found})
     starred = any(results.star(row.key) for row in table.rows)
     fairness = ", among methods without bias labels (* uses them)" if starred else ""
     empty = [task for task in table.tasks if not results.measured(table, task)]
@@ -57,13 +55,22 @@ def footer(table: Table, results: Results) -> list[str]:
         f"Percent; {_seeds_note(table, results)}; selection: {results.rule.note}.",
         *_unselected_note(table, results),
         f"Best in bold, second underlined{fairness}.",
+        *provenance(table, results),
+        *([f"Without records: {', '.join(empty)}."] if empty else []),
+        *(f"Failed: {failure}" for failure in failures(table, results)),
+    ]
+
+
+def provenance(table: Table, results: Results) -> list[str]:
+    """What a reader must know of the records: which collapsed, their preset, data and code."""
+    found = results.records_of(table, table.tasks)
+    commits = sorted({record.provenance.short_commit for record in found})
+    return [
         *_collapsed_note(found, table, results),
         *_preset_note(table),
         *_data_notes(table, results),
         *_stale_note(found),
         *([f"Commit {', '.join(commits)}."] if commits else []),
-        *([f"Without records: {', '.join(empty)}."] if empty else []),
-        *(f"Failed: {failure}" for failure in failures(table, results)),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from itertools import pairwise
@@ -53,32 +54,46 @@ def resnet(
 
 @cache
 def imagenet_weights(architecture: str) -> Mapping[str, Any]:
-    """torchvision's ImageNet weights, downloaded once. Raises UserError where they cannot be had."""
-    from torch.hub import get_dir
+    """torchvision's ImageNet weights, downloaded once. Raises UserError where they cannot be had, or are damaged."""
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(architecture)["IMAGENET1K_V1"]
+    path = _cached(weights.url)
+    if path.exists():
+        check_weights(architecture)
     try:
         return weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"The ImageNet weights of {architecture} cannot be had ({error}): put {weights.url} into "
-            f"{get_dir()}/checkpoints, or start from random weights with --set pretrained=false."
+            f"The ImageNet weights of {architecture} cannot be had ({error}): put {weights.url} into {path.parent}, or "
+            "start from random weights with --set pretrained=false."
         ) from error
 
 
 def check_weights(architecture: str) -> None:
-    """Raises UserError unless torchvision's ImageNet weights are on this machine."""
-    from torch.hub import get_dir
+    """Raises UserError unless torchvision's ImageNet weights, and no other file of that name, are on this machine."""
     from torchvision.models import get_model_weights
 
     url = get_model_weights(architecture)["IMAGENET1K_V1"].url
-    folder = Path(get_dir()) / "checkpoints"
-    if not (folder / url.rpartition("/")[2]).is_file():
+    path = _cached(url)
+    if not path.is_file():
         raise UserError(
-            f"The ImageNet weights of {architecture} are not in {folder}: put {url} there, train where they can be "
-            "downloaded, or start from random weights with --set pretrained=false."
+            f"The ImageNet weights of {architecture} are not in {path.parent}: put {url} there, train where they can "
+            "be downloaded, or start from random weights with --set pretrained=false."
         )
+    # torch.hub looks at the hash that is part of the name when it downloads, and never again.
+    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(path.stem.rpartition("-")[2]):
+        raise UserError(
+            f"{path} is not the file that torchvision has under this name: delete it, then put {url} there or have it "
+            "downloaded."
+        )
+
+
+def _cached(url: str) -> Path:
+    """Where torch.hub keeps, or will keep, what it loads from there."""
+    from torch.hub import get_dir
+
+    return Path(get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
 # ``benchmark.plan.limits`` says of each what settings it needs.

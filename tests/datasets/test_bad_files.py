@@ -164,12 +164,17 @@ def test_a_pipe_in_the_place_of_an_archive(tmp_path: Path, monkeypatch: pytest.M
 LABELS: dict[str, tuple[str, str]] = {
     "outside": ("../x.png,gull,0,train", "name '../x.png', which lies outside of"),
     "far outside": ("train/../../x.png,gull,0,train", "name '../x.png', which lies outside of"),
-    "absolute": ("/etc/passwd,gull,0,train", "name '/etc/passwd', which lies outside of"),
-    "backslash": ("train\\001.png,gull,0,train", r"write / between folders, not \\"),
+    "absolute": ("/etc/passwd,gull,0,train", "names '/etc/passwd', an absolute path: write paths as seen from"),
+    "absolute on Windows": ("C:\\birds\\x.png,gull,0,train", r"names 'C:\\birds\\x.png', an absolute path"),
+    "a share": ("\\\\host\\birds\\x.png,gull,0,train", "an absolute path"),
+    "outside by Windows": ("..\\x.png,gull,0,train", "name '../x.png', which lies outside of"),
+    "twice by Windows": ("train\\000.png,gull,0,train", "lists 'train/000.png' more than once"),
+    "another suffix": ("train/000.jpg,gull,0,train", r"the first is .*train/000\.jpg \(there is 000\.png\)"),
+    "no suffix": ("test/000,gull,0,train", r"test/000 \(there is 000\.png\)"),
     "a folder": ("inner,gull,0,train", "which is no file"),
     "a pipe": ("pipe.png,gull,0,train", "which is no file"),
     "a dangling link": ("link.png,gull,0,train", "1 of 21 listed images are missing"),
-    "nothing": (",gull,0,train", "are missing"),
+    "nothing": (",gull,0,train", "has a row without a file"),
     "too many columns": ("train/x.png,gull,0,train,more", "cannot be read"),
     "too few columns": ("train/x.png,gull", "the split of 'train/x.png' is ''"),
     "a quote": ('"train/x.png,gull,0,train', "cannot be read"),
@@ -200,7 +205,11 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "only a head": (lambda path: path.write_text("file,target,bias,split\n"), "has no rows"),
     "bytes": (lambda path: path.write_bytes(b"\x89PNG\x00\xff\n" * 9), "is not in UTF-8"),
     "Latin-1": (lambda path: path.write_bytes("file,target,bias,split\ná,b,c,train".encode("latin-1")), "UTF-8"),
-    "semicolons": (lambda path: path.write_text("file;target;bias;split\na;b;c;train\n"), "has no column 'file'"),
+    "tabs": (lambda path: path.write_text("file\ttarget\tbias\tsplit\na\tb\tc\ttrain\n"), "has no column 'file'"),
+    "a column twice": (
+        lambda path: path.write_text("file,bias, bias,target,split\n"),
+        "has 2 columns 'bias': keep one",
+    ),
     "longer rows": (lambda path: path.write_text("file,target,split\na,b,train,more\n"), "of more columns than"),
 }
 

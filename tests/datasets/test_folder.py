@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,9 @@ from factories.images import own_listing, save_image, sizes, write_folder, write
 from benchmark.errors import UserError
 from benchmark.options import with_dataset
 from benchmark.plan.recipes import load
-from benchmark.plan.run import Settings
+from benchmark.plan.run import Run, Settings
 from datasets import prepare
+from datasets.folder import describe, labels_digest, unlabelled
 from datasets.images import IMAGE_SETS
 
 
@@ -119,9 +121,138 @@ def test_labels_without_a_column_or_a_file(tmp_path: Path) -> None:
         own_listing(folder)
     with pytest.raises(UserError, match=r"labels\.csv cannot be read .*file,target,bias,split"):
         with_dataset(load(), tmp_path)
-    (folder / "labels.csv").write_text("file;target;bias;split\na.png;x;y;train\n")
-    with pytest.raises(UserError, match="commas between columns"):
+    write_labels(folder, [("a.png", "x", "train")], "file,target,split")
+    with pytest.raises(UserError, match="has no column 'bias', which testing needs: add it"):
         own_listing(folder)
     (folder / "labels.csv").write_text("file,target,bias,split\nmöwe.png,x,y,train\n", encoding="utf-16")
     with pytest.raises(UserError, match="not in UTF-8"):
         own_listing(folder)
+
+
+def windows_paths(rows: list[str]) -> str:
+    return "\n".join(row.replace("/", "\\") for row in rows)
+
+
+SPELLINGS: dict[str, Callable[[list[str]], str]] = {
+    "a BOM": lambda rows: "\ufeff" + "\n".join(rows),
+    "quotes and a BOM": lambda rows: "\ufeff" + "\n".join('"' + row.replace(",", '","') + '"' for row in rows),
+    "semicolons, as Excel writes them": lambda rows: "\r\n".join(row.replace(",", ";") for row in rows) + "\r\n;;;\r\n",
+    "paths of Windows": windows_paths,
+    "blanks": lambda rows: "\n\n".join(row.replace(",", " , ") + " " for row in rows) + "\n\n",
+    "other columns": lambda rows: "\n".join(f"{row},{number}" for number, row in enumerate(rows)),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_labels_are_read_however_they_were_written(tmp_path: Path, spelling: str) -> None:
+    folder = write_folder(tmp_path)
+    expected = own_listing(folder)
+    rows = (folder / "labels.csv").read_text().splitlines()
+    (folder / "labels.csv").write_text(SPELLINGS[spelling](rows), newline="")
+    found = own_listing(folder)
+    assert found.files == expected.files
+    assert (found.class_names, found.bias_names) == (expected.class_names, expected.bias_names)
+    assert found.targets.tolist() == expected.targets.tolist()
+    assert found.bias.tolist() == expected.bias.tolist()
+
+
+def write_attributes(root: Path) -> Path:
+    """A folder of birds with two attributes, male and young, of -1 and 1; one training image lacks the second."""
+    folder = root / "my_birds"
+    rows = []
+    for split, copies in (("train", 2), ("test", 1)):
+        for y, male, young, copy in itertools.product((0, 1), (-1, 1), (-1, 1), range(copies)):
+            name = f"{split}/{len(rows)}.png"
+            save_image(folder / name, len(rows))
+            known = (y, male, young, copy) != (0, -1, -1, 0) or split == "test"
+            rows.append((name, ("gull", "tern")[y], split, str(male), str(young) if known else ""))
+    write_labels(folder, rows, "file,target,split,male,young")
+    return folder
+
+
+def test_any_column_may_be_the_bias_and_several_are_combined(tmp_path: Path) -> None:
+    folder = write_attributes(tmp_path)
+    assert own_listing(folder, bias=["male"]).bias_names == ("-1", "1")
+    assert own_listing(folder, bias=["young"]).bias[0] == -1, "the first image is not known to be young or old"
+    found = own_listing(folder, bias=["male", "young"])
+    assert found.bias_names == (
+        "male=-1 × young=-1", "male=-1 × young=1", "male=1 × young=-1", "male=1 × young=1",
+    )  # fmt: skip
+    assert sizes(found) == [[[1, 2, 2, 2], [2, 2, 2, 2]], [[0] * 4, [0] * 4], [[1, 1, 1, 1], [1, 1, 1, 1]]]
+    assert unlabelled(folder, ["male", "young"]) == unlabelled(folder, ["young"]) == 1
+    assert unlabelled(folder, ["male"]) == 0
+
+
+def test_a_combination_without_test_images_is_named(tmp_path: Path) -> None:
+    folder = write_attributes(tmp_path)
+    rows = [tuple(line.split(",")) for line in (folder / "labels.csv").read_text().splitlines()[1:]]
+    write_labels(folder, [row for row in rows if row[2:] != ("test", "1", "-1")], "file,target,split,male,young")
+    assert sizes(own_listing(folder, bias=["young"]))[2] == [[1, 2], [1, 2]]
+    with pytest.raises(UserError) as caught:
+        own_listing(folder, bias=["male", "young"])
+    assert "no test image of target 'gull' and bias 'male=1 × young=-1', nor of 1 more of its 8 groups" in str(
+        caught.value
+    )
+    assert "add some or choose fewer columns with --bias" in str(caught.value)
+
+
+def test_a_bias_that_is_not_chosen_or_not_there_is_said_with_what_there_is(tmp_path: Path) -> None:
+    folder = write_attributes(tmp_path)
+    with pytest.raises(UserError, match="has no column 'bias': choose with --bias among male, young"):
+        own_listing(folder)
+    with pytest.raises(UserError, match=r"'mael'; did you mean 'male'\? Known: male, young"):
+        own_listing(folder, bias=["mael"])
+    with pytest.raises(UserError, match=r"'target'; Known: male, young"):
+        own_listing(folder, bias=["male", "target"])
+    with pytest.raises(UserError, match="name the folder, too"):
+        with_dataset(load(), None, ["male"])
+
+
+def test_each_choice_of_the_bias_is_a_task_of_its_own(tmp_path: Path) -> None:
+    folder = write_attributes(tmp_path)
+
+    def run(*bias: str) -> Run:
+        recipes, task = with_dataset(load(), folder, bias)
+        return Run(recipes.resolve(task, "vanilla"), 0)
+
+    choices = [run(), run("male"), run("young"), run("male", "young")]
+    assert len({each.digest for each in choices}) == len({each.task for each in choices}) == 4
+    assert run("young", "male", "young") == run("male", "young"), "the order is no choice"
+    assert run("bias") == run(), "which is how it is called where nothing is chosen"
+    recipes = load().with_folder_of(choices[3].settings)
+    assert recipes.task_title("my_birds@male+young") == "my_birds (bias: male × young)"
+    assert recipes.changes(choices[3].settings) == ()
+    assert Run(recipes.resolve("my_birds@male+young", "vanilla"), 0) == choices[3]
+    with pytest.raises(UserError, match=r"Unknown setting 'data\.bias'"):
+        recipes.parse_override("data.bias=['male']")
+
+
+def test_a_plain_bias_adds_no_setting_so_that_older_records_keep_their_hashes(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    for bias in ([], ["bias"]):
+        recipes, task = with_dataset(load(), folder, bias)
+        assert task == recipes.task_title(task) == "my_birds"
+        assert recipes.resolve(task, "vanilla")["data"].keys() == {"size", "subset", "folder", "labels"}
+
+
+def test_small_images_are_not_enlarged_unless_that_is_said(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)  # images of 44 × 36 pixels
+    settings = {"folder": folder.name, "labels": labels_digest(folder)}
+    listing = IMAGE_SETS["folder"].listing
+    with pytest.raises(UserError, match=r"my_birds: images of 36 pixels would be enlarged to 224: .* data\.size=36"):
+        listing(tmp_path, size=224, **settings)
+    accepted = listing(tmp_path, size=224, subset=True, **settings)
+    assert accepted.notes[-1] == "The images of my_birds, of 36 pixels, are enlarged to 224."
+    assert "about 36 px on disk, 64 px in training (enlarged)" in describe(listing(tmp_path, size=64, **settings), 64)
+    as_they_are = describe(listing(tmp_path, size=36, **settings), 36)
+    assert "about 36 px on disk, 36 px in training, for which all take 0.1 MB" in as_they_are
+
+
+def test_a_folder_is_described_in_one_line(tmp_path: Path) -> None:
+    told = describe(own_listing(write_folder(tmp_path)), 32)
+    assert told == (
+        "my_birds: 8 training, 4 validation and 8 test images of 2 classes × 2 bias values; the smallest training "
+        "group, gull with 0, has 2; about 36 px on disk, 32 px in training, for which all take 0.1 MB"
+    )
+    unlabelled = describe(own_listing(write_folder(tmp_path / "other", with_bias=False)), 32)
+    assert "2 bias values; 8 training images lack their bias; about" in unlabelled

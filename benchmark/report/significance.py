@@ -1,0 +1,153 @@
+"""What a table's differences are worth, as Markdown, CSV and a picture of the ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from benchmark import quoting
+from benchmark.compare import significance
+from benchmark.compare.significance import LEVEL, METHODS, TASKS, Ranking
+from benchmark.metrics import METRICS
+from benchmark.plan.table import Table
+from benchmark.report import rank_diagram
+from benchmark.report.rank_diagram import COLLAPSED
+from benchmark.report.style import save
+from benchmark.report.tables import provenance, row_title, seeds
+from benchmark.store.atomic import write_atomically
+from benchmark.store.results import Results
+
+
+def write(table: Table, results: Results) -> list[Path]:
+    """Write tables/<stem>-tests.md and .csv where any rows can be compared; returns what was written.
+
+    Where enough tasks are measured there are tables/<stem>-ranks.csv and figures/<stem>-ranks.png and .pdf, too. What
+    earlier records gave, and these do not, is removed.
+    """
+    lines, rankings = significance.differences(table, results), list(significance.rankings(table, results))
+    stems = {name: results.folder / "tables" / f"{results.name(table.stem)}-{name}" for name in ("tests", "ranks")}
+    picture = results.folder / "figures" / stems["ranks"].name
+    text, tests, ranks = (
+        Path(f"{stems[name]}.{end}") for name, end in (("tests", "md"), ("tests", "csv"), ("ranks", "csv"))
+    )
+    written: list[Path] = []
+    if len(lines) or rankings:
+        write_atomically(text, markdown(table, lines, rankings, results))
+        write_atomically(tests, quoting.csv(lines))
+        written += [text, tests]
+    if rankings:
+        write_atomically(ranks, quoting.csv(significance.ranks_frame(table, rankings)))
+        names = [[row_title(row, results) for row in each.rows] for each in rankings]
+        written += [ranks, *save(rank_diagram.draw(rankings, names, _title(table)), picture)]
+    for path in {text, tests, ranks, Path(f"{picture}.png"), Path(f"{picture}.pdf")} - {*written}:
+        path.unlink(missing_ok=True)
+    return written
+
+
+def markdown(table: Table, lines: pd.DataFrame, rankings: Sequence[Ranking], results: Results) -> str:
+    """The differences of each task, the ranks across tasks, and what a reader must know of the numbers."""
+    reference = quoting.markdown(row_title(table.rows[0], results))
+    parts = [f"# Tests of {quoting.markdown(_title(table))}", "## On each task", _on_tasks_explained(reference)]
+    for task in dict.fromkeys(lines.task):
+        parts += [f"### {quoting.markdown(results.task_title(task))}", _differences(table, lines, task, results)]
+    parts += ["## Across tasks"]
+    if rankings:
+        parts += [ACROSS_EXPLAINED, *(part for each in rankings for part in _ranking(each, results))]
+    else:
+        measured = sum(results.measured(table, task) for task in table.tasks)
+        parts.append(
+            f"Ranks are compared where at least {METHODS} methods are measured on the same {TASKS} or more tasks, "
+            f"which is not so here: {measured} of {len(table.tasks)} tasks have records."
+        )
+    notes = [f"Selection: {results.rule.note}."]
+    notes += ["* uses bias labels."] if any(results.star(row.key) for row in table.rows) else []
+    notes += provenance(table, results)
+    return "\n\n".join((*parts, "\n".join(f"- {quoting.markdown(note)}" for note in notes))) + "\n"
+
+
+def _title(table: Table) -> str:
+    return f"{table.heading}: {table.title}" + (f" ({table.modified})" if table.modified else "")
+
+
+def _on_tasks_explained(reference: str) -> str:
+    return (
+        f"Points by which each method differs from {reference}, the first row of the table, in the mean over the n "
+        "seeds that both have; in brackets Student's 95 % interval of the paired differences, in bold where it leaves "
+        "out 0. Every interval stands for itself: of twenty methods that differ in nothing, one is in bold. One seed "
+        "has no interval."
+    )
+
+
+def _differences(table: Table, lines: pd.DataFrame, task: str, results: Results) -> str:
+    """The grid of one task."""
+    found: dict[Any, dict[Any, Any]] = {
+        (line["method"], line["metric"]): line for line in lines[lines.task == task].to_dict("records")
+    }
+    body = []
+    for row in table.rows[1:]:
+        own = [found.get((row.key, metric)) for metric in table.metrics]
+        if any(own):
+            shown = ("–" if each is None else _difference(each) for each in own)
+            n = seeds(each["n"] for each in own if each)
+            body.append([quoting.markdown(row_title(row, results)), *shown, n])
+    head = ["Method", *(METRICS[metric].heading for metric in table.metrics), "n"]
+    return tabulate(body, head, tablefmt="github", disable_numparse=True)
+
+
+def _difference(line: dict[Any, Any]) -> str:
+    mean, low, high = (f"{line[name]:+.2f}" for name in ("difference", "low", "high"))
+    if line["n"] == 1:
+        shown = f"{mean} (n = 1: no interval)"
+    else:
+        outside = line["low"] > 0 or line["high"] < 0
+        shown = (f"**{mean}**" if outside and not line["collapsed"] else mean) + f" ({low} to {high})"
+    return shown + (" (collapsed)" if line["collapsed"] else "")
+
+
+ACROSS_EXPLAINED = f"""\
+Friedman's test asks whether all methods have the same average rank, 1 for the best on a task by the table's means.
+Where its p-value is below {LEVEL:g}, methods are told apart whose average ranks differ by more than the critical
+difference (CD) of Nemenyi's test. F, by Iman and Davenport, is the less conservative statistic: its p-value is the one
+to read. Tasks of the same images are not independent of each other, as the test takes them to be."""
+
+
+def _ranking(ranking: Ranking, results: Results) -> Iterator[str]:
+    """The tests of one metric, its average ranks, and what was left out."""
+    titles = {row.key: quoting.markdown(row_title(row, results)) for row in ranking.rows}
+    tasks, rows = ranking.ranks.shape
+    test = ranking.friedman
+    yield f"### {METRICS[ranking.metric].heading}"
+    yield (
+        f"{rows} methods on {tasks} tasks: Friedman's χ²({rows - 1}) = {test.chi_square:.2f}, p = "
+        f"{test.chi_square_p:.4f}; F({rows - 1}, {(rows - 1) * (tasks - 1)}) = {test.f:.2f}, p = {test.f_p:.4f}; CD = "
+        f"{ranking.critical_difference:.2f}."
+    )
+    apart = "; ".join(f"{titles[better.key]} before {titles[worse.key]}" for better, worse in ranking.apart())
+    if test.f_p >= LEVEL:
+        yield "The methods are not told apart."
+    else:
+        yield f"Told apart: {apart}." if apart else "The ranks are not all the same, but no two methods are told apart."
+    order = ranking.average.argsort(kind="stable")
+    body = [
+        [titles[ranking.rows[row].key], f"{ranking.average[row]:.2f}"]
+        + [
+            f"{rank:g}{COLLAPSED if dead else ''}"
+            for rank, dead in zip(ranking.ranks[:, row], ranking.collapsed[:, row], strict=True)
+        ]
+        for row in order
+    ]
+    head = ["Method", "Average rank", *(quoting.markdown(results.task_title(task)) for task in ranking.tasks)]
+    yield tabulate(body, head, tablefmt="github", disable_numparse=True)
+    if ranking.collapsed.any():
+        yield f"{COLLAPSED} collapsed, hence last: {ranking.collapsed.sum()} of these {ranking.collapsed.size} cells."
+    few, gaps = ranking.left_out
+    if few:
+        left_out = ", ".join(quoting.markdown(row_title(row, results)) for row in few)
+        yield f"Left out, since measured on fewer than {TASKS} tasks: {left_out}."
+    if gaps:
+        left_out = ", ".join(quoting.markdown(results.task_title(task)) for task in gaps)
+        yield f"Left out, since some of these methods are not measured there: {left_out}."
