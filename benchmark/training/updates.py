@@ -89,9 +89,11 @@ class Updates:
         training.set_modes(steps[0].trains)
         augmented, draws = (each.to(training.device, non_blocking=True) for each in (augmented, draws))
         batches = zip(training.splits.train.batches(order), augmented, draws, turns, strict=False)
-        for (indices, images), changes, drawn, (step, optimizer) in batches:
+        for number, ((indices, images), changes, drawn, (step, optimizer)) in enumerate(batches):
             if len(steps) > 1:
                 training.set_modes(step.trains)
+            if number % len(steps) == 0:
+                training.warm_up(number // len(steps))
             loss = step.loss(training.batch(indices, images, changes, _drawn(drawn, step)))
             self._total += _descend(loss, optimizer)
 
@@ -101,7 +103,9 @@ class Updates:
         device, steps = self.trainings[0].device, len(self.phase.steps)
         rows, drawn = (each.to(device, non_blocking=True).unflatten(0, (-1, steps)) for each in (order, draws))
         with graphs.side_stream(rows.device):
-            for row, numbers in zip(rows, drawn, strict=True):
+            for number, (row, numbers) in enumerate(zip(rows, drawn, strict=True)):
+                for training in self.trainings:
+                    training.warm_up(number)
                 self._rows.copy_(row)
                 self._draws.copy_(numbers)
                 if self.capturable and self._done >= WARM_UP:

@@ -1,0 +1,60 @@
+"""timm's models, each with a linear layer in the place of its classifier, without dropout and stochastic depth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import timm
+from torch import nn
+
+from benchmark.errors import UserError
+from methods.base import Network
+from networks.chance import without_chance
+
+OTHERWISE = "or start from random weights with --set pretrained=false."
+
+
+def build(name: str, image_shape: tuple[int, ...], num_classes: int, *, pretrained: bool = False) -> Network:
+    """The model of that name, with ``pretrained`` features that start from the weights that timm has of it.
+
+    A model that is made for one size, such as a vision transformer, is built for the images' size, to which timm
+    adapts pretrained weights. Raises UserError where the weights cannot be had.
+    """
+    configuration = timm.get_pretrained_cfg(name)
+    options = {"img_size": image_shape[1:]} if configuration and configuration.fixed_input_size else {}
+    if pretrained and not (configuration and configuration.has_weights):
+        raise UserError(f"timm has no weights of {name}: add --set pretrained=false.")
+    try:
+        model = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+    except Exception as error:  # of the hub's client, say, whose errors are not to be foreseen
+        if not pretrained:
+            raise
+        raise UserError(
+            f"The weights of timm/{name} cannot be had ({type(error).__name__}: {error}): put them into the cache of "
+            f"the Hugging Face hub, {OTHERWISE}"
+        ) from error
+    without_chance(model)
+    patches = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if patches and any(width % patch for width, patch in zip(image_shape[1:], patches, strict=True)):
+        raise UserError(f"timm/{name} needs images of a multiple of {patches[0]} pixels, not {image_shape[-1]}.")
+    return Network(model, nn.Linear(model.head_hidden_size, num_classes))
+
+
+def check_weights(name: str) -> None:
+    """Raises UserError unless the weights that timm has of a model are on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+    from torch.hub import get_dir
+
+    configuration = timm.get_pretrained_cfg(name)
+    if not (configuration and configuration.has_weights):
+        raise UserError(f"timm has no weights of {name}: add --set pretrained=false.")
+    names = (
+        [configuration.hf_hub_filename] if configuration.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    )
+    hub, url = configuration.hf_hub_id, configuration.url
+    found = [try_to_load_from_cache(hub, each) for each in names] if hub else []
+    here = url and (Path(get_dir()) / "checkpoints" / url.rpartition("/")[2]).is_file()
+    if not here and not any(isinstance(each, str) for each in found):
+        raise UserError(
+            f"The weights of timm/{name} are not on this machine: train where {hub or url} can be downloaded, {OTHERWISE}"
+        )
