@@ -123,11 +123,8 @@ def own() -> dict[str, Entry]:
     for folder in __path__:
         for path in sorted(Path(folder).glob("*.py")):
             for name, entry in _registered(path, path.stat().st_mtime_ns):
-                other = (
-                    found[name].file.name if name in found else "torchvision" if name in library("torchvision") else ""
-                )
-                if other or name.startswith(TIMM):
-                    raise UserError(f"The network '{name}' of {path} is one of {other or 'timm'} already: rename it.")
+                if name in found or name in library("torchvision") or not name.isidentifier():
+                    raise UserError(f"{path} registers a network '{name}', a name that is taken or is none: rename it.")
                 found[name] = entry
     return found
 

@@ -15,6 +15,7 @@ _PROBABILITIES = ("dropout", "attention_dropout", "drop_prob", "drop_rate")
 
 def without_chance(network: nn.Module) -> None:
     """Set every dropout and stochastic depth to nothing."""
+    module: Any
     for module in network.modules():
         if isinstance(module, _DropoutNd) or type(module).__name__ == "StochasticDepth":
             module.p = 0.0
@@ -27,7 +28,7 @@ class Draws(TorchDispatchMode):
     """Notes the operations inside the context that draw from a global generator."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

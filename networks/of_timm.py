@@ -34,7 +34,8 @@ def build(name: str, image_shape: tuple[int, ...], num_classes: int, *, pretrain
             f"the Hugging Face hub, {OTHERWISE}"
         ) from error
     without_chance(model)
-    patches = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    # What a patch more would take is cut off, where no one says so.
+    patches = next((each.patch_size for each in model.modules() if type(each).__name__ == "PatchEmbed"), None)
     if patches and any(width % patch for width, patch in zip(image_shape[1:], patches, strict=True)):
         raise UserError(f"timm/{name} needs images of a multiple of {patches[0]} pixels, not {image_shape[-1]}.")
     return Network(model, nn.Linear(model.head_hidden_size, num_classes))
@@ -48,13 +49,12 @@ def check_weights(name: str) -> None:
     configuration = timm.get_pretrained_cfg(name)
     if not (configuration and configuration.has_weights):
         raise UserError(f"timm has no weights of {name}: add --set pretrained=false.")
-    names = (
-        [configuration.hf_hub_filename] if configuration.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
-    )
-    hub, url = configuration.hf_hub_id, configuration.url
+    hub, url, file = configuration.hf_hub_id, configuration.url, configuration.hf_hub_filename
+    names = (file,) if file else ("model.safetensors", "pytorch_model.bin")
     found = [try_to_load_from_cache(hub, each) for each in names] if hub else []
     here = url and (Path(get_dir()) / "checkpoints" / url.rpartition("/")[2]).is_file()
     if not here and not any(isinstance(each, str) for each in found):
         raise UserError(
-            f"The weights of timm/{name} are not on this machine: train where {hub or url} can be downloaded, {OTHERWISE}"
+            f"The weights of timm/{name} are not on this machine: train where {hub or url} can be downloaded, "
+            f"{OTHERWISE}"
         )

@@ -38,7 +38,7 @@ def build(
         body.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
         nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
     last, head = [(path, each) for path, each in body.named_modules() if isinstance(each, nn.Linear)][-1]
-    if isinstance(head, nn.Linear) and last == "fc" and name.startswith(("resnet", "resnext", "wide_resnet")):
+    if name.startswith(("resnet", "resnext", "wide_resnet")):
         *layers, _ = body.children()
         features: nn.Module = nn.Sequential(*layers, nn.Flatten())
     else:
@@ -62,9 +62,7 @@ def _body(name: str, size: int, pretrained: bool) -> Any:
     state = imagenet_weights(name)
     if not name.startswith("vit_"):
         options.pop("init_weights", None)
-        return models.get_model(
-            name, weights=models.get_model_weights(name)["IMAGENET1K_V1"], progress=False, **options
-        )
+        return models.get_model(name, weights="IMAGENET1K_V1", progress=False, **options)
     body = models.get_model(name, weights=None, **options)
     body.load_state_dict(models.vision_transformer.interpolate_embeddings(size, body.patch_size, state))
     return body

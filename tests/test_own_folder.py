@@ -7,19 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from factories.images import QUICKLY, unreachable, write_learnable_folder
 
 from benchmark import run
 from benchmark.collect import collect
-from benchmark.plan import limits
 from benchmark.plan.paper import COMPARED
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
 from benchmark.report import figures
 from benchmark.store.record import encode, faults
 from benchmark.store.store import Store
-from benchmark.training import networks
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +81,6 @@ def test_weights_that_cannot_be_had_stop_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
-    networks.imagenet_weights.cache_clear()
     command = ["--dataset", str(write_learnable_folder(tmp_path)), *QUICKLY, "pretrained=true", "--methods", "vanilla"]
     assert run.main([*command, "--results", str(tmp_path / "results")]) == 2
     assert "--set pretrained=false" in capsys.readouterr().err
@@ -163,12 +159,3 @@ def test_the_small_network_trains_on_images(tmp_path: Path) -> None:
     assert run.main(command) == 0
     (record,) = Store(results).everything()
     assert record.settings["network"] == "mlp"
-
-
-def test_every_network_says_what_it_needs() -> None:
-    assert limits.NETWORKS.keys() == networks.NETWORKS.keys()
-    for name, needs in limits.NETWORKS.items():
-        settings = {"network": name, "pretrained": False, "stem": "standard"}
-        network = networks.of_run(settings, (3, 40, 40), 2)
-        assert network(torch.zeros(2, 3, 40, 40)).shape == (2, 2)
-        assert needs.weights == (name != "mlp")

@@ -102,8 +102,9 @@ class Provenance(Part, frozen=True):
 
     ``data`` is a fingerprint of every image and label, ``data_notes`` what a reader must know of them. The versions are
     those of ``benchmark.plan.code``; ``network_package`` is the one that a network comes from, with its version, and
-    ``weights`` the SHA-256 of the pretrained weights that its features started from. Seconds are a seed's share where several trained as one. Device memory is in
-    bytes, and of GPUs only. ``predictions`` is the SHA-256 of the file of predictions that belongs to the record.
+    ``weights`` the SHA-256 of the pretrained weights that its features started from. Seconds are a seed's share where
+    several trained as one. Device memory is in bytes, and of GPUs only. ``predictions`` is the SHA-256 of the file of
+    predictions that belongs to the record.
     """
 
     commit: str | None

@@ -181,8 +181,8 @@ class Augmentation:
     def draw(self, batches: int, m: int, generator: torch.Generator) -> Tensor:
         """What happens to every image of an epoch: flip, top and left, int64 [batches, m, 3].
 
-        With resized crops flip, top, left, height and width in shares of the image's, float [batches, m, 5]; [batches, 0]
-        if nothing varies.
+        With resized crops flip, top, left, height and width in shares of the image's, float [batches, m, 5]. If
+        nothing varies, [batches, 0].
         """
         if not self.varies:
             return torch.empty(batches, 0)
@@ -201,7 +201,7 @@ class Augmentation:
         return torch.cat(((1 - sides) * torch.stack(corner), sides)).permute(1, 2, 0)
 
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
-        """uint8 images [m, 3, H, W] flipped and cropped by their draws [m, 3], or [m, 5] to floats of the same range."""
+        """uint8 images [m, 3, H, W] changed by their draws: by [m, 3] to uint8, by [m, 5] to floats in [0, 255]."""
         if not self.varies:
             return images
         if self.scale < 1:

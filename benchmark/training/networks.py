@@ -44,32 +44,30 @@ def check(settings: Settings, image_shape: tuple[int, ...], num_classes: int) ->
 def _check(chosen: str, image_shape: tuple[int, ...], num_classes: int, batch: int) -> None:
     settings: Settings = json.loads(chosen)
     name, size = settings["network"], image_shape[-1]
-    place = f"{name} cannot be built for {num_classes} classes of images of {size} pixels"
+    refused = f"The network {name} cannot be built for {num_classes} classes of images of {size} pixels"
     with torch.random.fork_rng(devices=[]):
-        network = _attempt(f"The network {place}", lambda: of_run(settings, image_shape, num_classes))
+        network = _attempt(refused, of_run, settings, image_shape, num_classes)
         if not isinstance(network, Network):
             raise UserError(f"The network {name} is a {type(network).__name__}: it must be a methods.base.Network.")
-        if settings.get("pretrained"):
-            torch.manual_seed(torch.initial_seed() ^ 1)
+        if settings.get("pretrained"):  # what is random differs from one network to the next
             if digest(of_run(settings, image_shape, num_classes)) != digest(network):
                 raise UserError(f"A part of {name} has no pretrained weights: add --set pretrained=false.")
     network.to("meta").train()
     images = torch.zeros(batch, *image_shape, device="meta")
     with torch.no_grad(), Draws() as draws:
-        features = _attempt(
-            f"The network {name} does not take {batch} images of {size} pixels", network.features, images
-        )
+        refused = f"The network {name} does not take {batch} images of {size} pixels"
+        features = _attempt(refused, network.features, images)
         if not isinstance(features, torch.Tensor) or features.dim() != 2 or len(features) != batch:
             raise UserError(
-                f"The features of {name} must be a representation [m, d] of m images: flatten or pool them."
+                f"The features of {name} must give a representation [m, d] of m images: flatten or pool it."
             )
         logits = _attempt(f"The classifier of {name} does not take its features", network.classifier, features)
     if not isinstance(logits, torch.Tensor) or logits.shape != (batch, num_classes):
         raise UserError(f"The classifier of {name} must give logits [m, {num_classes}] of m images.")
     if draws.names:
         raise UserError(
-            f"The network {name} draws from a global generator ({draws.names[0]}), which no checkpoint holds, so that a "
-            "resumed run would have other numbers: build it without dropout and stochastic depth."
+            f"The network {name} draws from a global generator ({draws.names[0]}), which no checkpoint holds, so that "
+            "a resumed run would have other numbers: build it without dropout and stochastic depth."
         )
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 def new_optimizer(settings: dict[str, Any], parameters: Sequence[nn.Parameter], rate: Tensor) -> torch.optim.Optimizer:
     """A fresh optimiser of the run's kind; ``rate`` [] is the tensor that it goes on reading.
 
-    Adam (Kingma & Ba, 2015) and SGD add ``weight_decay`` times the weights to the gradient, and Adam then divides both by
-    its running means; AdamW (Loshchilov & Hutter, 2019) takes rate times ``weight_decay`` off the weights instead.
+    Adam (Kingma & Ba, 2015) and SGD add ``weight_decay`` times the weights to the gradient, and Adam then divides both
+    by its running means; AdamW (Loshchilov & Hutter, 2019) takes rate times ``weight_decay`` times the weights off.
     """
     shared: dict[str, Any] = {"lr": rate, "weight_decay": settings["weight_decay"], "fused": True}
     if settings["optimizer"] == "sgd":
@@ -26,8 +26,9 @@ def rate(settings: dict[str, Any], epoch: int) -> float:
     """The learning rate of an epoch, of which 0 is the first; a phase longer than ``epochs`` ends like the others.
 
     "tenths": times ``learning_rate_decay`` for every tenth of the epochs behind it, after the schedule of Echoes' code.
-    "step": times it after half and after three quarters of them (He et al., 2016). "cosine": half a cosine from the full
-    rate towards 0 (Loshchilov & Hutter, 2017), as PyTorch's CosineAnnealingLR has it.
+    "step": times it after half and after three quarters of them (He et al., 2016). "cosine": half a cosine from the
+    full rate towards 0 (Loshchilov & Hutter, 2017), as PyTorch's CosineAnnealingLR has it. "constant" is planned as
+    "tenths" with a factor of 1, see ``benchmark.plan.run.without_effect``.
     """
     epochs, schedule = settings["epochs"], settings["schedule"]
     epoch = min(epoch, epochs - 1)

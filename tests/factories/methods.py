@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.plan.recipes import load
-from benchmark.training.networks import mlp
+from networks.mlp import mlp
 from methods import get
 from methods.base import Batch, Method, Network, TrainingSet
 
