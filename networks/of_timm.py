@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import timm
+from timm.models import get_pretrained_cfg
 from torch import nn
 
 from benchmark.errors import UserError
@@ -20,12 +22,13 @@ def build(name: str, image_shape: tuple[int, ...], num_classes: int, *, pretrain
     A model that is made for one size, such as a vision transformer, is built for the images' size, to which timm
     adapts pretrained weights. Raises UserError where the weights cannot be had.
     """
-    configuration = timm.get_pretrained_cfg(name)
-    options = {"img_size": image_shape[1:]} if configuration and configuration.fixed_input_size else {}
+    configuration = get_pretrained_cfg(name)
+    fixed = configuration is not None and configuration.fixed_input_size
+    options: dict[str, Any] = {"img_size": image_shape[1:]} if fixed else {}
     if pretrained and not (configuration and configuration.has_weights):
         raise UserError(f"timm has no weights of {name}: add --set pretrained=false.")
     try:
-        model = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+        model: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
     except Exception as error:  # of the hub's client, say, whose errors are not to be foreseen
         if not pretrained:
             raise
@@ -46,10 +49,10 @@ def check_weights(name: str) -> None:
     from huggingface_hub import try_to_load_from_cache
     from torch.hub import get_dir
 
-    configuration = timm.get_pretrained_cfg(name)
+    configuration = get_pretrained_cfg(name)
     if not (configuration and configuration.has_weights):
         raise UserError(f"timm has no weights of {name}: add --set pretrained=false.")
-    hub, url, file = configuration.hf_hub_id, configuration.url, configuration.hf_hub_filename
+    hub, url, file = configuration.hf_hub_id, str(configuration.url or ""), configuration.hf_hub_filename
     names = (file,) if file else ("model.safetensors", "pytorch_model.bin")
     found = [try_to_load_from_cache(hub, each) for each in names] if hub else []
     here = url and (Path(get_dir()) / "checkpoints" / url.rpartition("/")[2]).is_file()

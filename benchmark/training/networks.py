@@ -49,9 +49,9 @@ def _check(chosen: str, image_shape: tuple[int, ...], num_classes: int, batch: i
         network = _attempt(refused, of_run, settings, image_shape, num_classes)
         if not isinstance(network, Network):
             raise UserError(f"The network {name} is a {type(network).__name__}: it must be a methods.base.Network.")
-        if settings.get("pretrained"):  # what is random differs from one network to the next
-            if digest(of_run(settings, image_shape, num_classes)) != digest(network):
-                raise UserError(f"A part of {name} has no pretrained weights: add --set pretrained=false.")
+        # What is random differs from one network to the next.
+        if settings.get("pretrained") and digest(of_run(settings, image_shape, num_classes)) != digest(network):
+            raise UserError(f"A part of {name} has no pretrained weights: add --set pretrained=false.")
     network.to("meta").train()
     images = torch.zeros(batch, *image_shape, device="meta")
     with torch.no_grad(), Draws() as draws:

@@ -14,7 +14,6 @@ import torch
 from factories.images import QUICKLY, unreachable, write_learnable_folder
 from factories.records import make_record, make_run
 from msgspec.structs import replace
-from torch import nn
 from torchvision import models
 
 import networks
@@ -238,6 +237,14 @@ def test_one_file_adds_a_network_that_is_trained(own: Path, tmp_path: Path, caps
     own.write_text(OWN.replace("\n@register", "\n# The same.\n\n@register"))
     code.of_network.cache_clear()
     assert not record.stale, "comments change no number"
+
+
+def test_the_example_of_the_manual_is_trained(own: Path, tmp_path: Path) -> None:
+    manual = (Path(networks.__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    own.write_text(manual.partition("```python\n")[2].partition("```")[0])
+    command = ["--tasks", "colored_digits", "--methods", "vanilla", "--set", "network=small_cnn", "epochs=1"]
+    assert run.main([*command, "--results", str(tmp_path / "results")]) == 0
+    assert len(list(Store(tmp_path / "results").everything())) == 1
 
 
 def test_a_network_with_a_version_is_taken_at_its_word(own: Path) -> None:
