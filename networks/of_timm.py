@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from timm.models import get_pretrained_cfg
+from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch import nn
 
 from benchmark.errors import UserError
@@ -22,11 +22,8 @@ def build(name: str, image_shape: tuple[int, ...], num_classes: int, *, pretrain
     A model that is made for one size, such as a vision transformer, is built for the images' size, to which timm
     adapts pretrained weights. Raises UserError where the weights cannot be had.
     """
-    configuration = get_pretrained_cfg(name)
-    fixed = configuration is not None and configuration.fixed_input_size
-    options: dict[str, Any] = {"img_size": image_shape[1:]} if fixed else {}
-    if pretrained and not (configuration and configuration.has_weights):
-        raise UserError(f"timm has no weights of {name}: add --set pretrained=false.")
+    configuration = _configuration(name, pretrained)
+    options: dict[str, Any] = {"img_size": image_shape[1:]} if configuration.fixed_input_size else {}
     try:
         model: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
     except Exception as error:  # of the hub's client, say, whose errors are not to be foreseen
@@ -49,9 +46,7 @@ def check_weights(name: str) -> None:
     from huggingface_hub import try_to_load_from_cache
     from torch.hub import get_dir
 
-    configuration = get_pretrained_cfg(name)
-    if not (configuration and configuration.has_weights):
-        raise UserError(f"timm has no weights of {name}: add --set pretrained=false.")
+    configuration = _configuration(name, pretrained=True)
     hub, url, file = configuration.hf_hub_id, str(configuration.url or ""), configuration.hf_hub_filename
     names = (file,) if file else ("model.safetensors", "pytorch_model.bin")
     found = [try_to_load_from_cache(hub, each) for each in names] if hub else []
@@ -61,3 +56,16 @@ def check_weights(name: str) -> None:
             f"The weights of timm/{name} are not on this machine: train where {hub or url} can be downloaded, "
             f"{OTHERWISE}"
         )
+
+
+def _configuration(name: str, pretrained: bool) -> PretrainedCfg:
+    """What timm knows of a model and its weights. Raises UserError where there are none of that name."""
+    try:
+        found = get_pretrained_cfg(name) or PretrainedCfg()
+    except RuntimeError as error:
+        raise UserError(
+            f"timm has no weights of that name ({error}): choose others of timm.list_pretrained()."
+        ) from error
+    if pretrained and not found.has_weights:
+        raise UserError(f"timm has no weights of {name}: add --set pretrained=false.")
+    return found

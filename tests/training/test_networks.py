@@ -155,7 +155,7 @@ def test_models_of_timm_are_built_for_the_size(name: str, size: int) -> None:
 
 
 @needs_timm
-def test_what_timm_cannot_build_is_refused() -> None:
+def test_what_timm_cannot_build_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="did you mean 'timm/vit_tiny_patch16_224'"):
         make_run("dogs_cats", "vanilla", "network=timm/vit_tiny_patch16_22")
     with pytest.raises(UserError, match="a multiple of 16 pixels, and those of cmnist_99 have 28"):
@@ -164,8 +164,11 @@ def test_what_timm_cannot_build_is_refused() -> None:
         make_run("dogs_cats", "vanilla", "network=timm/resnet18.a1_in1k")
     with pytest.raises(UserError, match="a multiple of 16 pixels, not 40"):
         check(settings("timm/mixer_s16_224"), (3, 40, 40), 2)
-    with pytest.raises(UserError, match="has no weights of"):
+    with pytest.raises(UserError, match="timm has no weights of that name"):
         check_weights(settings("timm/vit_tiny_patch16_384.none", pretrained=True))
+    monkeypatch.setattr("networks.of_timm.get_pretrained_cfg", lambda name: None)
+    with pytest.raises(UserError, match="timm has no weights of xcit_nano"):
+        check_weights(settings("timm/xcit_nano", pretrained=True))
 
 
 @needs_timm
