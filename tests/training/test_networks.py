@@ -21,6 +21,7 @@ from benchmark import run
 from benchmark.errors import UserError
 from benchmark.plan import code
 from benchmark.store.store import Store
+from benchmark.training.networks import _check as tried
 from benchmark.training.networks import check, check_weights, digest, of_run, precision
 from networks import of_torchvision
 
@@ -219,10 +220,12 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(networks, "BUILDERS", dict(networks.BUILDERS))
     path = folder / "own_file.py"
     path.write_text(OWN)
-    code.of_network.cache_clear()
+    for kept in (code.of_network, tried):
+        kept.cache_clear()
     yield path
     sys.modules.pop("networks.own_file", None)
-    code.of_network.cache_clear()
+    for kept in (code.of_network, tried):
+        kept.cache_clear()
 
 
 def test_one_file_adds_a_network_that_is_trained(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
