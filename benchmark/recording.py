@@ -11,6 +11,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
+import networks
 from benchmark.plan import code
 from benchmark.plan.run import Run
 from benchmark.store.provenance import commit
@@ -82,12 +83,21 @@ def make_record(
             validation_data=data.validation,
             method_version=code.of_method(run.method),
             loop_version=code.LOOP,
+            network_version=code.of_network(run.settings["network"]),
+            network_package=package_of(run.settings["network"]),
+            weights=training.weights or None,
             data_notes=list(dataset.notes),
             seeds_at_once=seeds_at_once,
             peak_device_memory=peak_memory(training.device),
             submitted=submitted,
         ),
     )
+
+
+def package_of(network: str) -> str:
+    """The package that a network comes from, with its version; empty for one of this suite."""
+    package = networks.package(network)
+    return f"{package} {version(package)}" if package else ""
 
 
 def phases_of(history: Sequence[EpochEntry]) -> list[PhaseCurves]:

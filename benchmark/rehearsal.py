@@ -17,7 +17,7 @@ from datasets.images import IMAGE_SETS
 
 
 def rehearse(runs: Sequence[Run], recipes: Recipes, data_root: Path, device: str) -> None:
-    """Raises UserError where data, labels, weights of ImageNet or the device are missing that one of the runs needs."""
+    """Raises UserError where data, labels, weights or the device are missing, or a network is not for the images."""
     if device not in ("auto", "cpu"):
         from benchmark.worker import pick_device  # PyTorch, which knows its devices
 
@@ -31,10 +31,13 @@ def rehearse(runs: Sequence[Run], recipes: Recipes, data_root: Path, device: str
         dataset = outlines[data]
         unknown = int((dataset.train.bias < 0).sum())
         limits.check_bias_labels(run.method, recipes.uses_bias_labels(run.method), unknown, dataset.name)
-    for network in {run.settings["network"] for run in runs if run.settings.get("pretrained")}:
-        from benchmark.training.networks import check_weights
+        if settings["network"] != "mlp":  # which takes any images, and does not need what the others load
+            from benchmark.training.networks import check, check_weights
 
-        check_weights(network)
+            check_weights(settings)
+            size = settings["data"].get("size")  # outlined images may have no pixels
+            shape = (3, size, size) if size else dataset.image_shape
+            check({**settings, "pretrained": False}, shape, len(dataset.class_names))
 
 
 def outlook(runs: Sequence[Run], data_root: Path) -> str:

@@ -114,7 +114,10 @@ def execute(runs: Sequence[Run], store: Store, execution: Execution, submission:
 def _rehearse(runs: Sequence[Run], recipes: Recipes, execution: Execution, submission: Jobs) -> None:
     """Raises UserError for what would make a run fail and planning does not see: what data, weights and device lack."""
     device = "cpu" if submission.launcher == "slurm" else execution.device  # a job's is not here
-    complete = all(run.settings["dataset"] in EMBEDDED and not run.settings["balance"] for run in runs)
+    complete = all(
+        run.settings["dataset"] in EMBEDDED and not run.settings["balance"] and run.settings["network"] == "mlp"
+        for run in runs
+    )
     if complete and device in ("auto", "cpu"):
         return
     from benchmark.rehearsal import rehearse  # looks at files, and loads PyTorch where it must

@@ -29,7 +29,7 @@ from benchmark.store.leases import Holder, Lease
 from benchmark.store.record import Commit, Record
 from benchmark.store.store import Predictions, Store
 from benchmark.training.loop import train
-from benchmark.training.networks import imagenet_weights
+from benchmark.training.networks import check as check_network
 from benchmark.training.progress import EpochEntry
 from benchmark.training.training import Training
 from datasets import BiasedDataset
@@ -105,8 +105,7 @@ class Worker:
         dataset, _ = self.dataset(run)
         unknown = int((dataset.train.bias < 0).sum())
         limits.check_bias_labels(run.method, methods.get(run.method).uses_bias_labels, unknown, dataset.name)
-        if run.settings.get("pretrained"):
-            imagenet_weights(run.settings["network"])
+        check_network(run.settings, dataset.image_shape, len(dataset.class_names))
 
     def prepare(self, runs: Sequence[Run]) -> None:
         """Check all runs before the first one starts, so that nothing is found missing after an hour.

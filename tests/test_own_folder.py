@@ -16,7 +16,6 @@ from torchvision.models import ResNet18_Weights, resnet18
 from benchmark import run
 from benchmark.collect import collect, own_tables
 from benchmark.inspect.__main__ import main as inspect
-from benchmark.plan import limits
 from benchmark.plan.paper import COMPARED
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
@@ -88,7 +87,6 @@ def test_weights_that_cannot_be_had_stop_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
-    networks.imagenet_weights.cache_clear()
     command = ["--dataset", str(write_learnable_folder(tmp_path)), *QUICKLY, "pretrained=true", "--methods", "vanilla"]
     assert run.main([*command, "--results", str(tmp_path / "results")]) == 2
     assert "--set pretrained=false" in capsys.readouterr().err
@@ -107,7 +105,6 @@ def test_training_from_imagenets_weights(
     monkeypatch.setattr(ResNet18_Weights.IMAGENET1K_V1.value, "url", f"https://localhost/{name}")
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    networks.imagenet_weights.cache_clear()
     cached, results = tmp_path / "torch/hub/checkpoints" / name, tmp_path / "results"
     cached.parent.mkdir(parents=True)
     command = ["--dataset", str(write_learnable_folder(tmp_path)), *QUICKLY, "learning_rate=0", "--methods", "vanilla"]
@@ -134,7 +131,6 @@ def test_training_from_imagenets_weights(
     expected = [each for name, each in state.items() if not name.startswith("fc.")]
     assert len(features) == len(expected)
     assert all(map(torch.equal, features, expected))
-    networks.imagenet_weights.cache_clear()
 
 
 def test_two_choices_of_the_bias_share_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,12 +242,3 @@ def test_the_small_network_trains_on_images(tmp_path: Path) -> None:
     assert run.main(command) == 0
     (record,) = Store(results).everything()
     assert record.settings["network"] == "mlp"
-
-
-def test_every_network_says_what_it_needs() -> None:
-    assert limits.NETWORKS.keys() == networks.NETWORKS.keys()
-    for name, needs in limits.NETWORKS.items():
-        settings = {"network": name, "pretrained": False, "stem": "standard"}
-        network = networks.of_run(settings, (3, 40, 40), 2)
-        assert network(torch.zeros(2, 3, 40, 40)).shape == (2, 2)
-        assert needs.weights == (name != "mlp")

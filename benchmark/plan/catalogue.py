@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+import networks
 from benchmark.errors import UserError
 from benchmark.plan.ours import OURS
 from benchmark.plan.paper import FIGURES, TABLES
@@ -76,6 +77,8 @@ def listing(recipes: Recipes) -> str:
         lines += [f"  {method}  {recipes.method_title(method)}{star}"]
         if settings := recipes.options(method):
             lines += [f"    {_listed({f'{method}.{key}': value for key, value in settings.items()})}"]
+    lines += ["Networks", f"  {', '.join(networks.own())}; timm/MODEL for every model of timm; of torchvision:"]
+    lines += [f"    {' '.join(sorted(networks.library('torchvision')))}"]
     return "\n".join(lines)
 
 

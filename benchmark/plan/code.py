@@ -1,7 +1,7 @@
-"""Which code a run's numbers come from: a version of the common loop and one of the method.
+"""Which code a run's numbers come from: a version of the common loop, one of the method and one of the network.
 
-Neither is part of a run's name. A record holds both, and is stale once they are no longer the ones below: what it says
-was measured by other code than a new run would be.
+None is part of a run's name. A record holds all, and is stale once they are no longer the ones below: what it says was
+measured by other code than a new run would be.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import ast
 import hashlib
 from functools import cache
 from pathlib import Path
+
+import networks
 
 METHODS = Path(__file__).parents[2] / "methods"
 # Of the loop, its samplers, networks and losses, and the data sets' recipes: raised when any changes a number.
@@ -31,6 +33,18 @@ def of_method(name: str) -> str:
             if isinstance(node, ast.ClassDef) and any(_registers(each, name) for each in node.decorator_list):
                 return _stated(node) or _digest(module)
     return ""
+
+
+@cache
+def of_network(name: str) -> str:
+    """A network's version, as its file states it, "1", or a digest of the file as for methods.
+
+    Empty for version 0, which records are older than, and for networks of torchvision and timm.
+    """
+    entry = networks.own().get(name)
+    if entry is None or entry.version == 0:
+        return ""
+    return _digest(ast.parse(entry.file.read_text(encoding="utf-8"))) if entry.version is None else str(entry.version)
 
 
 def _registers(decorator: ast.expr, name: str) -> bool:

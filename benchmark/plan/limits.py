@@ -1,16 +1,17 @@
-"""Whether a value is of the kind, and within the limits, that its annotation states; what networks need of a run."""
+"""Whether a value is of the kind, and within the limits, that its annotation states; what does not go together."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from msgspec import Meta
 
-from benchmark.errors import UserError, unknown
+import networks
+from benchmark.errors import UserError
 
+UnitInterval = Annotated[float, Meta(ge=0.0, le=1.0)]
 # Of the settings of the common loop; a list's limits hold for each of its numbers, those of a method stand beside it.
 # The upper limits lie far beyond what anybody trains with: they catch slips, and what would never end or fill a disk.
 LOOP: dict[str, Any] = {
@@ -18,16 +19,21 @@ LOOP: dict[str, Any] = {
     "batch_size": Annotated[int, Meta(ge=1, le=1_000_000)],
     "learning_rate": Annotated[float, Meta(ge=0.0, le=1000.0)],
     "learning_rate_decay": Annotated[float, Meta(ge=0.0, le=10.0)],
+    "schedule": Literal["tenths", "step", "cosine", "constant"],
+    "warmup": UnitInterval,
+    "optimizer": Literal["adam", "adamw", "sgd"],
+    "momentum": Annotated[float, Meta(ge=0.0, le=0.9999)],
     "weight_decay": Annotated[float, Meta(ge=0.0, le=1000.0)],
     "balance": Annotated[float, Meta(ge=0.0, le=1000.0)],
     "crop_padding": Annotated[int, Meta(ge=0, le=1000)],
+    "crop_scale": Annotated[float, Meta(ge=0.01, le=1.0)],
     "mean": float,
     "std": Annotated[float, Meta(ge=1e-6, le=1e6)],
 }
 # Of the settings under "data" that several data sets have; a data set may allow less, and has others of its own.
 DATA: dict[str, Any] = {
-    "ratio": Annotated[float, Meta(ge=0.0, le=1.0)],
-    "validation_ratio": Annotated[float, Meta(ge=0.0, le=1.0)],
+    "ratio": UnitInterval,
+    "validation_ratio": UnitInterval,
     "severity": Annotated[int, Meta(ge=1, le=5)],
     "validation": Annotated[int, Meta(ge=0, le=59_999)],
     "size": Annotated[int, Meta(ge=32, le=4096)],
@@ -35,21 +41,8 @@ DATA: dict[str, Any] = {
 LARGEST = 2**53  # of numbers without limits of their own: beyond, not every whole number is a float
 
 
-@dataclass(frozen=True)
-class Needs:
-    """What a network needs of a run: the settings that say how it is built, and whether ImageNet's weights exist.
-
-    ``alone`` is the least width of an image that may be a batch by itself: statistics of a batch take two values.
-    """
-
-    settings: tuple[str, ...] = ()
-    weights: bool = False
-    alone: int = 0
-
-
-_RESNET = Needs(("pretrained", "stem"), weights=True, alone=33)
-# Every network of ``benchmark.training.networks``, which itself takes PyTorch.
-NETWORKS = {"mlp": Needs(), "resnet18": _RESNET, "resnet34": _RESNET}
+# Pixels that the images of a data set are wide where that is no setting.
+WIDTHS = {"colored_mnist": 28, "colored_digits": 8}
 
 
 def kind(owner: str, key: str) -> Any:
@@ -63,6 +56,13 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         for key, value in part.items():
             if not isinstance(value, Mapping):
                 check(f"{owner}.{key}" if owner else key, value, kind(owner, key))
+    if settings.get("momentum") and settings["optimizer"] != "sgd":
+        raise UserError(
+            f"momentum is {settings['momentum']}, and {settings['optimizer']} has its own: add --set optimizer=sgd, or "
+            "momentum=0."
+        )
+    if settings.get("crop_padding") and settings.get("crop_scale", 1.0) < 1:
+        raise UserError("Images are cropped in two ways: add --set crop_padding=0, or crop_scale=1.")
     if "network" in settings:
         _check_network(settings)
 
@@ -108,28 +108,30 @@ def _demands(meta: Meta) -> str:
     return " and ".join(bounds) or f"a finite number, at most {LARGEST:,}"
 
 
-def needs(network: str) -> Needs:
-    """What a network needs. Raises UserError for one that does not exist."""
-    if network not in NETWORKS:
-        raise unknown("network", network, NETWORKS)
-    return NETWORKS[network]
-
-
 def _check_network(settings: Mapping[str, Any]) -> None:
-    """Raises UserError where a run's network does not exist, or its other settings are not for that network."""
+    """Raises UserError where a run's network does not exist, or its images and other settings are not for it."""
     name = settings["network"]
-    needed = needs(name)
-    for each in needed.settings:
-        if each not in settings:
-            raise UserError(
-                f"The network {name} needs the setting {each}, which {settings['task']} lacks: choose another network "
-                f"for its images, such as mlp."
-            )
-    check("stem", settings.get("stem", "standard"), Literal["standard", "small"])
-    if settings.get("pretrained") and not needed.weights:
+    needs = networks.needs(name)
+    pretrained, stem = settings.get("pretrained", False), settings.get("stem", "standard")
+    check("stem", stem, Literal["standard", "small"])
+    if pretrained and not needs.weights:
         raise UserError(f"There are no weights of ImageNet for the network {name}: add --set pretrained=false.")
-    if settings.get("pretrained") and settings["stem"] != "standard":
+    if pretrained and stem != "standard":
         raise UserError("ImageNet's weights need the standard stem: --set pretrained=false, or stem=standard.")
-    size = settings["data"].get("size", needed.alone)
-    if settings["batch_size"] == 1 and size < needed.alone and settings["stem"] == "standard":
+    if stem != "standard" and not needs.stem:
+        raise UserError(f"stem is {stem}, and the network {name} has one of its own: leave it out.")
+    if "." in name and not pretrained:
+        raise UserError(
+            f"The network {name} names weights: add --set pretrained=true, or leave out what follows the dot."
+        )
+    size = settings["data"].get("size", WIDTHS.get(settings["dataset"]))
+    if size is None:  # of a data set of one's own: tried before the run
+        return
+    if size < needs.smallest or size % needs.multiple:
+        demanded = f"at least {needs.smallest}" if size < needs.smallest else f"a multiple of {needs.multiple}"
+        raise UserError(
+            f"The network {name} needs images of {demanded} pixels, and those of {settings['task']} have {size}: "
+            "choose another network, or data.size where the task has it."
+        )
+    if settings["batch_size"] == 1 and size < needs.alone and stem == "standard":
         raise UserError(f"batch_size is 1: {name} needs batches of at least 2 where images are of {size} pixels.")

@@ -14,7 +14,7 @@ import msgspec
 from benchmark.errors import UserError, unknown
 from benchmark.plan import limits, toml
 from benchmark.plan.ranges import Range
-from benchmark.plan.run import PAPER, Run, Settings
+from benchmark.plan.run import PAPER, Run, Settings, without_effect
 from benchmark.plan.table import Override, Row, Table
 
 if sys.version_info >= (3, 11):
@@ -148,7 +148,8 @@ class Recipes:
         """What a run's settings are merged from, in that order, each with the place where it stands.
 
         The method's exceptions in the tables of tasks come after all of these tables, and after the method's own. A
-        method that is like another has its options and exceptions, too, but for keys that it sets itself.
+        method that is like another has its options and exceptions, too, but for keys that it sets itself. What then has
+        no effect takes the value of every task. Raises UserError for one that --set gives another.
         """
         method = self.check_method(method)
         of_task = list(self._of_task(task, preset))
@@ -170,6 +171,16 @@ class Recipes:
                     layers.append(Layer(f"{where[:-1]}.method.{each}]", placed))
         if placed := _placed(merged, overrides, ("", "data", method)):
             layers.append(Layer("--set", placed))
+        for layer in layers:
+            _merge(merged, layer.settings)
+        if plain := without_effect(merged):
+            wanted = placed.get("learning_rate_decay")
+            if wanted not in (None, plain.get("learning_rate_decay", wanted)):
+                raise UserError(
+                    f"learning_rate_decay has no effect with schedule={merged['schedule']}: leave it out, or choose "
+                    "another schedule."
+                )
+            layers.append(Layer("[every_task]", plain))
         return layers
 
     def run(self, table: Table, row: Row, task: str, seed: int) -> Run:
@@ -195,6 +206,7 @@ class Recipes:
         """
         method = settings["method"]
         recipe = self.resolve(settings["task"], method, preset=settings["preset"])
+        recipe |= without_effect(recipe | {"schedule": settings.get("schedule", recipe["schedule"])})
         places = (
             ("", recipe, settings),
             ("data", recipe["data"], settings["data"]),

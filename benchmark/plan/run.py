@@ -19,12 +19,34 @@ Settings = dict[str, Any]
 NEUTRAL: Settings = {
     "preset": PAPER,
     "learning_rate_decay": 1.0,
+    "schedule": "tenths",
+    "warmup": 0.0,
+    "optimizer": "adam",
+    "momentum": 0.0,
+    "crop_scale": 1.0,
     "balance": 0.0,
     "warmup_epochs": 0,
     "strata": "clean",
     "multiplier_floor": 0.0,
     "differentiated": "neither",
 }
+
+
+def without_effect(settings: Mapping[str, Any]) -> Settings:
+    """Settings that have no effect beside the others, at the values that they then take.
+
+    So that the same numbers have one hash, under whichever names they are asked for.
+    """
+    plain: Settings = {}
+    schedule = settings.get("schedule", NEUTRAL["schedule"])
+    decay = settings.get("learning_rate_decay", NEUTRAL["learning_rate_decay"])
+    if schedule in ("cosine", "constant"):
+        plain["learning_rate_decay"] = decay = NEUTRAL["learning_rate_decay"]
+    if schedule != "cosine" and decay == NEUTRAL["learning_rate_decay"]:  # a rate that stays, however often it may fall
+        plain["schedule"] = NEUTRAL["schedule"]
+    if settings.get("optimizer") == "adamw" and settings["weight_decay"] == 0:  # which is all that sets it apart
+        plain["optimizer"] = NEUTRAL["optimizer"]
+    return {key: value for key, value in plain.items() if key in settings and settings[key] != value}
 
 
 @dataclass(frozen=True)

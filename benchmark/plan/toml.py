@@ -30,9 +30,14 @@ class Preset(TypedDict, total=False):
     batch_size: int
     learning_rate: float
     learning_rate_decay: float
+    schedule: str
+    warmup: float
+    optimizer: str
+    momentum: float
     weight_decay: float
     balance: float
     crop_padding: int
+    crop_scale: float
     mean: list[float]
     std: list[float]
     data: dict[str, Any]

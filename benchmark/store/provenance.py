@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmark.store.record import Commit
 
 REPOSITORY = Path(__file__).parents[2]
-CODE = ("benchmark", "methods", "datasets")
+CODE = ("benchmark", "methods", "networks", "datasets")
 
 
 @lru_cache(maxsize=1)

@@ -24,6 +24,8 @@ DIGITS = 6  # significant ones, of the curves
 Whole = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 """A whole number that a float holds exactly, which no sum or quotient of a table overflows."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+"""A SHA-256."""
 Counts = list[list[Count]]
 """Numbers of images of each group, [C, B]."""
 Number = float | None
@@ -105,8 +107,10 @@ class Provenance(Part, frozen=True):
 
     ``data`` is a fingerprint of every image and label trained on and tested on, ``validation_data`` one of those that
     epochs are chosen on, ``data_notes`` what a reader must know of them. The versions are those of
-    ``benchmark.plan.code``. Seconds are a seed's share where several trained as one. Device memory is in bytes, and of
-    GPUs only. ``predictions`` is the SHA-256 of the file of predictions that belongs to the record.
+    ``benchmark.plan.code``; ``network_package`` is the one that a network comes from, with its version, and ``weights``
+    the SHA-256 of the pretrained weights that its features started from. Seconds are a seed's share where several
+    trained as one. Device memory is in bytes, and of GPUs only. ``predictions`` is the SHA-256 of the file of
+    predictions that belongs to the record.
     """
 
     commit: str | None
@@ -124,10 +128,13 @@ class Provenance(Part, frozen=True):
     data_notes: list[str] = []
     method_version: str = ""
     loop_version: Count = 0
+    network_version: str = ""
+    network_package: str = ""
+    weights: Digest | None = None
     seeds_at_once: Count = 1
     peak_device_memory: Whole | None = None
     submitted: Commit | None = None
-    predictions: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    predictions: Digest | None = None
 
     @property
     def short_commit(self) -> str:
@@ -166,6 +173,10 @@ class Record(Part, frozen=True, dict=True):
         now = code.of_method(self.method)
         if now and source.method_version != now:
             return f"version {source.method_version or 'unknown'} of the method {self.method}, which is now {now}"
+        network = self.settings.get("network", "")
+        now = code.of_network(network)
+        if now and source.network_version != now:
+            return f"version {source.network_version or 'unknown'} of the network {network}, which is now {now}"
         return ""
 
     @property

@@ -133,8 +133,8 @@ def check_generator(state: Any) -> None:
         raise ValueError("its generator is damaged") from error
 
 
-def check_adam(found: Any, optimizer: torch.optim.Optimizer, updates: int) -> None:
-    """Raises ValueError for what Adam cannot remember of these parameters after at most so many updates.
+def check_optimizer(found: Any, optimizer: torch.optim.Optimizer, updates: int) -> None:
+    """Raises ValueError for what the optimiser cannot remember of its parameters after at most so many updates.
 
     Its kernels trust it: means of another shape than the parameter's are read beyond their end.
     """
@@ -143,8 +143,16 @@ def check_adam(found: Any, optimizer: torch.optim.Optimizer, updates: int) -> No
     if not isinstance(state, Mapping) or not state.keys() <= set(range(len(parameters))):
         raise ValueError("its optimiser is of other parameters")
     for index, each in state.items():
-        like = parameters[index]
-        step = torch.empty((), dtype=torch.float32)  # that of fused Adam, whatever the parameters are
-        check_tensors(each, {"step": step, "exp_avg": like, "exp_avg_sq": like})
+        check_tensors(each, _remembered(optimizer, parameters[index]))
+        if isinstance(optimizer, torch.optim.SGD):
+            continue
         if not 1 <= each["step"].item() <= updates or (each["exp_avg_sq"] < 0).any():
             raise ValueError("its optimiser has made other steps than the training")
+
+
+def _remembered(optimizer: torch.optim.Optimizer, like: Tensor) -> dict[str, Tensor]:
+    """What it has in mind of a parameter, as tensors of the same kind."""
+    if isinstance(optimizer, torch.optim.SGD):
+        return {"momentum_buffer": like} if optimizer.defaults["momentum"] else {}
+    step = torch.empty((), dtype=torch.float32)  # that of fused Adam, whatever the parameters are
+    return {"step": step, "exp_avg": like, "exp_avg_sq": like}

@@ -161,32 +161,51 @@ def _stream(images: Tensor, order: Sequence[Tensor] | Tensor, device: torch.devi
 
 
 class Augmentation:
-    """Random horizontal flips, and random crops of the image padded with black, as a task's settings declare.
+    """Random horizontal flips and random crops, as a task's settings declare.
 
-    ``flip`` true or false, ``crop_padding`` in pixels; tasks without images of objects declare neither.
+    ``flip`` true or false. ``crop_padding``: crops of the image padded with black by so many pixels. ``crop_scale``:
+    crops of a share of the image's area between this and 1, with sides of 3:4 to 4:3, enlarged to the image's size
+    (Szegedy et al., 2015); 1 takes none. Never both.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.flip = settings.get("flip", False)
         self.padding = settings.get("crop_padding", 0)
+        self.scale = settings.get("crop_scale", 1.0)
 
     @property
     def varies(self) -> bool:
         """Whether an image can look different from one epoch to the next."""
-        return bool(self.flip or self.padding)
+        return bool(self.flip or self.padding or self.scale < 1)
 
     def draw(self, batches: int, m: int, generator: torch.Generator) -> Tensor:
-        """Flip, top and left of every image of an epoch, int64 [batches, m, 3]; [batches, 0] if nothing varies."""
+        """What happens to every image of an epoch: flip, top and left, int64 [batches, m, 3].
+
+        With resized crops flip, top, left, height and width in shares of the image's, float [batches, m, 5]. If
+        nothing varies, [batches, 0].
+        """
         if not self.varies:
             return torch.empty(batches, 0)
         flip = torch.randint(1 + self.flip, (batches, m, 1), generator=generator)
+        if self.scale < 1:
+            return torch.cat((flip, self._boxes(batches, m, generator)), 2)
         corner = torch.randint(2 * self.padding + 1, (batches, m, 2), generator=generator)
         return torch.cat((flip, corner), 2)
 
+    def _boxes(self, batches: int, m: int, generator: torch.Generator) -> Tensor:
+        """Top, left, height and width [batches, m, 4]. Ratios are those of 3:4 to 4:3 at which the area fits."""
+        area, ratio, *corner = torch.rand(4, batches, m, generator=generator)
+        area = self.scale + (1 - self.scale) * area
+        widest = (1 / area).clamp_max(4 / 3).log()
+        sides = ((area.log() + torch.tensor([[[-1.0]], [[1.0]]]) * widest * (2 * ratio - 1)) / 2).exp()
+        return torch.cat(((1 - sides) * torch.stack(corner), sides)).permute(1, 2, 0)
+
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
-        """uint8 images [m, 3, H, W] flipped and cropped by their draws [m, 3]."""
+        """uint8 images [m, 3, H, W] changed by their draws: by [m, 3] to uint8, by [m, 5] to floats in [0, 255]."""
         if not self.varies:
             return images
+        if self.scale < 1:
+            return _resized(images, draws)
         height, width = images.shape[2:]
         flip, top, left = draws.unbind(1)
         rows = top[:, None] + torch.arange(height, device=images.device)
@@ -196,3 +215,18 @@ class Augmentation:
         sample = torch.arange(len(images), device=images.device)[:, None, None]
         # Indexed as [m, H, W] positions of [3]: the result is channels-last by itself.
         return padded.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _resized(images: Tensor, draws: Tensor) -> Tensor:
+    """Boxes [m, 5] of images as floats of the images' size, in one bilinear look-up.
+
+    A box is never larger than its image, so that nothing needs to be smoothed before.
+    """
+    floats = images.float()
+    flip, top, left, height, width = draws.to(floats.dtype).unbind(1)
+    # Output coordinates in [-1, 1], the middle of a box being its corner and half its side, to those of the image.
+    zero, across = torch.zeros_like(flip), width * (1 - 2 * flip)
+    middle = [2 * corner + side - 1 for corner, side in ((left, width), (top, height))]
+    boxes = torch.stack((across, zero, middle[0], zero, height, middle[1]), 1).view(-1, 2, 3)
+    grid = F.affine_grid(boxes, list(floats.shape), align_corners=False)
+    return F.grid_sample(floats, grid, padding_mode="border", align_corners=False)

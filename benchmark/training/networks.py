@@ -1,120 +1,100 @@
-"""The paper's networks, each split as a method's ``Network`` is."""
+"""A run's network: built as its settings say, tried beforehand, and placed on a device in the layout made for it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from functools import cache, partial
-from itertools import pairwise
-from math import prod
-from pathlib import Path
-from typing import Any
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from benchmark.errors import UserError, unknown
-from benchmark.plan import limits
+import networks
+from benchmark.errors import UserError
 from benchmark.plan.run import Settings
 from methods.base import Network
+from networks.chance import Draws
 
-
-def mlp(image_shape: tuple[int, ...], num_classes: int) -> Network:
-    """Three hidden layers of 100 ReLU units (paper §4.1 gives the depth, the LfF repository the width)."""
-    widths = (prod(image_shape), 100, 100, 100)
-    layers: list[nn.Module] = [nn.Flatten()]
-    for width_in, width_out in pairwise(widths):
-        layers += [nn.Linear(width_in, width_out), nn.ReLU()]
-    return Network(nn.Sequential(*layers), nn.Linear(widths[-1], num_classes))
-
-
-def resnet(
-    architecture: str, image_shape: tuple[int, ...], num_classes: int, *, pretrained: bool, stem: str
-) -> Network:
-    """torchvision's ResNet; with ``pretrained`` its features start from ImageNet's weights.
-
-    ``stem`` "standard" is 7×7 with stride 2; "small" is 3×3 with stride 1, for images of about 64 pixels. The
-    max-pooling stays. Raises UserError for another stem and where the weights cannot be had.
-    """
-    from torchvision import models  # not every installation has it, and the MLP does without
-
-    if stem not in ("standard", "small"):
-        raise unknown("stem", stem, ("standard", "small"))
-    if pretrained and stem != "standard":
-        raise UserError("ImageNet's weights need the standard stem: --set pretrained=false, or stem=standard.")
-    body = getattr(models, architecture)()
-    if pretrained:
-        body.load_state_dict(imagenet_weights(architecture))
-    if stem == "small":
-        body.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
-        nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
-    *features, replaced = body.children()
-    return Network(nn.Sequential(*features, nn.Flatten()), nn.Linear(replaced.in_features, num_classes))
-
-
-@cache
-def imagenet_weights(architecture: str) -> Mapping[str, Any]:
-    """torchvision's ImageNet weights, downloaded once. Raises UserError where they cannot be had, or are damaged."""
-    from torchvision.models import get_model_weights
-
-    weights = get_model_weights(architecture)["IMAGENET1K_V1"]
-    path = _cached(weights.url)
-    if path.exists():
-        check_weights(architecture)
-    try:
-        return weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"The ImageNet weights of {architecture} cannot be had ({error}): put {weights.url} into {path.parent}, or "
-            "start from random weights with --set pretrained=false."
-        ) from error
-
-
-def check_weights(architecture: str) -> None:
-    """Raises UserError unless torchvision's ImageNet weights, and no other file of that name, are on this machine."""
-    from torchvision.models import get_model_weights
-
-    url = get_model_weights(architecture)["IMAGENET1K_V1"].url
-    path = _cached(url)
-    if not path.is_file():
-        raise UserError(
-            f"The ImageNet weights of {architecture} are not in {path.parent}: put {url} there, train where they can "
-            "be downloaded, or start from random weights with --set pretrained=false."
-        )
-    # torch.hub looks at the hash that is part of the name when it downloads, and never again.
-    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(path.stem.rpartition("-")[2]):
-        raise UserError(
-            f"{path} is not the file that torchvision has under this name: delete it, then put {url} there or have it "
-            "downloaded."
-        )
-
-
-def _cached(url: str) -> Path:
-    """Where torch.hub keeps, or will keep, what it loads from there."""
-    from torch.hub import get_dir
-
-    return Path(get_dir()) / "checkpoints" / url.rpartition("/")[2]
-
-
-# ``benchmark.plan.limits`` says of each what settings it needs.
-NETWORKS: dict[str, Callable[..., Network]] = {
-    "mlp": mlp,
-    "resnet18": partial(resnet, "resnet18"),
-    "resnet34": partial(resnet, "resnet34"),
-}
-
-
-def build(name: str, image_shape: tuple[int, ...], num_classes: int, **options: Any) -> Network:
-    """A freshly initialised network. Raises UserError for an unknown name or one that cannot be built."""
-    if name not in NETWORKS:
-        raise unknown("network", name, NETWORKS)
-    return NETWORKS[name](image_shape, num_classes, **options)
+T = TypeVar("T")
 
 
 def of_run(settings: Settings, image_shape: tuple[int, ...], num_classes: int) -> Network:
-    """A freshly initialised network as a run's settings say. Raises UserError as ``build``."""
+    """A freshly initialised network as a run's settings say. Raises UserError for one that cannot be built."""
     name = settings["network"]
-    return build(name, image_shape, num_classes, **{key: settings[key] for key in limits.needs(name).settings})
+    needs = networks.needs(name)
+    options = {"pretrained": settings.get("pretrained", False)} if needs.weights else {}
+    options |= {"stem": settings.get("stem", "standard")} if needs.stem else {}
+    return networks.build(name, image_shape, num_classes, **options)
+
+
+def check(settings: Settings, image_shape: tuple[int, ...], num_classes: int) -> None:
+    """Build a run's network and try it on images of that shape, without computing anything.
+
+    Raises UserError where it does not take them, is not split as a method needs it, draws from a global generator, or
+    starts from pretrained weights only in part.
+    """
+    chosen = {key: settings[key] for key in ("network", "pretrained", "stem") if key in settings}
+    _check(json.dumps(chosen), image_shape, num_classes, min(settings["batch_size"], 2))
+
+
+@lru_cache(maxsize=100)
+def _check(chosen: str, image_shape: tuple[int, ...], num_classes: int, batch: int) -> None:
+    settings: Settings = json.loads(chosen)
+    name, size = settings["network"], image_shape[-1]
+    refused = f"The network {name} cannot be built for {num_classes} classes of images of {size} pixels"
+    with torch.random.fork_rng(devices=[]):
+        network = _attempt(refused, of_run, settings, image_shape, num_classes)
+        if not isinstance(network, Network):
+            raise UserError(f"The network {name} is a {type(network).__name__}: it must be a methods.base.Network.")
+        # What is random differs from one network to the next.
+        if settings.get("pretrained") and digest(of_run(settings, image_shape, num_classes)) != digest(network):
+            raise UserError(f"A part of {name} has no pretrained weights: add --set pretrained=false.")
+    network.to("meta").train()
+    images = torch.zeros(batch, *image_shape, device="meta")
+    with torch.no_grad(), Draws() as draws:
+        refused = f"The network {name} does not take {batch} images of {size} pixels"
+        features = _attempt(refused, network.features, images)
+        if not isinstance(features, torch.Tensor) or features.dim() != 2 or len(features) != batch:
+            raise UserError(
+                f"The features of {name} must give a representation [m, d] of m images: flatten or pool it."
+            )
+        logits = _attempt(f"The classifier of {name} does not take its features", network.classifier, features)
+    if not isinstance(logits, torch.Tensor) or logits.shape != (batch, num_classes):
+        raise UserError(f"The classifier of {name} must give logits [m, {num_classes}] of m images.")
+    if draws.names:
+        raise UserError(
+            f"The network {name} draws from a global generator ({draws.names[0]}), which no checkpoint holds, so that "
+            "a resumed run would have other numbers: build it without dropout and stochastic depth."
+        )
+
+
+def _attempt(what: str, function: Callable[..., T], *arguments: Any) -> T:
+    """What the function gives. Raises UserError, with the reason, for whatever it raises: it may be somebody's own."""
+    try:
+        return function(*arguments)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what} ({type(error).__name__}: {error}): choose another with --set network.") from error
+
+
+def check_weights(settings: Settings) -> None:
+    """Raises UserError where a run's pretrained weights are not on this machine, as far as a package has them."""
+    name = settings["network"]
+    if settings.get("pretrained") and (package := networks.package(name)):
+        import_module(f"networks.of_{package}").check_weights(name.removeprefix(networks.TIMM))
+
+
+def digest(network: Network) -> str:
+    """A SHA-256 of everything that the features start from, by name, kind and shape."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(network.features.state_dict().items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def place(module: nn.Module, device: torch.device) -> None:

@@ -27,7 +27,8 @@ from benchmark.training import samplers
 from benchmark.training.checkpoint import Checkpoint, State
 from benchmark.training.loader import Augmentation
 from benchmark.training.measure import Measurement, Metrics, Splits
-from benchmark.training.networks import memory_format, of_run, place
+from benchmark.training.networks import digest, memory_format, of_run, place
+from benchmark.training.optimizers import new_optimizer, rate, warming
 from benchmark.training.progress import EpochEntry, Progress, Sizes, Stage
 from datasets import BiasedDataset
 from datasets.base import Fingerprint
@@ -65,6 +66,7 @@ class Training:
         self.measurement = Measurement(dataset, self.splits)
         self.batch_size = min(settings["batch_size"], len(dataset.train))
         self.augmentation = Augmentation(settings)
+        self.weights = ""  # a digest of those that networks start from, where they are pretrained
         self.method = self._build_method(seed)
         self.layout = memory_format(self.method)
         self.phases = self.method.phases()
@@ -88,12 +90,18 @@ class Training:
             torch.manual_seed(seed)
             method = kind(
                 data,
-                lambda: of_run(self.settings, dataset.image_shape, data.num_classes),
+                lambda: self._new_network(data.num_classes),
                 self.settings["epochs"],
                 **self.settings["options"],
             )
         place(method, self.device)
         return method
+
+    def _new_network(self, num_classes: int) -> Network:
+        network = of_run(self.settings, self.dataset.image_shape, num_classes)
+        if self.settings.get("pretrained") and not self.weights:
+            self.weights = digest(network)
+        return network
 
     # How far it has come
 
@@ -161,9 +169,9 @@ class Training:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         progress = {name: copy(value) for name, value in vars(self.progress).items()}
-        version = f"{code.LOOP} {code.of_method(self.settings['method'])}"
+        versions = code.of_method(self.settings["method"]), code.of_network(self.settings["network"]), self.weights
         return changing, {
-            "version": version,
+            "version": " ".join((str(code.LOOP), *filter(None, versions))),
             "data": list(self.fingerprint or ()),
             "generator": self.generator.get_state(),
             "progress": progress,
@@ -204,7 +212,7 @@ class Training:
         if not isinstance(state["optimizers"], list) or len(state["optimizers"]) != len(optimizers):
             raise ValueError("it has other optimisers")
         for found, optimizer in zip(state["optimizers"], optimizers, strict=True):
-            checkpoints.check_adam(found, optimizer, updates=epoch * self.updates_per_epoch)
+            checkpoints.check_optimizer(found, optimizer, updates=epoch * self.updates_per_epoch)
 
     # An epoch
 
@@ -213,32 +221,41 @@ class Training:
         return [] if self.finished else self._optimizers(self.phase)
 
     def _optimizers(self, phase: Phase) -> list[torch.optim.Optimizer]:
-        """One fresh Adam for each step of a phase."""
+        """One fresh optimiser for each step of a phase."""
         return [
-            torch.optim.Adam(
+            new_optimizer(
+                self.settings,
                 [parameter for network in step.trains for parameter in network.parameters()],
-                lr=self._learning_rate_tensor(),
-                weight_decay=self.settings["weight_decay"],
-                fused=True,
+                self._learning_rate_tensor(),
             )
             for step in phase.steps
         ]
 
     @property
     def learning_rate(self) -> float:
-        """Of the current epoch: the first, times ``learning_rate_decay`` for every tenth of ``epochs`` behind it.
+        """Of the current epoch, once the rate has risen to its height.
 
         Every phase begins anew, and a shorter one is like the beginning of a longer one: stopped early, not annealed.
         """
-        tenths = min(10 * self.progress.epoch // self.settings["epochs"], 9)  # a longer one ends like the others
-        rate: float = self.settings["learning_rate"] * self.settings["learning_rate_decay"] ** tenths
-        return rate
+        return rate(self.settings, self.progress.epoch)
 
     def _learning_rate_tensor(self) -> Tensor:
         """A tensor, since a CUDA graph goes on reading it where a number would stay what it was at the capture."""
-        # The CPU's Adam computes with a double, the GPU's reads a float.
+        # The CPU's kernels compute with a double, the GPU's read a float.
         precision = torch.float64 if self.device.type == "cpu" else torch.float32
         return torch.tensor(self.learning_rate, dtype=precision, device=self.device)
+
+    def _set_rate(self, value: float) -> None:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"].fill_(value)
+
+    def warm_up(self, update: int) -> None:
+        """Set the rate of an update of this epoch, of which 0 is the first, where the rate may still be rising."""
+        before = self.progress.epoch * self.updates_per_epoch
+        length = self.settings["warmup"] * self.settings["epochs"] * self.updates_per_epoch
+        if before < length:
+            self._set_rate(self.learning_rate * warming(before + update, length))
 
     def begin_epoch(self) -> tuple[Tensor, Tensor, Tensor]:
         """Set the learning rate and draw sample indices [updates × batches, m], the augmentation of each sample, and
@@ -247,9 +264,7 @@ class Training:
         One row a batch, in the order in which the phase's steps take turns, and each takes its own.
         """
         self.measurement.forget()
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"].fill_(self.learning_rate)
+        self._set_rate(self.learning_rate)
         phase, updates = self.phase, self.updates_per_epoch
         if phase.updates is not None:
             updates = min(updates, phase.updates - self.progress.epoch * updates)

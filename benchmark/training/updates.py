@@ -89,7 +89,8 @@ class Updates:
         training.set_modes(steps[0].trains)
         augmented, draws = (each.to(training.device, non_blocking=True) for each in (augmented, draws))
         rows = zip(training.splits.train.batches(order), augmented, draws, strict=True)
-        for step, taken, optimizer in itertools.cycle(zip(steps, self._taken, training.optimizers, strict=True)):
+        turns = itertools.cycle(zip(steps, self._taken, training.optimizers, strict=True))
+        for number, (step, taken, optimizer) in enumerate(turns):
             batches = [
                 training.batch(indices, images, changes, _drawn(drawn, step), place)
                 for place, ((indices, images), changes, drawn) in enumerate(itertools.islice(rows, taken))
@@ -98,6 +99,8 @@ class Updates:
                 return
             if len(steps) > 1:
                 training.set_modes(step.trains)
+            if number % len(steps) == 0:
+                training.warm_up(number // len(steps))
             self._total += _descend(step.loss(*batches), optimizer)
 
     def _run_static(self, order: Tensor, draws: Tensor) -> None:
@@ -106,7 +109,9 @@ class Updates:
         device, batches = self.trainings[0].device, sum(self._taken)
         rows, drawn = (each.to(device, non_blocking=True).unflatten(0, (-1, batches)) for each in (order, draws))
         with graphs.side_stream(rows.device):
-            for row, numbers in zip(rows, drawn, strict=True):
+            for number, (row, numbers) in enumerate(zip(rows, drawn, strict=True)):
+                for training in self.trainings:
+                    training.warm_up(number)
                 self._rows.copy_(row)
                 self._draws.copy_(numbers)
                 if self.capturable and self._done >= WARM_UP:

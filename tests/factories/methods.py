@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.plan.recipes import load
-from benchmark.training.networks import mlp
 from methods import get
 from methods.base import Batch, Method, Network, TrainingSet
+from networks.mlp import mlp
 
 IMAGE_SHAPE = (3, 2, 2)
 # A balanced training set of three classes and two bias values.

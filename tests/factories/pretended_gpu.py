@@ -46,6 +46,9 @@ DEPENDENT = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
 
 
+OPTIMISERS = {"_fused_adam_", "_fused_adamw_", "_fused_sgd_"}
+
+
 class Hazard(AssertionError):
     """What would be slow, refused or wrong on a GPU."""
 
@@ -169,10 +172,10 @@ class Graph:
 
 
 def _execute(func: Any, args: Any, kwargs: Any) -> Any:
-    if func.overloadpacket.__name__ == "_fused_adam_" and isinstance(kwargs.get("lr"), Tensor):
+    if func.overloadpacket.__name__ in OPTIMISERS and isinstance(kwargs.get("lr"), Tensor):
         # What the kernel of a GPU asks for, which the CPU's does not.
         if kwargs["lr"].dtype is not torch.float32:
-            raise Hazard("Adam's rate is not float32, which the kernel of a GPU misreads.")
+            raise Hazard("An optimiser's rate is not float32, which the kernel of a GPU misreads.")
         kwargs = kwargs | {"lr": kwargs["lr"].double()}
     return func(*args, **kwargs)
 

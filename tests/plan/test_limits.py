@@ -1,12 +1,27 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from factories.records import make_run
 
+import datasets
 from benchmark.errors import UserError
-from benchmark.plan.limits import LOOP, check
+from benchmark.plan.limits import LOOP, WIDTHS, check
+from benchmark.plan.recipes import load
+from datasets import colored_mnist
+
+
+def test_the_width_of_every_tasks_images_is_known() -> None:
+    """Of the digits' own by name; that of image sets is a setting."""
+    digits = datasets.load("colored_digits", Path("unused"), ratio=0.9, severity=4)
+    widths = {shape[-1] for shape in colored_mnist.FILES.values() if len(shape) == 3}
+    assert {"colored_digits": digits.image_shape[-1], "colored_mnist": widths.pop()} == WIDTHS
+    assert not widths
+    for task in load().tasks:
+        settings = load().task_settings(task)
+        assert settings["dataset"] in WIDTHS or "size" in settings["data"]
 
 
 @pytest.mark.parametrize("text", ["epochs=0", "batch_size=0", "epochs=-3"])

@@ -176,6 +176,49 @@ def test_one_that_does_not_fit_is_set_aside(path: Path, method: str, expected: T
     assert [each.name for each in path.parent.iterdir()] == ["run.ckpt.corrupt"]
 
 
+KINDS = {
+    "sgd": {"optimizer": "sgd", "momentum": 0.9},
+    "sgd without momentum": {"optimizer": "sgd"},
+    "adamw": {"optimizer": "adamw", "weight_decay": 0.1},
+}
+OF_KINDS = [
+    ("sgd", put("optimizers", 0, "state", 0, value={})),
+    ("sgd", adam("momentum_buffer", lambda each: each.flatten()[:1])),
+    ("sgd", adam("momentum_buffer", lambda each: each * float("nan"))),
+    ("sgd", adam("momentum_buffer", torch.Tensor.double)),
+    ("sgd", put("optimizers", 0, "state", 0, "momentum_buffer", value=None)),
+    ("sgd", put("optimizers", 0, "state", 0, "step", value=torch.tensor(1.0))),
+    ("sgd without momentum", put("optimizers", 0, "state", value={0: {"momentum_buffer": torch.zeros(100, 24)}})),
+    ("adamw", adam("exp_avg", lambda each: each.flatten()[:1])),
+    ("adamw", adam("exp_avg_sq", lambda each: each - 1)),
+    ("adamw", adam("step", lambda each: each + 1e6)),
+    ("adamw", put("optimizers", 0, "state", 0, value={"momentum_buffer": torch.zeros(100, 24)})),
+]
+
+
+@pytest.mark.parametrize(("kind", "damage"), OF_KINDS)
+def test_one_of_another_optimiser_that_does_not_fit_is_set_aside(
+    tmp_path: Path, kind: str, damage: Callable[[State], Any]
+) -> None:
+    def training(**more: Any) -> Training:
+        return Training(digits.tiny(), tiny_settings("vanilla", **KINDS[kind]), 0, **more)
+
+    def stop(entry: EpochEntry) -> None:
+        raise Stop
+
+    path = tmp_path / "run.ckpt"
+    with pytest.raises(Stop):
+        train([training(checkpoint=path, checkpoint_seconds=0, report=stop)])
+    state = torch.load(path, weights_only=True)
+    damage(state)
+    torch.save(state, path)
+    whole, found = training(), training(checkpoint=path, checkpoint_seconds=1e9)
+    train([whole])
+    train([found])
+    assert "cannot be used" in found.progress.warnings[0]
+    assert_same(found, whole)
+
+
 @pytest.mark.parametrize("value", [None, [], {}, torch.zeros(3), "text", 1])
 def test_one_that_is_no_state_is_set_aside(tmp_path: Path, value: object) -> None:
     path = tmp_path / "run.ckpt"

@@ -49,6 +49,16 @@ def test_a_graph_gives_the_numbers_of_its_update(tiny: BiasedDataset, method: st
     assert not graph.progress.warnings
 
 
+@pytest.mark.parametrize("changes", [{"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "adamw"}])
+def test_a_graph_gives_the_numbers_of_its_update_with_any_optimiser(
+    tiny: BiasedDataset, changes: dict[str, object]
+) -> None:
+    settings = tiny_settings("vanilla", learning_rate=1e-3, weight_decay=0.1, warmup=1.0, **changes)
+    eager, graph = (Training(tiny, settings, 0, CUDA) for _ in range(2))
+    assert losses(graph, True) == pytest.approx(losses(eager, False), rel=1e-3)
+    assert not graph.progress.warnings
+
+
 @pytest.mark.parametrize("method", ALL)
 def test_seeds_in_lockstep_end_like_each_alone(tiny: BiasedDataset, method: str) -> None:
     settings = tiny_settings(method, learning_rate=1e-4)
@@ -68,7 +78,8 @@ def test_no_update_waits_for_the_device(tiny: BiasedDataset, network: str, metho
     if network == "mlp":
         training = Training(tiny, tiny_settings(method), 0, CUDA)
     else:
-        settings = load().resolve("dogs_cats", method, (), "cpu") | {"batch_size": 16}
+        crops = {"crop_padding": 0, "crop_scale": 0.5, "warmup": 1.0} if method == "lff" else {}
+        settings = load().resolve("dogs_cats", method, (), "cpu") | {"batch_size": 16, **crops}
         training = Training(noise(48, 32, 2), settings, 0, CUDA)
     for index in range(len(training.phases)):
         training.go_to(index)

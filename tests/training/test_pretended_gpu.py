@@ -81,9 +81,25 @@ def test_the_mlp(tiny: BiasedDataset, method: str, seeds: int, gpu: Machine) -> 
         assert_as_on_the_cpu(training, Training(tiny, settings, seed))
 
 
-def small_resnet(method: str) -> dict[str, Any]:
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("changes", [{"optimizer": "sgd", "momentum": 0.5}, {"optimizer": "adamw"}])
+def test_optimisers_with_a_rate_that_rises_while_updates_are_replayed(
+    tiny: BiasedDataset, changes: dict[str, Any], seeds: int, gpu: Machine
+) -> None:
+    """A warm-up of 7 of 12 updates, at rates that float32 has; the capture comes after the third."""
+    more = changes | {"weight_decay": 2**-4, "warmup": 7 / 12, "learning_rate": 2**-4, "learning_rate_decay": 0.5}
+    settings = tiny_settings("vanilla", **more)
+    trainings = [Training(tiny, settings, seed, GPU) for seed in range(seeds)]
+    train(trainings)
+    assert gpu.replays == 12 - 3
+    for seed, training in enumerate(trainings):
+        assert_as_on_the_cpu(training, Training(tiny, settings, seed))
+
+
+def small_resnet(method: str, **changes: Any) -> dict[str, Any]:
     """Three updates an epoch."""
-    settings = noise_settings(method, epochs=1, learning_rate=RATE)
+    settings = noise_settings(method, epochs=1, learning_rate=RATE, **changes)
     settings["options"] |= {"models": 1, "auxiliary_updates": 3} if method == "be" else {}
     return settings
 
@@ -98,6 +114,15 @@ def test_a_resnet_whose_networks_alone_compute_in_bfloat16(method: str, gpu: Mac
     train([training])
     assert_as_on_the_cpu(training, alone)
     assert gpu.replays == 0
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "sgd", "momentum": 0.5}, {"optimizer": "adamw"}])
+def test_optimisers_of_a_resnet_and_crops_that_are_enlarged(changes: dict[str, Any], gpu: Machine) -> None:
+    settings = small_resnet("vanilla", crop_padding=0, crop_scale=0.5, warmup=1.0, weight_decay=0.125, **changes)
+    training, alone = (Training(noise_dataset(), settings, 0, device) for device in (GPU, "cpu"))
+    alone.method.target.compute_in(torch.bfloat16, "cpu")
+    train([training])
+    assert_as_on_the_cpu(training, alone)
 
 
 @pytest.mark.usefixtures("float64")
