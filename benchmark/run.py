@@ -46,6 +46,8 @@ def _main(options: argparse.Namespace) -> int:
         found = status.survey(runs, store, jobs.last_jobs(store.folder))
         print(status.report([(table, selection.runs(table)) for table in selection.tables], found))
         return 0
+    if not options.render_only:
+        runs = _able(runs, selection, execution.data_root)
     if options.dry_run:
         stored = [(run, store.load(run)) for run in runs]
         missing = [run for run, record in stored if record is None or (options.again and record.stale)]
@@ -67,6 +69,18 @@ def _main(options: argparse.Namespace) -> int:
             return 0
     render(selection, store, options.compare, everything=options.all)
     return 1 if failed else 0
+
+
+def _able(runs: list[Run], selection: Selection, data_root: Path) -> list[Run]:
+    """The runs whose data have the validation images that their method uses; says which others are left out."""
+    if not any("uses_validation" in selection.recipes.uses(run.method) for run in runs):
+        return runs
+    from benchmark.rehearsal import able
+
+    kept, notes = able(runs, selection.recipes, data_root, selection.methods)
+    for note in notes:
+        print(note)
+    return kept
 
 
 def _rehearse(runs: Sequence[Run], recipes: Recipes, execution: Execution, submission: Jobs) -> None:

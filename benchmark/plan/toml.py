@@ -47,6 +47,8 @@ class Method(TypedDict, total=False):
     title: Title
     like: str
     uses_bias_labels: bool
+    uses_validation: bool
+    uses_validation_bias: bool
 
 
 # What every task has, by itself or from the one that it is like.

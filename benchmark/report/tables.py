@@ -17,6 +17,9 @@ from benchmark.store.atomic import write_atomically
 from benchmark.store.record import Record
 from benchmark.store.results import Results
 
+LEGEND = (("*", "* uses them"), ("†", "† uses those of validation images"))
+"""What footers say of the marks of methods with bias labels."""
+
 
 def write(table: Table, results: Results, compare: str = COMPARISONS[0]) -> str:
     """Write tables/<stem>.csv, .md and .tex to the folder of results; returns the Markdown.
@@ -49,12 +52,14 @@ def footer(table: Table, results: Results) -> list[str]:
     """What a reader must know of the numbers: seeds, spread, selection, commits, and why cells are empty."""
     found = results.records_of(table, table.tasks)
     commits = sorted({record.provenance.short_commit for record in found})
-    starred = any(results.star(row.key) for row in table.rows)
-    fairness = ", among methods without bias labels (* uses them)" if starred else ""
+    marks = "".join(results.mark(row.key) for row in table.rows)
+    of_bias = [text for mark, text in LEGEND if mark in marks]
+    fairness = f", among methods without bias labels ({', '.join(of_bias)})" if of_bias else ""
     empty = [task for task in table.tasks if not results.measured(table, task)]
     return [
         f"Percent; {_seeds_note(table, results)}; selection: {cells.RULES['last']}.",
         f"Best in bold, second underlined{fairness}.",
+        *(["‡ trains on validation images, without their bias labels."] if "‡" in marks else []),
         *_collapsed_note(found, table),
         *_preset_note(table),
         *_data_notes(table, results),
@@ -123,8 +128,8 @@ def failures(table: Table, results: Results) -> Iterator[str]:
 
 
 def row_title(row: Row, results: Results) -> str:
-    """The row's title, with a star for a method that uses bias labels."""
-    return results.row_title(row) + results.star(row.key)
+    """The row's title, with the marks of what its method uses."""
+    return results.row_title(row) + results.mark(row.key)
 
 
 class Grid:
@@ -266,8 +271,8 @@ def latex(grid: Grid, notes: Sequence[str], compare: str = COMPARISONS[0]) -> st
 def _latex_table(grid: Grid, caption: str, lines: Sequence[Callable[[str], str]]) -> str:
     """The frame around the ``lines`` of every row; methods with bias labels stand apart."""
     table, body = grid.table, []
-    starred = [key for key in grid.titles if grid.results.star(key)]
-    groups = ([key for key in grid.titles if key not in starred], starred)
+    apart = grid.results.use_bias_labels
+    groups = ([key for key in grid.titles if key not in apart], [key for key in grid.titles if key in apart])
     for number, group in enumerate(each for each in groups if each):
         body += [r"\midrule"] * (number > 0)
         body += [line(key) for key in group for line in lines]

@@ -29,7 +29,8 @@ class Progress:
     """How far a training has come, and every number that its record takes from it; a part of its checkpoint.
 
     ``last`` are the test counts after the last epoch, ``best`` those of the epoch with the best plain validation
-    accuracy, which needs no bias labels, ``train_counts`` those on the training set by network.
+    accuracy, which needs no bias labels, both of the last phase that trains the target; ``train_counts`` are those on
+    the training set by network.
     """
 
     phase_index: int = 0
@@ -83,7 +84,9 @@ def check(content: Any, stages: Sequence[Stage], sizes: Sizes) -> None:
     _demand(progress.train_counts.keys() == measured, "it counts other networks than are measured")
     for counts in progress.train_counts.values():
         _check_counts(counts, sizes.train)
-    tested = [epoch for stage, epoch in expected if "target" in stage.networks]
+    # A phase that trains the target on leaves nothing of what an earlier one made of it.
+    phases = (range(1, stage.epochs + 1) for stage in reversed(behind) if "target" in stage.networks)
+    tested = next(phases, range(0))
     _check_tested(progress.last, {"epoch", "correct"}, tested[-1:], sizes.test)
     if sizes.validation:
         _check_tested(progress.best, {"epoch", "correct", "validation_acc"}, tested, sizes.test)

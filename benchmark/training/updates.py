@@ -28,11 +28,7 @@ WARM_UP = 3  # updates before a capture, in which libraries make what may not be
 
 def is_small(training: Training) -> bool:
     """Whether an update's kernels are too short to keep a GPU busy, and nothing but indices differs between updates."""
-    return (
-        training.layout is torch.contiguous_format
-        and training.splits.train.resident
-        and not training.augmentation.varies
-    )
+    return training.layout is torch.contiguous_format and training.split.resident and not training.augmentation.varies
 
 
 class Updates:
@@ -49,7 +45,7 @@ class Updates:
         self.capturable = captured and graphs.can_capture(first.device) and is_small(first)
         self._static = self._batched is not None or self.capturable
         self._total = torch.zeros(len(trainings), device=first.device)
-        shape = len(self.phase.steps), len(trainings), first.batch_size
+        shape = len(self.phase.steps), len(trainings), first.batch_size(self.phase)
         self._rows = torch.zeros(shape, dtype=torch.int64, device=first.device)
         self._draws = torch.zeros((*shape, max(step.draws for step in self.phase.steps)), device=first.device)
         self._done = 0
@@ -78,7 +74,7 @@ class Updates:
                 raise TrainingError(
                     f"The loss became {mean} in epoch {training.progress.epoch + 1} of phase '{self.phase.name}'."
                 )
-            training.progress.samples_trained += updates * training.batch_size
+            training.progress.samples_trained += updates * training.batch_size(self.phase)
             training.progress.seconds_training += share
         return means
 
@@ -88,7 +84,7 @@ class Updates:
         turns = itertools.cycle(zip(steps, training.optimizers, strict=True))
         training.set_modes(steps[0].trains)
         augmented, draws = (each.to(training.device, non_blocking=True) for each in (augmented, draws))
-        batches = zip(training.splits.train.batches(order), augmented, draws, turns, strict=False)
+        batches = zip(training.split.batches(order), augmented, draws, turns, strict=False)
         for (indices, images), changes, drawn, (step, optimizer) in batches:
             if len(steps) > 1:
                 training.set_modes(step.trains)
@@ -118,7 +114,7 @@ class Updates:
         for number, (step, rows) in enumerate(zip(self.phase.steps, self._rows, strict=True)):
             training.set_modes(step.trains)
             indices = rows if self._batched else rows[0]
-            images = training.splits.train.images.index_select(0, indices.flatten()).unflatten(0, indices.shape)
+            images = training.split.images.index_select(0, indices.flatten()).unflatten(0, indices.shape)
             drawn = _drawn(self._draws[number] if self._batched else self._draws[number, 0], step)
             batch = training.batch(indices, images, torch.empty(0), drawn)
             if self._batched:
