@@ -40,10 +40,11 @@ class Splits:
         return cls(*(DeviceSplit(split, biases, settings, device) for split in parts))
 
     def to_train_on(self, name: SplitName) -> DeviceSplit:
-        """The training set, or a method's own validation images."""
+        """The training set, or a method's own validation images. Raises ValueError where it gets none."""
         if name == "train":
             return self.train
-        assert self.given is not None
+        if self.given is None:
+            raise ValueError("The method trains on validation images, or looks at them, and does not declare it.")
         return self.given
 
 

@@ -108,12 +108,8 @@ class Training:
         return sum(self._epochs(phase) for phase in self.phases)
 
     def images(self, split: SplitName) -> Split:
-        """The images of a split that is trained on. Raises ValueError for one that the method does not declare."""
-        if split == "train":
-            return self.dataset.train
-        if self.given is None:
-            raise ValueError(f"{type(self.method).__name__} declares no use of validation images.")
-        return self.given
+        """The images of a split that is trained on, as ``Splits.to_train_on``."""
+        return self.dataset.train if split == "train" or self.given is None else self.given
 
     def sees_bias(self, split: SplitName) -> bool:
         """Whether the method declares use of the bias labels of a split that is trained on."""
@@ -333,13 +329,8 @@ class Training:
             return
         with warnings.catch_warnings(record=True) as caught, torch.no_grad():
             warnings.simplefilter("always")
-            hook(self._predict)
+            hook(self.measurement.predict)
         self.progress.warnings += [str(warning.message) for warning in caught]
-
-    def _predict(self, network: nn.Module, split: SplitName = "train", /) -> Tensor:
-        """``Predict`` of the splits that the method declares."""
-        self.images(split)
-        return self.measurement.predict(network, split)
 
     def measured(self, phase: Phase) -> dict[str, Network]:
         """The target and biased networks of which a phase trains any part, by role."""

@@ -53,9 +53,9 @@ def losses(training: Training) -> list[float]:
         training.go_to(index)
         for _ in range(3):
             for step in phase.steps:
-                indices = torch.randperm(len(training.dataset.train), generator=generator)[:32]
-                images = training.splits.train.images[indices]
-                batch = training.batch(indices, images, torch.zeros(32, 3, dtype=torch.int64))
+                indices = torch.randperm(len(training.split), generator=generator)[:32]
+                images = training.split.images[indices]
+                batch = training.batch(indices, images, torch.zeros(len(images), 3, dtype=torch.int64))
                 found.append(step.loss(batch).item())
         training.measurement.forget()
         training.call(phase.end_epoch)
