@@ -108,8 +108,9 @@ class Training:
         return sum(self._epochs(phase) for phase in self.phases)
 
     def images(self, split: SplitName) -> Split:
-        """The images of a split that is trained on, as ``Splits.to_train_on``."""
-        return self.dataset.train if split == "train" or self.given is None else self.given
+        """The images of a split that is trained on. Raises ValueError for one whose use the method does not declare."""
+        self.splits.to_train_on(split)
+        return self.dataset.train if self.given is None or split == "train" else self.given
 
     def sees_bias(self, split: SplitName) -> bool:
         """Whether the method declares use of the bias labels of a split that is trained on."""
