@@ -104,7 +104,7 @@ def names(recipes: Recipes) -> Names:
     return Names(
         AVERAGES | {task: recipes.task_title(task) for task in recipes.tasks},
         {method: recipes.method_title(method) for method in recipes.methods},
-        frozenset(method for method in recipes.methods if recipes.uses_bias_labels(method)),
+        {method: recipes.uses(method) for method in recipes.methods},
         {task: recipes.presets(task) for task in recipes.tasks},
     )
 

@@ -15,6 +15,7 @@ from benchmark.plan.paper import COMPARED, FIGURES, TABLES
 from benchmark.plan.recipes import Recipes, folder_task, load
 from benchmark.plan.run import PAPER, Run, Settings
 from benchmark.plan.table import COMPARISONS, Figure, Override, Row, Table, with_methods
+from benchmark.plan.uses import Labels
 from benchmark.rules import LAST, RULES
 
 EPILOG = """examples:
@@ -195,7 +196,7 @@ def select(options: argparse.Namespace) -> Selection:
     tables = tuple(replace(each, preset=options.preset) for each in _chosen(options, recipes, task, tasks, methods))
     notes = _check_choice(tables, tasks, methods, recipes, options.all)
     if own:
-        tables, more = _without_bias_labels(tables, methods, options.dataset, own, recipes)
+        tables, more = _without_lacking(tables, methods, options.dataset, own, recipes)
         notes += more
     overrides = _effective(options.overrides, Selection(recipes, tables, tasks, methods, 1))
     tables = tuple(replace(each, overrides=overrides) for each in tables)
@@ -281,31 +282,29 @@ def _check_choice(
     return () if everything else tuple(notes)
 
 
-def _without_bias_labels(
+def _without_lacking(
     tables: Sequence[Table], methods: Sequence[str], folder: Path, own: str, recipes: Recipes
 ) -> tuple[tuple[Table, ...], tuple[str, ...]]:
-    """The tables without what needs bias labels that the folder lacks, and a note that says so.
+    """The tables without what needs labels or validation images that the folder lacks, and notes that say so.
 
     Raises UserError where a method that needs them was asked for by name.
     """
-    from datasets.folder import BIAS, unlabelled
+    from datasets.folder import BIAS, bias_of
 
-    count = unlabelled(folder, recipes.task_settings(own)["data"].get("bias", (BIAS,)))
-    if not count:
-        return tuple(tables), ()
+    labels = Labels(own, *bias_of(folder, recipes.task_settings(own)["data"].get("bias", (BIAS,))))
     for method in methods:
-        limits.check_bias_labels(method, recipes.uses_bias_labels(method), count, own)
-    left_out: dict[str, None] = {}
+        labels.check(method, recipes.uses(method))
+    left_out: dict[str, dict[str, None]] = {}
 
     def can_do(row: Row) -> bool:
         balanced = [str(each) for each in row.overrides if each.key == "balance" and not each.owner and each.value]
-        names = balanced or ([recipes.method_title(row.method)] if recipes.uses_bias_labels(row.method) else [])
-        left_out.update(dict.fromkeys(names))
-        return not names
+        why = labels.lacking(("uses_bias_labels",) if balanced else recipes.uses(row.method))
+        if why:
+            left_out.setdefault(why, {}).update(dict.fromkeys(balanced or [recipes.method_title(row.method)]))
+        return not why
 
     tables = tuple(each.only(can_do) for each in tables)
-    note = f"Left out, since {count:,} training images of {own} lack their bias: {', '.join(left_out)}."
-    return tables, (note,) if left_out else ()
+    return tables, tuple(f"Left out, since {why}: {', '.join(names)}." for why, names in left_out.items())
 
 
 def _effective(texts: Sequence[str], selection: Selection) -> tuple[Override, ...]:

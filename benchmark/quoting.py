@@ -40,6 +40,8 @@ LATEX = str.maketrans(
         "¹": r"\textsuperscript{1}",
         "²": r"\textsuperscript{2}",
         "*": r"$^*$",
+        "†": r"$^\dagger$",
+        "‡": r"$^\ddagger$",
     }
 )
 FORMULA = re.compile(r"[=+\-@\t\r]")

@@ -14,6 +14,7 @@ import torch
 import networks
 from benchmark.plan import code
 from benchmark.plan.run import Run
+from benchmark.plan.uses import MARKS
 from benchmark.store.provenance import commit
 from benchmark.store.record import (
     NETWORKS,
@@ -67,7 +68,7 @@ def make_record(
         phases=phases_of(progress.history),
         summary=training.method.summary(),
         warnings=progress.warnings,
-        uses_bias_labels=training.method.uses_bias_labels,
+        **{each: getattr(training.method, each) for each in MARKS},
         provenance=Provenance(
             commit=checkout.commit,
             modified=checkout.modified,

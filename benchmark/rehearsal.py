@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from pathlib import Path
 
 import datasets
-from benchmark.plan import limits
+from benchmark.errors import UserError
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.run import Run
+from benchmark.plan.uses import Labels
 from datasets import BiasedDataset
 from datasets.folder import describe
 from datasets.images import IMAGE_SETS
@@ -22,15 +24,10 @@ def rehearse(runs: Sequence[Run], recipes: Recipes, data_root: Path, device: str
         from benchmark.worker import pick_device  # PyTorch, which knows its devices
 
         pick_device(device)
-    outlines: dict[str, BiasedDataset] = {}
+    outline = _outlines(data_root)
     for run in runs:
-        settings = run.settings
-        data = json.dumps([settings["dataset"], settings["data"], settings["balance"]])
-        if data not in outlines:
-            outlines[data] = datasets.outline(settings["dataset"], data_root, settings["balance"], **settings["data"])
-        dataset = outlines[data]
-        unknown = int((dataset.train.bias < 0).sum())
-        limits.check_bias_labels(run.method, recipes.uses_bias_labels(run.method), unknown, dataset.name)
+        settings, dataset = run.settings, outline(run)
+        _labels(dataset).check(run.method, recipes.uses(run.method))
         if settings["network"] != "mlp":  # which takes any images, and does not need what the others load
             from benchmark.training.networks import check, check_weights
 
@@ -61,3 +58,48 @@ def _span(numbers: Sequence[int], unit: str) -> str:
     """Such as "1 epoch" or "3 to 50 epochs": the least and the largest of the numbers."""
     ends = dict.fromkeys((min(numbers), max(numbers)))
     return f"{' to '.join(f'{each:,}' for each in ends)} {unit}{'s' * (max(numbers) != 1)}"
+
+
+def able(
+    runs: Sequence[Run], recipes: Recipes, data_root: Path, named: Collection[str]
+) -> tuple[list[Run], tuple[str, ...]]:
+    """The runs without those whose data lack the validation images that their method uses, and notes that say so.
+
+    Data that are not there are not looked at: training says so. Raises UserError where a method that was ``named`` has
+    no run left, or no method has.
+    """
+    outline = _outlines(data_root)
+    kept, lacking, left_out = [], dict[str, Run](), dict[str, dict[str, None]]()
+    for run in runs:
+        uses = recipes.uses(run.method)
+        try:
+            why = _labels(outline(run)).lacking(uses) if "uses_validation" in uses else ""
+        except UserError:
+            why = ""
+        if why:
+            lacking.setdefault(run.method, run)
+            left_out.setdefault(why, {})[recipes.method_title(run.method)] = None
+        else:
+            kept.append(run)
+    for method in lacking.keys() - {run.method for run in kept}:
+        if method in named or not kept:
+            _labels(outline(lacking[method])).check(method, recipes.uses(method))
+    return kept, tuple(f"Left out, since {why}: {', '.join(names)}." for why, names in left_out.items())
+
+
+def _outlines(data_root: Path) -> Callable[[Run], BiasedDataset]:
+    """The data of a run without pixels, looked at once. Raises UserError where they are missing."""
+
+    @cache
+    def outline(builder: str, balance: float, data: str) -> BiasedDataset:
+        return datasets.outline(builder, data_root, balance, **json.loads(data))
+
+    def of_run(run: Run) -> BiasedDataset:
+        settings = run.settings
+        return outline(settings["dataset"], settings["balance"], json.dumps(settings["data"]))
+
+    return of_run
+
+
+def _labels(dataset: BiasedDataset) -> Labels:
+    return Labels(dataset.name, dataset.train.bias, dataset.validation.bias)

@@ -49,6 +49,8 @@ def _main(options: argparse.Namespace) -> int:
         found = status.survey(runs, store, jobs.last_jobs(store.folder))
         print(status.report([(table, selection.runs(table)) for table in selection.tables], found))
         return 0
+    if not options.render_only:
+        runs = _able(runs, selection, execution.data_root)
     if options.dry_run:
         _list_missing(runs, selection, store, execution, submission, options.again)
         return 0
@@ -109,6 +111,18 @@ def execute(runs: Sequence[Run], store: Store, execution: Execution, submission:
     from slurm import launch  # submitit is loaded only where something is submitted
 
     return launch.launch(runs, store, execution, submission)
+
+
+def _able(runs: list[Run], selection: Selection, data_root: Path) -> list[Run]:
+    """The runs whose data have the validation images that their method uses; says which others are left out."""
+    if not any("uses_validation" in selection.recipes.uses(run.method) for run in runs):
+        return runs
+    from benchmark.rehearsal import able
+
+    kept, notes = able(runs, selection.recipes, data_root, selection.methods)
+    for note in notes:
+        print(note)
+    return kept
 
 
 def _rehearse(runs: Sequence[Run], recipes: Recipes, execution: Execution, submission: Jobs) -> None:

@@ -22,6 +22,7 @@ import methods
 from benchmark.errors import UserError
 from benchmark.plan import limits
 from benchmark.plan.run import Run
+from benchmark.plan.uses import MARKS, Labels
 from benchmark.recording import make_record
 from benchmark.store import leases
 from benchmark.store.atomic import Patience
@@ -103,8 +104,9 @@ class Worker:
         """Raises UserError for what would make the run fail and can be known beforehand."""
         check_options(run)
         dataset, _ = self.dataset(run)
-        unknown = int((dataset.train.bias < 0).sum())
-        limits.check_bias_labels(run.method, methods.get(run.method).uses_bias_labels, unknown, dataset.name)
+        kind = methods.get(run.method)
+        labels = Labels(dataset.name, dataset.train.bias, dataset.validation.bias)
+        labels.check(run.method, [each for each in MARKS if getattr(kind, each)])
         check_network(run.settings, dataset.image_shape, len(dataset.class_names))
 
     def prepare(self, runs: Sequence[Run]) -> None:

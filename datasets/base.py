@@ -29,6 +29,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def take(self, rows: np.ndarray) -> Split:
+        """The images at these positions, int64 [k], in their order."""
+        files = [self.files[row] for row in rows] if self.files else ()
+        return Split(self.images[rows], self.targets[rows], self.bias[rows], files)
+
 
 class Fingerprint(NamedTuple):
     """Digests of what is trained on and tested on, and of what epochs are chosen on."""
@@ -104,9 +109,19 @@ def balanced(dataset: BiasedDataset, balance: float) -> BiasedDataset:
                 f"{few:,} conflicting training images: choose another."
             )
         kept += [rng.permutation(side)[:size] for side, size in zip(sides, sizes, strict=True)]
-    rows = np.sort(np.concatenate(kept))
-    files = [train.files[row] for row in rows] if train.files else ()
-    return replace(dataset, train=Split(train.images[rows], train.targets[rows], train.bias[rows], files))
+    return replace(dataset, train=train.take(np.sort(np.concatenate(kept))))
+
+
+def halved(split: Split) -> tuple[Split, Split]:
+    """Two halves of a split that share its groups evenly, to within an image each: every other image of each.
+
+    Images of unknown bias are a group of their class. Nothing but labels and their order decides, not even what the
+    values are called, so that the halves are the same ones everywhere; the first has the odd image.
+    """
+    group = split.targets * (split.bias.max(initial=-1) + 2) + split.bias + 1
+    _, first, member = np.unique(group, return_index=True, return_inverse=True)
+    order = np.argsort(first[member], kind="stable")
+    return split.take(np.sort(order[::2])), split.take(np.sort(order[1::2]))
 
 
 def group_sizes(targets: np.ndarray, bias: np.ndarray, num_classes: int, num_biases: int) -> np.ndarray:

@@ -44,11 +44,15 @@ def labels_digest(folder: Path) -> str:
         ) from error
 
 
-def unlabelled(path: Path, bias: Sequence[str] = (BIAS,)) -> int:
-    """How many training images of the folder are without a bias. Raises UserError where its labels.csv is wrong."""
+def bias_of(path: Path, bias: Sequence[str] = (BIAS,)) -> tuple[np.ndarray, np.ndarray]:
+    """The bias of the folder's training and of its validation images, int64 [n], −1 where it is unknown.
+
+    Raises UserError where its labels.csv is wrong.
+    """
     path = path.resolve()
     found = folder(path.parent, folder=path.name, labels=labels_digest(path), bias=bias)
-    return int((found.bias[found.splits[0]] < 0).sum())
+    train, validation, _ = found.splits
+    return found.bias[train], found.bias[validation]
 
 
 @register_images("folder")

@@ -16,11 +16,16 @@ M = TypeVar("M", bound=type[Method])
 
 
 def register(name: str) -> Callable[[M], M]:
-    """Class decorator that makes a method known under ``name``. Raises ValueError for a name already taken."""
+    """Class decorator that makes a method known under ``name``.
+
+    Raises ValueError for a name already taken, and for one that uses the bias of images whose use it does not declare.
+    """
 
     def add(method: M) -> M:
         if name in METHODS:
             raise ValueError(f"Method '{name}' is registered twice: {METHODS[name]} and {method}.")
+        if method.uses_validation_bias and not method.uses_validation:
+            raise ValueError(f"Method '{name}' declares uses_validation_bias: declare uses_validation, too.")
         METHODS[name] = method
         return method
 

@@ -14,15 +14,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
 Sampler = Literal["shuffled", "class_balanced", "group_balanced", "weighted"]
-Predict = Callable[[nn.Module], Tensor]
-"""Logits [n, C] of a network on all training samples: evaluation mode, no augmentation, no gradient."""
+SplitName = Literal["train", "validation"]
+"""The training set, or the half of the validation images that a method gets which declares ``uses_validation``."""
 
 # What an option may be, where several have the same limits.
 UnitInterval = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -39,7 +39,7 @@ class Network(nn.Module):
     is of the images' own precision, whatever they compute in: losses and scores never see less.
     """
 
-    def __init__(self, features: nn.Module, classifier: nn.Module) -> None:
+    def __init__(self, features: nn.Module, classifier: nn.Linear) -> None:
         super().__init__()
         self.features = features
         self.classifier = classifier
@@ -67,32 +67,44 @@ NewNetwork = Callable[[], Network]
 """A network for the task at hand, freshly initialised at each call."""
 
 
+class Predict(Protocol):
+    """What hooks are called with: ``predict(network)`` gives its logits [n, C] on all images of a split.
+
+    In evaluation mode, without augmentation and gradient. Of ``network.features`` it gives representations [n, d].
+    """
+
+    def __call__(self, network: nn.Module, split: SplitName = "train", /) -> Tensor: ...
+
+
 class Batch(NamedTuple):
     """One mini-batch, on the device; its images hold until the next."""
 
     images: Tensor  # [m, 3, H, W], float, normalised
     targets: Tensor  # [m], int64
-    indices: Tensor  # [m], int64: position of each sample in the training set
-    bias: Tensor | None  # [m], int64; None unless the method declares uses_bias_labels
+    indices: Tensor  # [m], int64: position of each sample in its split
+    bias: Tensor | None  # [m], int64; None unless the method declares its use in that split
     draws: Tensor | None = None  # [m, k] in [0, 1), float32; None unless the step asks for them
+    split: SplitName = "train"  # the phase's
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What a method may know about the training set before it starts."""
+    """What a method may know about the training set before it starts, and of validation images what it declares."""
 
     targets: Tensor  # [n], int64
     bias: Tensor | None  # [n], int64; None unless the method declares uses_bias_labels
     aligned_bias: Tensor | None  # [C], int64: g(y), the bias that goes with class y; None like bias
     num_classes: int
     num_biases: int
+    validation_targets: Tensor | None = None  # [k], int64; None unless the method declares uses_validation
+    validation_bias: Tensor | None = None  # [k], int64; None unless it declares uses_validation_bias
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step: the loss to descend on a batch, and the networks that descend it.
+    """One optimiser step: the loss to descend on a batch, and the networks, or parts of networks, that descend it.
 
-    The named networks are in training mode and updated; all others are in evaluation mode and untouched. A loss that
+    What is named is in training mode and updated; all else is in evaluation mode and untouched. A loss that
     needs chance asks for so many ``draws`` a sample, which come in ``batch.draws`` from the run's own generator: the
     same after a resume, and whether seeds train alone or at once. Drawing from a global generator ends the run.
 
@@ -109,7 +121,8 @@ class Step:
 class Phase:
     """A stretch of training. Each update takes every step, in order, with batches of its own.
 
-    Its length is ``epochs`` passes of ⌈n/m⌉ updates, or exactly ``updates`` where the method counts those.
+    Its length is ``epochs`` passes of ⌈n/m⌉ updates over the n images of its split, or exactly ``updates`` where the
+    method counts those.
     ``end_epoch`` and ``end`` are called with a ``Predict`` after each epoch and after the last; what ``end_epoch`` does
     to networks is not measured before the next epoch has ended.
     """
@@ -119,6 +132,7 @@ class Phase:
     epochs: int = 0
     updates: int | None = None
     sampler: Sampler = "shuffled"
+    split: SplitName = "train"
     end_epoch: Callable[[Predict], None] | None = None
     end: Callable[[Predict], None] | None = None
 
@@ -134,11 +148,18 @@ class Method(nn.Module, ABC):
     Their annotations state what they may be: a kind with ``Meta`` for its limits, or ``Literal`` for names.
 
     ``target`` is the network that is tested. ``biased`` is the network whose Bias Accuracy is reported
-    (Table 3), or None. ``sample_weights`` [n] is read by the "weighted" sampler at each epoch's start.
+    (Table 3), or None. ``sample_weights`` [n], of the images of the phase's split, is read by the "weighted" sampler
+    at each epoch's start.
+
+    What a method may see beside training images and their targets, it declares. ``uses_bias_labels``: the bias of
+    training images. ``uses_validation``: half of the validation images, with targets; its epochs are selected on the
+    other half. ``uses_validation_bias``: the bias of that half, too. Everything else is withheld.
     """
 
     version = 0  # raised when a method's numbers change; without one of its own a class is known by its source
     uses_bias_labels = False
+    uses_validation = False
+    uses_validation_bias = False
     target: Network
     sample_weights: Tensor
 

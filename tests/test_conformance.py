@@ -13,10 +13,11 @@ import torch
 from factories.digits import tiny_settings
 
 from benchmark.plan.recipes import load
+from benchmark.plan.uses import MARKS
 from benchmark.training import loop
 from benchmark.training.training import EpochEntry, Training
 from benchmark.training.updates import Updates
-from datasets import BiasedDataset
+from datasets import BiasedDataset, Split
 from methods import METHODS
 from methods.base import Batch, Method
 
@@ -105,32 +106,51 @@ def test_resuming_at_any_epoch_changes_no_number(tiny: BiasedDataset, method: st
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_bias_labels_are_withheld_unless_declared(
+def test_labels_and_validation_images_are_withheld_unless_declared(
     tiny: BiasedDataset, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[Any] = []
+    kind, given = METHODS[method], list[Batch]()
     original = Training.batch
 
     def spy(self: Training, *drawn: torch.Tensor) -> Batch:
         batch = original(self, *drawn)
-        given.append(batch.bias)
+        given.append(batch)
         return batch
 
     monkeypatch.setattr(Training, "batch", spy)
-    train(tiny, method)
+    training = train(tiny, method)
+    declared = {"train": kind.uses_bias_labels, "validation": kind.uses_validation_bias}
     assert given
-    assert all((bias is not None) == METHODS[method].uses_bias_labels for bias in given)
-    assert load().uses_bias_labels(method) == METHODS[method].uses_bias_labels
+    assert all((batch.bias is not None) == declared[batch.split] for batch in given)
+    if not kind.uses_validation:
+        assert {batch.split for batch in given} == {"train"}
+        with pytest.raises(ValueError, match="looks at them, and does not declare it"):
+            training.call(lambda predict: predict(training.method.target, "validation"))
+    assert load().uses(method) == {each for each in MARKS if getattr(kind, each)}
+
+
+def permuted(split: Split, *names: str) -> Split:
+    """The split with these of its arrays in another order than the rest."""
+    order = np.random.default_rng(5).permutation(len(split))
+    return replace(split, **{name: getattr(split, name)[order] for name in names})
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_training_does_not_depend_on_withheld_labels(tiny: BiasedDataset, method: str) -> None:
-    """The strongest proof: other bias labels, the same weights; only a method that may see them differs."""
-    shuffled = np.random.default_rng(5).permutation(tiny.train.bias)
-    other = replace(tiny, train=replace(tiny.train, bias=shuffled))
-    first, second = (train(each, method).method.target.state_dict() for each in (tiny, other))
-    same = all(torch.equal(first[key], second[key]) for key in first)
-    assert same != METHODS[method].uses_bias_labels
+def test_training_does_not_depend_on_what_is_withheld(tiny: BiasedDataset, method: str) -> None:
+    """The strongest proof: other labels or images, the same weights; only a method that may see them differs."""
+    kind = METHODS[method]
+    expected = train(tiny, method).method.target.state_dict()
+
+    def same_with(**splits: Split) -> bool:
+        found = train(replace(tiny, **splits), method).method.target.state_dict()
+        return all(torch.equal(value, found[name]) for name, value in expected.items())
+
+    assert same_with(train=permuted(tiny.train, "bias")) != kind.uses_bias_labels
+    assert same_with(validation=permuted(tiny.validation, "images")) != kind.uses_validation
+    if kind.uses_validation_bias or not kind.uses_validation:  # else it decides which half the method gets
+        assert same_with(validation=permuted(tiny.validation, "bias")) != kind.uses_validation_bias
+    test = permuted(tiny.test, "images", "bias")
+    assert same_with(test=test)
 
 
 @pytest.mark.parametrize("method", ALL)

@@ -19,6 +19,7 @@ from benchmark.inspect.__main__ import main as inspect
 from benchmark.plan.paper import COMPARED
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
+from benchmark.plan.table import method_rows
 from benchmark.report import figures, page_tables
 from benchmark.store.record import encode, faults
 from benchmark.store.store import Store
@@ -61,7 +62,7 @@ def test_an_own_folder_without_training_bias(tmp_path: Path, capsys: pytest.Capt
     command = ["--dataset", str(folder), *QUICKLY, "--results", str(results)]
     assert run.main([*command, "--methods", "vanilla", "groupdro"]) == 2
     assert (
-        "The method groupdro needs the bias of every training image, which 40 of my_birds lack"
+        "The method groupdro cannot be trained, since 40 training images of my_birds lack their bias: add"
         in capsys.readouterr().err
     )
     assert not list((results / "runs").rglob("*.json"))
@@ -181,6 +182,41 @@ def test_what_needs_bias_labels_is_left_out_and_said(tmp_path: Path, capsys: pyt
     assert note.startswith("Left out, since 40 training images of my_birds lack their bias: balance=0.0")
     assert not {"groupdro", "known_poisoning", "bias_labels"} & {each.split("/")[1] for each in planned}
     assert not list(results.rglob("*.json"))
+
+
+def test_what_needs_validation_images_is_refused_or_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "results"
+
+    def run_on(folder: Path, *more: str) -> tuple[int, str]:
+        code = run.main(["--dataset", str(folder), *more, *QUICKLY, "--results", str(results)])
+        return code, "".join(capsys.readouterr())
+
+    without, unlabelled, with_all = (
+        write_learnable_folder(tmp_path / name, *options)
+        for name, options in (("none", (True,)), ("unlabelled", (False, 8)), ("all", (True, 8)))
+    )
+    code, said = run_on(without, "--methods", "vanilla", "dfr", "--dry-run")
+    assert code == 2
+    assert (
+        "The method dfr cannot be trained, since my_birds has no validation images of which it could get half" in said
+    )
+    code, said = run_on(unlabelled, "--methods", "dfr")
+    assert code == 2
+    assert "since 8 validation images of my_birds lack their bias" in said
+    assert not list(results.rglob("*.json"))
+    assert run_on(with_all, "--methods", "vanilla", "dfr", "afr", "--set", "afr.last_layer_updates=2")[0] == 0
+    uses = {record.method: record.uses for record in Store(results).everything()}
+    assert uses == {"vanilla": set(), "dfr": {"uses_validation", "uses_validation_bias"}, "afr": set()}
+    monkeypatch.setattr("benchmark.plan.ours.COMPARED", method_rows("vanilla", "groupdro", "dfr"))
+    monkeypatch.setattr("benchmark.options.COMPARED", method_rows("vanilla", "groupdro", "dfr"))
+    code, said = run_on(unlabelled, "--dry-run")
+    assert code == 0
+    assert "Left out, since 40 training images of my_birds lack their bias: GroupDRO.\n" in said
+    assert "Left out, since 8 validation images of my_birds lack their bias: DFR.\n" in said
+    assert "/vanilla/" in said
+    assert "/dfr/" not in said
 
 
 def test_a_figure_of_unlabelled_images_says_what_it_lacks(

@@ -53,7 +53,7 @@ def test_an_own_folder_is_a_table(results: Results, table: Table) -> None:
     assert table.tasks == (HOSTILE,)
     assert [row.method for row in table.rows] == ["vanilla", "groupdro"]
     assert results.measured(table, HOSTILE)
-    assert results.star(table.rows[1].key) == "*"
+    assert results.mark(table.rows[1].key) == "*"
 
 
 def test_markdown_has_the_cells_it_should_have(results: Results, table: Table) -> None:

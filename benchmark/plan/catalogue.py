@@ -12,6 +12,7 @@ from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.run import PAPER, Run, Settings
 from benchmark.plan.table import Figure, Table
+from benchmark.plan.uses import WORDS, told
 
 
 def table(number: str) -> Table:
@@ -73,8 +74,8 @@ def listing(recipes: Recipes) -> str:
         lines += [f"    {_listed(settings)}"]
     lines += ["Methods"]
     for method in recipes.methods:
-        star = " (uses bias labels)" if recipes.uses_bias_labels(method) else ""
-        lines += [f"  {method}  {recipes.method_title(method)}{star}"]
+        words = " and ".join(WORDS[each] for each in told(recipes.uses(method)))
+        lines += [f"  {method}  {recipes.method_title(method)}{f' (uses {words})' if words else ''}"]
         if settings := recipes.options(method):
             lines += [f"    {_listed({f'{method}.{key}': value for key, value in settings.items()})}"]
     lines += ["Networks", f"  {', '.join(networks.own())}; timm/MODEL for every model of timm; of torchvision:"]

@@ -87,15 +87,6 @@ def check(name: str, value: Any, kind: Any = Any) -> None:
             raise UserError(f"{name} is {shown}: it must be {_demands(meta)}.")
 
 
-def check_bias_labels(method: str, uses_bias_labels: bool, unknown: int, dataset: str) -> None:
-    """Raises UserError for a method that uses bias labels where so many training images are without."""
-    if unknown and uses_bias_labels:
-        raise UserError(
-            f"The method {method} needs the bias of every training image, which {unknown:,} of {dataset} lack: add "
-            "them, or choose other methods with --methods."
-        )
-
-
 def _is_allowed(value: float, meta: Meta) -> bool:
     if isinstance(value, float) and not math.isfinite(value):
         return False

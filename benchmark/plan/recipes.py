@@ -16,6 +16,7 @@ from benchmark.plan import limits, toml
 from benchmark.plan.ranges import Range
 from benchmark.plan.run import PAPER, Run, Settings, without_effect
 from benchmark.plan.table import Override, Row, Table
+from benchmark.plan.uses import MARKS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,7 +25,7 @@ else:
 
 RECIPES = Path(__file__).parents[1] / "recipes.toml"
 # Keys of a method's table that describe it rather than set anything.
-DESCRIPTIVE = ("title", "uses_bias_labels", "like", "search")
+DESCRIPTIVE = ("title", *MARKS, "like", "search")
 # Other names under which a method may be asked for: Table 3 calls plain training ERM.
 ALIASES = {"erm": "vanilla"}
 # What names the data of a folder of one's own, which --dataset and --bias say: no --set changes these settings.
@@ -97,8 +98,10 @@ class Recipes:
     def method_title(self, method: str) -> str:
         return self._methods[self.check_method(method)]["title"]
 
-    def uses_bias_labels(self, method: str) -> bool:
-        return self._methods[self.check_method(method)].get("uses_bias_labels", False)
+    def uses(self, method: str) -> frozenset[str]:
+        """What the method uses beside training images and their targets, see ``benchmark.plan.uses``."""
+        table = self._methods[self.check_method(method)]
+        return frozenset(each for each in MARKS if table.get(each, False))
 
     def presets(self, task: str) -> tuple[str, ...]:
         tables = (table for _, table in self._chain(self.check_task(task)))

@@ -54,6 +54,8 @@ class Method(TypedDict, total=False):
     search: dict[str, Range]
     like: str
     uses_bias_labels: bool
+    uses_validation: bool
+    uses_validation_bias: bool
 
 
 # What every task has, by itself or from the one that it is like.

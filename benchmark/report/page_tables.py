@@ -50,7 +50,7 @@ class PageTable:
             (line["method"], line["task"], line["metric"]): line for line in lines_of(cells.shown(frame, results))
         }
         failures = list(tables.failures(table, results))
-        return cls(table, results, numbers, lines, cells.ranks(frame, results), failures)
+        return cls(table, results, numbers, lines, cells.ranks(table, frame, results), failures)
 
     def context(self) -> Context:
         """The table as grids of cells."""

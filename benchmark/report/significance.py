@@ -14,6 +14,7 @@ from benchmark.compare import significance
 from benchmark.compare.significance import LEVEL, METHODS, TASKS, Ranking
 from benchmark.metrics import METRICS
 from benchmark.plan.table import Table
+from benchmark.plan.uses import MARKS, WORDS
 from benchmark.report import rank_diagram
 from benchmark.report.rank_diagram import COLLAPSED
 from benchmark.report.style import save
@@ -64,7 +65,8 @@ def markdown(table: Table, lines: pd.DataFrame, rankings: Sequence[Ranking], res
             f"which is not so here: {measured} of {len(table.tasks)} tasks have records."
         )
     notes = [f"Selection: {results.rule.note}."]
-    notes += ["* uses bias labels."] if any(results.star(row.key) for row in table.rows) else []
+    marks = "".join(results.mark(row.method) for row in table.rows)
+    notes += [f"{mark} uses {WORDS[use]}." for use, mark in MARKS.items() if mark in marks]
     notes += provenance(table, results)
     return "\n\n".join((*parts, "\n".join(f"- {quoting.markdown(note)}" for note in notes))) + "\n"
 

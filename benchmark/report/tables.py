@@ -17,6 +17,9 @@ from benchmark.store.atomic import write_atomically
 from benchmark.store.record import Record
 from benchmark.store.results import Results
 
+LEGEND = (("*", "* uses them"), ("†", "† uses those of validation images"))
+"""What footers say of the marks of methods with bias labels."""
+
 
 def write(table: Table, results: Results, compare: str = COMPARISONS[0], said: Sequence[str] = ()) -> str:
     """Write tables/<stem>.csv, .md and .tex to the folder of results; returns the Markdown.
@@ -48,13 +51,15 @@ def seeds_of(table: Table, results: Results) -> str:
 
 def footer(table: Table, results: Results) -> list[str]:
     """What a reader must know of the numbers: seeds, spread, selection, commits, and why cells are empty."""
-    starred = any(results.star(row.key) for row in table.rows)
-    fairness = ", among methods without bias labels (* uses them)" if starred else ""
+    marks = "".join(results.mark(row.method) for row in table.rows)
+    of_bias = [text for mark, text in LEGEND if mark in marks]
+    fairness = f", among methods without bias labels ({', '.join(of_bias)})" if of_bias else ""
     empty = [task for task in table.tasks if not results.measured(table, task)]
     return [
         f"Percent; {_seeds_note(table, results)}; selection: {results.rule.note}.",
         *_unselected_note(table, results),
         f"Best in bold, second underlined{fairness}.",
+        *(["‡ trains on validation images, without their bias labels."] if "‡" in marks else []),
         *provenance(table, results),
         *([f"Without records: {', '.join(empty)}."] if empty else []),
         *(f"Failed: {failure}" for failure in failures(table, results)),
@@ -145,8 +150,8 @@ def failures(table: Table, results: Results) -> Iterator[str]:
 
 
 def row_title(row: Row, results: Results) -> str:
-    """The row's title, with a star for a method that uses bias labels."""
-    return results.row_title(row) + results.star(row.key)
+    """The row's title, with the marks of what its method uses."""
+    return results.row_title(row) + results.mark(row.method)
 
 
 class Grid:
@@ -158,7 +163,7 @@ class Grid:
         shown = cells.shown(lines, results).set_index(["method", "task", "metric"])
         values: list[dict[Any, float]] = [shown[name].to_dict() for name in ("mean", "std", "n", "collapsed", "paper")]
         self._mean, self._std, self._n, self._collapsed, self._paper = values
-        self._rank = cells.ranks(lines, results)
+        self._rank = cells.ranks(table, lines, results)
         self.titles = {row.key: row_title(row, results) for row in table.rows}
         self.compared = not lines.paper.isna().all()
 
@@ -288,8 +293,8 @@ def latex(grid: Grid, notes: Sequence[str], compare: str = COMPARISONS[0]) -> st
 def _latex_table(grid: Grid, caption: str, lines: Sequence[Callable[[str], str]]) -> str:
     """The frame around the ``lines`` of every row; methods with bias labels stand apart."""
     table, body = grid.table, []
-    starred = [key for key in grid.titles if grid.results.star(key)]
-    groups = ([key for key in grid.titles if key not in starred], starred)
+    apart = grid.results.use_bias_labels
+    groups = ([key for key in grid.titles if key not in apart], [key for key in grid.titles if key in apart])
     for number, group in enumerate(each for each in groups if each):
         body += [r"\midrule"] * (number > 0)
         body += [line(key) for key in group for line in lines]

@@ -88,7 +88,7 @@ def noise(n: int, size: int, num_classes: int) -> BiasedDataset:
         return Split(rng.integers(0, 256, (n, 3, size, size), dtype=np.uint8), targets, bias)
 
     names = tuple(str(number) for number in range(num_classes))
-    return BiasedDataset("noise", names, names, np.arange(num_classes), split(n), split(0), split(num_classes))
+    return BiasedDataset("noise", names, names, np.arange(num_classes), split(n), split(n // 10), split(num_classes))
 
 
 def new_network(dataset: BiasedDataset, settings: Settings, device: torch.device) -> Network:
@@ -126,7 +126,7 @@ def phases(
     ``captured`` is false.
     """
     first = Training(dataset, settings, seed=0, device=device)
-    updates, title = seeds * first.updates_per_epoch, load().method_title(settings["method"])
+    title = load().method_title(settings["method"])
     suffix = (f", {seeds} seeds" if seeds > 1 else "") + ("" if captured else ", no graph")
 
     def subject(index: int) -> Subject:
@@ -134,8 +134,10 @@ def phases(
         for training in trainings:
             training.go_to(index)
         phase = Updates(trainings, captured)
+        updates = seeds * first.updates_per_epoch(phase.phase)
         flops, moved = roofline.of_update(first, index)
-        return Subject(phase.epoch, updates * first.batch_size, updates * flops, updates * moved, phase.capturable)
+        images = updates * first.batch_size(phase.phase)
+        return Subject(phase.epoch, images, updates * flops, updates * moved, phase.capturable)
 
     kinds: dict[str, int] = {}
     for index, phase in enumerate(first.phases):

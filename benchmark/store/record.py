@@ -17,6 +17,7 @@ import numpy as np
 from benchmark import metrics
 from benchmark.plan import code
 from benchmark.plan.run import Run, Settings
+from benchmark.plan.uses import MARKS
 from benchmark.rules import LAST, RULES, Rule
 
 SCHEMA: Literal[3] = 3
@@ -159,6 +160,13 @@ class Record(Part, frozen=True, dict=True):
     warnings: list[str]
     provenance: Provenance
     uses_bias_labels: bool = False
+    uses_validation: bool = False
+    uses_validation_bias: bool = False
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """What the method declared to use beside training images and their targets, see ``plan.uses``."""
+        return frozenset(each for each in MARKS if getattr(self, each))
 
     @cached_property
     def run(self) -> Run:

@@ -9,17 +9,18 @@ from pathlib import Path
 
 from benchmark.plan.run import PAPER, Settings
 from benchmark.plan.table import Override, Row, Table
+from benchmark.plan.uses import MARKS, OF_BIAS, told
 from benchmark.rules import LAST, Rule
 from benchmark.store.record import Record
 
 
 @dataclass(frozen=True)
 class Names:
-    """What the recipes call tasks and methods, which of these use bias labels, and the presets of each task."""
+    """What the recipes call tasks and methods, what these use (``plan.uses``), and the presets of each task."""
 
     tasks: Mapping[str, str]
     methods: Mapping[str, str]
-    use_bias_labels: frozenset[str]
+    uses: Mapping[str, frozenset[str]]
     presets: Mapping[str, tuple[str, ...]]
 
     @property
@@ -113,10 +114,19 @@ class Results:
         return row.title or self.names.methods.get(row.method, row.method)
 
     @cached_property
-    def use_bias_labels(self) -> frozenset[str]:
-        """The methods that use bias labels: by the recipes, or by the class that was trained, as its records say."""
-        return self.names.use_bias_labels | {record.method for record in self.records if record.uses_bias_labels}
+    def uses(self) -> Mapping[str, frozenset[str]]:
+        """What each method uses: by the recipes, and by the class that was trained, as its records say."""
+        found = dict(self.names.uses)
+        for record in self.records:
+            if record.uses:
+                found[record.method] = found.get(record.method, frozenset()) | record.uses
+        return found
 
-    def star(self, key: str) -> str:
-        """The mark of a method that uses bias labels, or nothing."""
-        return "*" if key in self.use_bias_labels else ""
+    @cached_property
+    def use_bias_labels(self) -> frozenset[str]:
+        """The methods that use bias labels, be it of training or of validation images."""
+        return frozenset(method for method, uses in self.uses.items() if uses & OF_BIAS)
+
+    def mark(self, method: str) -> str:
+        """The marks of what a method uses, or nothing."""
+        return "".join(MARKS[each] for each in told(self.uses.get(method, ())))

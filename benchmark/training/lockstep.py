@@ -46,7 +46,7 @@ class Lockstep:
             named = {f"method.{name}": value for name, value in state.items()}
             return functional_call(call, named, tuple(Batch(*each) for each in own), tie_weights=False)
 
-        places = tuple(tuple(None if each is None else 0 for each in batch) for batch in batches)
+        places = tuple(tuple(0 if isinstance(each, Tensor) else None for each in batch) for batch in batches)
         losses: Tensor = torch.vmap(loss, in_dims=(0, places))(self.state, tuple(map(tuple, batches)))
         stacked = [self.state[name] for name in self.trained[number]]
         optimizers = [training.optimizers[number] for training in self.trainings]

@@ -17,24 +17,36 @@ from torch import Tensor, nn
 
 from benchmark import metrics
 from benchmark.training.loader import DeviceSplit
-from datasets import BiasedDataset
+from datasets import BiasedDataset, Split
+from methods.base import SplitName
 
 Metrics = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A dataset's splits on a device, which seeds of one run share."""
+    """A dataset's splits on a device, which seeds of one run share; ``given`` are a method's own validation images."""
 
     train: DeviceSplit
     validation: DeviceSplit
     test: DeviceSplit
+    given: DeviceSplit | None = None
 
     @classmethod
-    def of(cls, dataset: BiasedDataset, settings: dict[str, Any], device: torch.device) -> Splits:
+    def of(
+        cls, dataset: BiasedDataset, settings: dict[str, Any], device: torch.device, given: Split | None = None
+    ) -> Splits:
         biases = len(dataset.bias_names)
-        parts = (dataset.train, dataset.validation, dataset.test)
+        parts = (dataset.train, dataset.validation, dataset.test, *([] if given is None else [given]))
         return cls(*(DeviceSplit(split, biases, settings, device) for split in parts))
+
+    def to_train_on(self, name: SplitName) -> DeviceSplit:
+        """The training set, or a method's own validation images. Raises ValueError where it gets none."""
+        if name == "train":
+            return self.train
+        if self.given is None:
+            raise ValueError("The method trains on validation images, or looks at them, and does not declare it.")
+        return self.given
 
 
 class Measurement:
@@ -43,7 +55,7 @@ class Measurement:
     def __init__(self, dataset: BiasedDataset, splits: Splits) -> None:
         self.dataset = dataset
         self.splits = splits
-        self._logits: dict[nn.Module, Tensor] = {}
+        self._logits: dict[tuple[nn.Module, SplitName], Tensor] = {}
         self._sums: dict[tuple[nn.Module, str], np.ndarray] = {}
 
     def forget(self) -> None:
@@ -51,11 +63,11 @@ class Measurement:
         self._logits.clear()
         self._sums.clear()
 
-    def predict(self, network: nn.Module) -> Tensor:
-        """Logits [n, C] on the training set, computed once between two epochs."""
-        if network not in self._logits:
-            self._logits[network] = self.splits.train.logits(network)
-        return self._logits[network]
+    def predict(self, network: nn.Module, split: SplitName = "train") -> Tensor:
+        """Logits [n, C] on a split that is trained on, computed once between two epochs."""
+        if (network, split) not in self._logits:
+            self._logits[network, split] = self.splits.to_train_on(split).logits(network)
+        return self._logits[network, split]
 
     def scores(self, network: nn.Module) -> tuple[np.ndarray, np.ndarray]:
         """Predicted class, int64 [n], and probability of the label, float32 [n], of every training sample."""
@@ -140,7 +152,7 @@ def count(measurements: Sequence[Measurement], wanted: Sequence[Sequence[tuple[n
         sums.append(measurements[0].sums(logits, split))
         if name == "train":
             for measurement, network, each in zip(measurements, networks, logits, strict=True):
-                measurement._logits[network] = each
+                measurement._logits[network, "train"] = each
     read = torch.stack(sums, 1).cpu().numpy()
     for measurement, requests, numbers in zip(measurements, wanted, read, strict=True):
         measurement._sums |= dict(zip(requests, numbers, strict=True))

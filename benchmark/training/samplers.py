@@ -1,4 +1,4 @@
-"""The order in which an epoch visits the training set.
+"""The order in which an epoch visits the images of a split.
 
 Every function returns an int64 matrix [updates, m] of sample indices, one row a batch. All batches are full, so
 that shapes are static; an epoch has ⌈n/m⌉ of them. Orders are drawn on the CPU from one generator, hence are
@@ -49,7 +49,7 @@ def class_balanced(targets: Tensor, num_classes: int, m: int, generator: torch.G
 def _strata(members: Tensor, rows: int, width: int, generator: torch.Generator) -> Tensor:
     """[rows, width]: permutations of ``members`` cut into rows, dropping what does not fill one."""
     if len(members) == 0:
-        raise ValueError("A class-balanced batch needs every class in the training set.")
+        raise ValueError("A class-balanced batch needs every class in the phase's split.")
     if len(members) < width:
         members = members.repeat(-(-width // len(members)))
     per_permutation = len(members) // width

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,15 +26,15 @@ from benchmark.training import checkpoint as checkpoints
 from benchmark.training import progress as progresses
 from benchmark.training import samplers
 from benchmark.training.checkpoint import Checkpoint, State
-from benchmark.training.loader import Augmentation
+from benchmark.training.loader import Augmentation, DeviceSplit
 from benchmark.training.measure import Measurement, Metrics, Splits
 from benchmark.training.networks import digest, memory_format, of_run, place
 from benchmark.training.optimizers import new_optimizer, rate, warming
 from benchmark.training.progress import EpochEntry, Progress, Sizes, Stage
-from datasets import BiasedDataset
-from datasets.base import Fingerprint
+from datasets import BiasedDataset, Split
+from datasets.base import Fingerprint, halved
 from methods import get
-from methods.base import Batch, Method, Network, Phase, Predict, Sampler, TrainingSet
+from methods.base import Batch, Method, Network, Phase, Predict, Sampler, SplitName, TrainingSet
 
 
 class Training:
@@ -41,6 +42,8 @@ class Training:
 
     Another seed of the run shares its ``splits``. ``fingerprint`` is the data set's, as far as a checkpoint is to tell
     data from other data. Raises UserError for settings that its network or method excludes.
+
+    Of validation images, a method that declares their use is ``given`` half; ``dataset`` keeps the other half.
     """
 
     def __init__(
@@ -55,16 +58,15 @@ class Training:
         splits: Splits | None = None,
         fingerprint: Fingerprint | None = None,
     ) -> None:
-        self.dataset = dataset
+        self.dataset, self.given = _shared_out(dataset, get(settings["method"]))
         self.fingerprint = fingerprint
         self.settings = settings
         self.device = torch.device(device)
         self.checkpoint = Checkpoint(checkpoint, checkpoint_seconds) if checkpoint else None
         self.report = report
         self.generator = torch.Generator().manual_seed(seed)
-        self.splits = splits or Splits.of(dataset, settings, self.device)
-        self.measurement = Measurement(dataset, self.splits)
-        self.batch_size = min(settings["batch_size"], len(dataset.train))
+        self.splits = splits or Splits.of(self.dataset, settings, self.device, self.given)
+        self.measurement = Measurement(self.dataset, self.splits)
         self.augmentation = Augmentation(settings)
         self.weights = ""  # a digest of those that networks start from, where they are pretrained
         self.method = self._build_method(seed)
@@ -84,6 +86,10 @@ class Training:
             aligned_bias=None if bias is None else torch.as_tensor(dataset.aligned_bias),
             num_classes=len(dataset.class_names),
             num_biases=len(dataset.bias_names),
+            validation_targets=None if self.given is None else torch.from_numpy(self.given.targets),
+            validation_bias=(
+                torch.from_numpy(self.given.bias) if self.given is not None and kind.uses_validation_bias else None
+            ),
         )
         # Weights are drawn on the CPU, so that a seed means the same initial network on every device.
         with torch.random.fork_rng(devices=[]):
@@ -109,12 +115,24 @@ class Training:
     def total_epochs(self) -> int:
         return sum(self._epochs(phase) for phase in self.phases)
 
-    @property
-    def updates_per_epoch(self) -> int:
-        return math.ceil(len(self.dataset.train) / self.batch_size)
+    def images(self, split: SplitName) -> Split:
+        """The images of a split that is trained on. Raises ValueError for one whose use the method does not declare."""
+        self.splits.to_train_on(split)
+        return self.dataset.train if self.given is None or split == "train" else self.given
+
+    def sees_bias(self, split: SplitName) -> bool:
+        """Whether the method declares use of the bias labels of a split that is trained on."""
+        return self.method.uses_bias_labels if split == "train" else self.method.uses_validation_bias
+
+    def batch_size(self, phase: Phase) -> int:
+        size: int = min(self.settings["batch_size"], len(self.images(phase.split)))
+        return size
+
+    def updates_per_epoch(self, phase: Phase) -> int:
+        return math.ceil(len(self.images(phase.split)) / self.batch_size(phase))
 
     def _epochs(self, phase: Phase) -> int:
-        return phase.epochs if phase.updates is None else math.ceil(phase.updates / self.updates_per_epoch)
+        return phase.epochs if phase.updates is None else math.ceil(phase.updates / self.updates_per_epoch(phase))
 
     @property
     def phase(self) -> Phase:
@@ -212,7 +230,7 @@ class Training:
         if not isinstance(state["optimizers"], list) or len(state["optimizers"]) != len(optimizers):
             raise ValueError("it has other optimisers")
         for found, optimizer in zip(state["optimizers"], optimizers, strict=True):
-            checkpoints.check_optimizer(found, optimizer, updates=epoch * self.updates_per_epoch)
+            checkpoints.check_optimizer(found, optimizer, updates=epoch * self.updates_per_epoch(phase))
 
     # An epoch
 
@@ -252,8 +270,8 @@ class Training:
 
     def warm_up(self, update: int) -> None:
         """Set the rate of an update of this epoch, of which 0 is the first, where the rate may still be rising."""
-        before = self.progress.epoch * self.updates_per_epoch
-        length = self.settings["warmup"] * self.settings["epochs"] * self.updates_per_epoch
+        updates = self.updates_per_epoch(self.phase)
+        before, length = self.progress.epoch * updates, self.settings["warmup"] * self.settings["epochs"] * updates
         if before < length:
             self._set_rate(self.learning_rate * warming(before + update, length))
 
@@ -265,33 +283,41 @@ class Training:
         """
         self.measurement.forget()
         self._set_rate(self.learning_rate)
-        phase, updates = self.phase, self.updates_per_epoch
+        phase, size = self.phase, self.batch_size(self.phase)
+        updates = self.updates_per_epoch(phase)
         if phase.updates is not None:
             updates = min(updates, phase.updates - self.progress.epoch * updates)
         samplers = [sampler for of_step in phase.batches for sampler in of_step]
         order = torch.stack([self._order(sampler)[:updates] for sampler in samplers], 1).flatten(0, 1)
-        augmented = self.augmentation.draw(len(order), self.batch_size, self.generator)
+        augmented = self.augmentation.draw(len(order), size, self.generator)
         most = max(step.draws for step in phase.steps)
-        shape = len(order), self.batch_size, most
+        shape = len(order), size, most
         return order, augmented, torch.rand(shape, generator=self.generator) if most else torch.empty(shape)
 
     def _order(self, sampler: Sampler) -> Tensor:
-        targets = torch.from_numpy(self.dataset.train.targets)
+        phase = self.phase
+        images, size = self.images(phase.split), self.batch_size(phase)
+        targets = torch.from_numpy(images.targets)
         if sampler == "shuffled":
-            return samplers.shuffled(len(targets), self.batch_size, self.generator)
+            return samplers.shuffled(len(targets), size, self.generator)
         if sampler == "class_balanced":
-            classes = len(self.dataset.class_names)
-            return samplers.class_balanced(targets, classes, self.batch_size, self.generator)
+            return samplers.class_balanced(targets, len(self.dataset.class_names), size, self.generator)
         if sampler == "weighted":
-            return samplers.weighted(self.method.sample_weights.cpu(), self.batch_size, self.generator)
+            weights = self.method.sample_weights.cpu()
+            if len(weights) != len(targets):
+                raise ValueError(f"Phase '{phase.name}' has {len(weights)} weights for {len(targets)} images.")
+            return samplers.weighted(weights, size, self.generator)
         if sampler != "group_balanced":
             raise unknown("sampler", sampler, get_args(Sampler))
-        if not self.method.uses_bias_labels:
-            raise ValueError(
-                f"Phase '{self.phase.name}' balances groups, but its method declares no use of bias labels."
-            )
-        groups = targets * len(self.dataset.bias_names) + torch.from_numpy(self.dataset.train.bias)
-        return samplers.weighted(1 / torch.bincount(groups)[groups], self.batch_size, self.generator)
+        if not self.sees_bias(phase.split):
+            raise ValueError(f"Phase '{phase.name}' balances groups, but its method declares no use of bias labels.")
+        groups = targets * len(self.dataset.bias_names) + torch.from_numpy(images.bias)
+        return samplers.weighted(1 / torch.bincount(groups)[groups], size, self.generator)
+
+    @property
+    def split(self) -> DeviceSplit:
+        """The images that the current phase trains on."""
+        return self.splits.to_train_on(self.phase.split)
 
     def batch(
         self, indices: Tensor, images: Tensor, augmented: Tensor, draws: Tensor | None = None, place: int = 0
@@ -303,13 +329,14 @@ class Training:
         images = self.augmentation.apply(images, augmented).contiguous(memory_format=self.layout)
         if place not in self._images or self._images[place].shape != images.shape:
             self._images[place] = torch.empty_like(images, dtype=torch.get_default_dtype())
-        split = self.splits.train
+        split = self.split
         return Batch(
             images=split.normalise(images, self._images[place]),
             targets=split.targets[indices],
             indices=indices,
-            bias=split.bias[indices] if self.method.uses_bias_labels else None,
+            bias=split.bias[indices] if self.sees_bias(self.phase.split) else None,
             draws=draws,
+            split=self.phase.split,
         )
 
     def set_modes(self, trained: tuple[nn.Module, ...]) -> None:
@@ -366,3 +393,15 @@ class Training:
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:
         """What the biased network, or the target where there is none, says of the training set: see ``scores``."""
         return self.measurement.scores(self.method.target if self.method.biased is None else self.method.biased)
+
+
+def _shared_out(dataset: BiasedDataset, method: type[Method]) -> tuple[BiasedDataset, Split | None]:
+    """The dataset with the validation images that epochs are selected on, and those that the method trains on."""
+    if not method.uses_validation:
+        return dataset, None
+    given, kept = halved(dataset.validation)
+    note = (
+        f"{method.__name__} trains on half of the validation images; its epochs are selected on the other half, those "
+        "of other methods on all."
+    )
+    return replace(dataset, validation=kept, notes=(*dataset.notes, note)), given

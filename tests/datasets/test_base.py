@@ -1,7 +1,8 @@
-"""A dataset's fingerprint, its balance, and the registry."""
+"""A dataset's fingerprint, its balance, the halves of a split, and the registry."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from factories.images import write_folder
 
 import datasets
 from benchmark.errors import UserError
-from datasets import BiasedDataset, balanced
+from datasets import BiasedDataset, Split, balanced
+from datasets.base import halved
 from datasets.folder import labels_digest
 
 
@@ -78,3 +80,31 @@ def test_a_class_that_a_part_of_the_data_has_no_training_images_of(tmp_path: Pat
         image.unlink()
     with pytest.raises(UserError, match="no training image of class 'tern'"):
         datasets.load("folder", tmp_path, folder="my_birds", labels=labels_digest(folder), size=32, subset=True)
+
+
+def groups(split: Split) -> list[tuple[int, int]]:
+    return list(zip(split.targets.tolist(), split.bias.tolist(), strict=True))
+
+
+def test_halves_share_every_group_evenly_and_hold_every_image_once(tiny: BiasedDataset) -> None:
+    unknown = tiny.train.bias.copy()
+    unknown[::3] = -1
+    for split in (tiny.train, replace(tiny.train, bias=unknown), tiny.validation.take(np.arange(0))):
+        first, second = halved(split)
+        assert 0 <= len(first) - len(second) <= 1
+        together = [*map(bytes, first.images), *map(bytes, second.images)]
+        assert sorted(together) == sorted(map(bytes, split.images))
+        counts = Counter(groups(first)), Counter(groups(second))
+        assert all(abs(counts[0][group] - counts[1][group]) <= 1 for group in groups(split))
+
+
+def test_halves_depend_on_neither_the_names_of_bias_values_nor_on_chance(tiny: BiasedDataset) -> None:
+    expected = halved(tiny.train)[0]
+    np.random.default_rng().random()
+    renamed = halved(replace(tiny.train, bias=np.array([2, 0, 3, 1])[tiny.train.bias]))[0]
+    assert np.array_equal(expected.images, renamed.images)
+    files = [f"{number}.png" for number in range(len(tiny.train))]
+    named = halved(replace(tiny.train, files=files))[0]
+    rows = [int(name.removesuffix(".png")) for name in named.files]
+    assert np.array_equal(tiny.train.images[rows], expected.images)
+    assert rows == sorted(rows)

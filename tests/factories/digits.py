@@ -41,8 +41,9 @@ def tiny_settings(method: str, **changes: object) -> Settings:
     """The digits' recipe cut down to a few short epochs, too few for the learning rate to fall."""
     settings = recipes.load().resolve("colored_digits", method)
     settings |= {"epochs": 3, "batch_size": 64, "learning_rate_decay": 1.0}
-    if method == "be":
-        settings["options"]["auxiliary_updates"] = 6
+    updates = {"be": "auxiliary_updates", "afr": "last_layer_updates"}
+    if method in updates:
+        settings["options"][updates[method]] = 6
     for key, value in changes.items():
         place = settings["options"] if key in settings["options"] else settings
         place[key] = value

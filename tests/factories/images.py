@@ -147,16 +147,16 @@ def write_folder(root: Path, with_bias: bool = True) -> Path:
     return folder
 
 
-def write_learnable_folder(root: Path, with_bias: bool = True) -> Path:
-    """40 training and 16 test images: gulls are bright, and mostly on blue."""
+def write_learnable_folder(root: Path, with_bias: bool = True, validation: int = 0) -> Path:
+    """40 training and 16 test images: gulls are bright, and mostly on blue; ``validation`` ones are like the latter."""
     folder = root / "my_birds"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     rows = []
-    for split, n in (("train", 40), ("test", 16)):
+    for split, n in (("train", 40), ("test", 16), ("validation", validation)):
         for number in range(n):
             y = number % 2
-            b = number // 2 % 2 if split == "test" or number < 8 else y
+            b = number // 2 % 2 if split != "train" or number < 8 else y
             pixels = rng.integers(0, 120, (36, 40, 3), dtype=np.uint8) + np.uint8(80 * y)
             pixels[:, :, 2] = 200 * b
             name = f"{split}_{number}.png"

@@ -51,17 +51,23 @@ def build(
     num_biases: int = 2,
     **overrides: Any,
 ) -> Any:
-    """A method with its default hyper-parameters, unless overridden, on a training set with these labels."""
+    """A method with its default hyper-parameters, unless overridden, on a training set with these labels.
+
+    Validation images, where it uses them, have the same ones.
+    """
     torch.manual_seed(0)
     classes = num_classes or max(targets) + 1
+    uses = get(name)
     data = TrainingSet(
         targets=torch.tensor(targets),
-        bias=None if bias is None else torch.tensor(bias),
-        aligned_bias=None if bias is None else torch.arange(classes) % num_biases,
+        bias=torch.tensor(bias) if uses.uses_bias_labels else None,
+        aligned_bias=torch.arange(classes) % num_biases if uses.uses_bias_labels else None,
         num_classes=classes,
         num_biases=num_biases,
+        validation_targets=torch.tensor(targets) if uses.uses_validation else None,
+        validation_bias=torch.tensor(bias) if uses.uses_validation_bias else None,
     )
-    return get(name)(data, lambda: sharp_mlp(classes), 2, **load().options(name) | overrides)
+    return uses(data, lambda: sharp_mlp(classes), 2, **load().options(name) | overrides)
 
 
 def make_batch(

@@ -49,6 +49,11 @@ INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
 OPTIMISERS = {"_fused_adam_", "_fused_adamw_", "_fused_sgd_"}
 
 
+def _is_of_network(module: torch.nn.Module) -> bool:
+    """A layer of PyTorch's, or a part of a network with a forward of its own, see ``Network.compute_in``."""
+    return type(module).__module__.startswith("torch") or "forward" in vars(module)
+
+
 class Hazard(AssertionError):
     """What would be slow, refused or wrong on a GPU."""
 
@@ -459,10 +464,10 @@ class Machine:
             raise RuntimeError("Invalid device argument: did you call init?")
 
     def enter_network(self, module: torch.nn.Module, *rest: object) -> None:
-        self.in_network += type(module).__module__.startswith("torch")
+        self.in_network += _is_of_network(module)
 
     def leave_network(self, module: torch.nn.Module, *rest: object) -> None:
-        self.in_network -= type(module).__module__.startswith("torch")
+        self.in_network -= _is_of_network(module)
 
     def watched(self, update: Callable[..., Any]) -> Callable[..., Any]:
         """An update in which the host may not wait."""

@@ -50,6 +50,41 @@ def test_best_and_second_are_marked_among_methods_without_bias_labels(results: R
     assert "**" not in rows["Vanilla"]
 
 
+def test_methods_that_use_validation_images_are_marked_and_noted(results: Results) -> None:
+    """Those with bias labels are neither best nor second, and stand apart in LaTeX."""
+    for method, share in (("dfr", 0.99), ("afr", 0.5)):
+        save_seeds(results.folder, method, {0: share, 1: share})
+    note = "DFR trains on half of the validation images"
+    (dfr,) = (record for record in make_results(results.folder).records if record.run == make_run(method="dfr"))
+    told = msgspec.structs.replace(
+        dfr,
+        uses_validation=True,
+        uses_validation_bias=True,
+        provenance=msgspec.structs.replace(dfr.provenance, data_notes=[note]),
+    )
+    results = make_results(results.folder, told)
+    text = tables.write(OURS["modern"], results)
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert "**" in rows["Poisoner"]
+    assert "**" not in rows["DFR†"]
+    assert "<u>" not in rows["DFR†"]
+    assert rows["AFR"]
+    assert "among methods without bias labels (* uses them, † uses those of validation images)." in text
+    assert f"C-MNIST¹ (ρ = 0.99): {note}" in text
+    source = (results.folder / "tables" / "modern.tex").read_text()
+    assert source.index("AFR") < source.index("GroupDRO$^*$") < source.index(r"DFR$^\dagger$")
+
+
+def test_validation_images_without_bias_are_no_bias_labels(results: Results) -> None:
+    record = make_record(make_run("cmnist_99", "gce"), 0.95)
+    results = make_results(results.folder, msgspec.structs.replace(record, uses_validation=True))
+    text = tables.write(selection(["cmnist_99"], ["vanilla", "gce"]), results)
+    (row,) = (line for line in text.splitlines() if line.startswith("| GCE‡"))
+    assert "**" in row
+    assert "‡ trains on validation images, without their bias labels." in text
+    assert "among methods" not in text
+
+
 def test_equal_means_are_both_best(results: Results) -> None:
     table = selection(["cmnist_99"], ["vanilla", "gce"])
     save_seeds(results.folder, "gce", {0: 0.40, 1: 0.42})

@@ -98,7 +98,8 @@ def write(golden: dict[str, Losses]) -> None:
 
 def mlp_settings(method: str, epochs: int) -> Settings:
     """203 images at 64 are 4 updates an epoch."""
-    return tiny_settings(method, epochs=epochs, **{"auxiliary_updates": 4 * epochs} if method == "be" else {})
+    updates = {"be": "auxiliary_updates", "afr": "last_layer_updates"}
+    return tiny_settings(method, epochs=epochs, **{updates[method]: 4 * epochs} if method in updates else {})
 
 
 @pytest.fixture

@@ -55,8 +55,8 @@ def losses(training: Training) -> list[float]:
             for step, samplers in zip(phase.steps, phase.batches, strict=True):
                 batches = []
                 for place in range(len(samplers)):
-                    indices = torch.randperm(len(training.dataset.train), generator=generator)[:32]
-                    images, unchanged = training.splits.train.images[indices], torch.zeros(32, 3, dtype=torch.int64)
+                    indices = torch.randperm(len(training.split), generator=generator)[:32]
+                    images, unchanged = training.split.images[indices], torch.zeros(32, 3, dtype=torch.int64)
                     draws = torch.rand(32, step.draws, generator=generator, dtype=torch.float32)
                     draws = draws.to(torch.get_default_dtype())
                     batches.append(training.batch(indices, images, unchanged, draws, place))

@@ -71,11 +71,12 @@ def assert_as_on_the_cpu(training: Training, alone: Training) -> None:
 @pytest.mark.parametrize("method", ALL)
 def test_the_mlp(tiny: BiasedDataset, method: str, seeds: int, gpu: Machine) -> None:
     """Every phase is captured, and replayed to its end."""
-    settings = tiny_settings(method, learning_rate=RATE)
+    # 13 updates an epoch, and 2 of half of the validation images.
+    settings = tiny_settings(method, learning_rate=RATE, batch_size=16)
     trainings = [Training(tiny, settings, seed, GPU) for seed in range(seeds)]
     train(trainings)
     phases = trainings[0].phases
-    updates = sum(each.updates or 4 * each.epochs for each in phases)
+    updates = sum(each.updates or (13 if each.split == "train" else 2) * each.epochs for each in phases)
     assert gpu.replays == updates - 3 * len(phases), "three of each phase warm it up"
     for seed, training in enumerate(trainings):
         assert_as_on_the_cpu(training, Training(tiny, settings, seed))
@@ -101,6 +102,7 @@ def small_resnet(method: str, **changes: Any) -> dict[str, Any]:
     """Three updates an epoch."""
     settings = noise_settings(method, epochs=1, learning_rate=RATE, **changes)
     settings["options"] |= {"models": 1, "auxiliary_updates": 3} if method == "be" else {}
+    settings["options"] |= {"last_layer_updates": 3} if method == "afr" else {}
     return settings
 
 

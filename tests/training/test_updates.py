@@ -74,21 +74,21 @@ def test_a_replayed_update_does_what_the_update_does(
     tiny: BiasedDataset, method: str, seeds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A rate that falls must not be what it was when the update was captured.
-    plain, replayed = (trainings(tiny, method, seeds, learning_rate_decay=0.8) for _ in range(2))
+    plain, replayed = (trainings(tiny, method, seeds, learning_rate_decay=0.8, batch_size=16) for _ in range(2))
     train(plain)
-    replays: list[int] = []
+    replays: list[tuple[int, int]] = []  # phase and epoch
 
     def capture(update: Callable[[], None], optimizers: Sequence[torch.optim.Optimizer]) -> Callable[[], None]:
         state = [tensor for optimizer in optimizers for each in optimizer.state.values() for tensor in each.values()]
         for training in replayed:
             state += [*training.method.parameters(), *training.method.buffers()]
         replay = tape.capture(update, optimizers, [*state, update.__self__._total])  # type: ignore[attr-defined]
-        return lambda: (replays.append(1), replay())[1]
+        return lambda: (replays.append(replayed[0].position), replay())[1]
 
     monkeypatch.setattr(graphs, "can_capture", lambda device: True)
     monkeypatch.setattr(graphs, "capture", capture)
     train(replayed)
-    assert replays
+    assert {number for number, _ in replays} == set(range(len(plain[0].phases)))
     for one, other in zip(plain, replayed, strict=True):
         assert other.progress.warnings == one.progress.warnings
         assert_same(one, other)

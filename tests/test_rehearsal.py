@@ -1,0 +1,69 @@
+"""Runs whose data lack the validation images that their method uses, in a table over several tasks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories.digits import tiny
+from factories.records import make_run
+
+import datasets
+from benchmark import run
+from benchmark.errors import UserError
+from benchmark.plan.recipes import load
+from benchmark.plan.run import Run
+from benchmark.rehearsal import able
+from datasets import BiasedDataset
+
+DFR, VANILLA = (
+    [make_run(task, method) for task in ("colored_digits", "dogs_cats", "waterbirds")] for method in ("dfr", "vanilla")
+)
+
+
+@pytest.fixture(autouse=True)
+def outlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dogs & Cats without validation images, Waterbirds not at hand."""
+
+    def outline(builder: str, data_root: Path, balance: float, **data: object) -> BiasedDataset:
+        if builder == "waterbirds":
+            raise UserError("not at hand")
+        dataset = tiny()
+        none = dataset.validation.take(np.arange(0))
+        return replace(dataset, name=builder, validation=none) if builder == "dogs_cats" else dataset
+
+    monkeypatch.setattr(datasets, "outline", outline)
+
+
+def kept(runs: list[Run], *named: str) -> tuple[list[Run], tuple[str, ...]]:
+    return able(runs, load(), Path("unused"), named)
+
+
+@pytest.mark.parametrize("named", [(), ("vanilla", "dfr")])
+def test_they_stop_no_others(named: tuple[str, ...]) -> None:
+    runs, notes = kept(DFR + VANILLA, *named)
+    assert runs == [DFR[0], DFR[2], *VANILLA], "what is not at hand is found missing where it is trained"
+    assert notes == ("Left out, since dogs_cats has no validation images of which it could get half: DFR.",)
+
+
+def test_a_method_that_was_asked_for_and_has_no_run_left_is_refused() -> None:
+    runs = [DFR[1], VANILLA[1]]
+    assert kept(runs)[0] == [VANILLA[1]]
+    with pytest.raises(UserError, match="The method dfr cannot be trained, since dogs_cats has no validation images"):
+        kept(runs, "vanilla", "dfr")
+    with pytest.raises(UserError, match="dfr cannot be trained"):
+        kept([DFR[1]])
+
+
+def test_the_command_says_what_it_leaves_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command = ["--tasks", "colored_digits", "dogs_cats", "--dry-run", "--results", str(tmp_path), "--methods"]
+    assert run.main([*command, "vanilla", "dfr"]) == 0
+    note, *planned = capsys.readouterr().out.splitlines()
+    assert note.startswith("Left out, since dogs_cats has no validation images")
+    assert [each.split("/")[:2] for each in planned] == [
+        ["colored_digits", "vanilla"], ["colored_digits", "dfr"], ["dogs_cats", "vanilla"],
+    ]  # fmt: skip
+    assert run.main([*command[:1], *command[2:], "dfr"]) == 2
+    assert "dfr cannot be trained" in capsys.readouterr().err
