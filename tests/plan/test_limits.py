@@ -15,7 +15,7 @@ from datasets import colored_mnist
 
 def test_the_width_of_every_tasks_images_is_known() -> None:
     """Of the digits' own by name; that of image sets is a setting."""
-    digits = datasets.load("colored_digits", Path("unused"), ratio=0.9, severity=4)
+    digits = datasets.load("colored_digits", Path("unused"), ratio=0.9, severity=4, validation_ratio=0.1)
     widths = {shape[-1] for shape in colored_mnist.FILES.values() if len(shape) == 3}
     assert {"colored_digits": digits.image_shape[-1], "colored_mnist": widths.pop()} == WIDTHS
     assert not widths

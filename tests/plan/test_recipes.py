@@ -79,6 +79,7 @@ def test_what_makes_a_method_another_than_the_one_it_is_like_stays_on_every_task
         {"first": {"gamma": 1.0, "cap": 10.0}, "second": {"like": "first", "cap": 1.0}},
         {},
         {},
+        {},
     )
     assert recipes.resolve("task", "first")["options"] == {"gamma": 0.5, "cap": 5.0}
     assert recipes.resolve("task", "second")["options"] == {"gamma": 0.5, "cap": 1.0}
@@ -94,6 +95,7 @@ def test_layers_come_from_the_general_to_the_special_and_the_last_decides() -> N
         },
         {"first": {"q": 0.5}, "other": {}, "second": {"like": "first", "p": 0.5}},
         {"epochs": 50},
+        {},
         {},
     )
     layers = recipes.layers("heir", "second", (Override("", "epochs", 10),), "smaller")

@@ -86,4 +86,4 @@ def test_seeds_in_lockstep_end_like_each_alone(tiny: BiasedDataset) -> None:
             [entry["loss"] for entry in other.progress.history],
             rtol=1e-9,
         )
-        assert one.progress.last == other.progress.last
+        assert one.progress.history[-1]["test"] == other.progress.history[-1]["test"]

@@ -56,8 +56,9 @@ def losses(training: Training) -> list[float]:
                 batches = []
                 for place in range(len(samplers)):
                     indices = torch.randperm(len(training.split), generator=generator)[:32]
-                    images, unchanged = training.split.images[indices], torch.zeros(32, 3, dtype=torch.int64)
-                    draws = torch.rand(32, step.draws, generator=generator, dtype=torch.float32)
+                    images = training.split.images[indices]
+                    unchanged = torch.zeros(len(images), 3, dtype=torch.int64)
+                    draws = torch.rand(len(images), step.draws, generator=generator, dtype=torch.float32)
                     draws = draws.to(torch.get_default_dtype())
                     batches.append(training.batch(indices, images, unchanged, draws, place))
                 found.append(step.loss(*batches).item())

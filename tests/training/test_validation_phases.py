@@ -14,6 +14,7 @@ from torch import Tensor
 import methods
 from benchmark.plan.run import Run
 from benchmark.recording import make_record
+from benchmark.rules import RULES
 from benchmark.training.loop import train
 from benchmark.training.training import Training
 from benchmark.training.updates import Updates
@@ -87,8 +88,8 @@ def test_batches_come_from_the_half_that_no_epoch_is_selected_on(
 
 def test_every_group_of_the_half_is_drawn_as_often(tiny: BiasedDataset, trainer: Any) -> None:
     training = trainer(tiny, tiny_settings("vanilla", epochs=600), sampler="group_balanced", uses_validation_bias=True)
-    phase = training.phases[1]
-    drawn = torch.cat([training._order(phase).flatten() for _ in range(600)])
+    training.go_to(1)
+    drawn = torch.cat([training._order("group_balanced").flatten() for _ in range(600)])
     groups = torch.from_numpy(training.given.targets * 4 + training.given.bias)
     share = torch.bincount(groups[drawn], minlength=16)[torch.bincount(groups, minlength=16) > 0] / len(drawn)
     assert share == pytest.approx(torch.full_like(share, 1 / len(share)), abs=0.01)
@@ -174,9 +175,9 @@ def test_epochs_of_an_earlier_phase_are_not_selected(tiny: BiasedDataset, traine
         for name in ("train", "last layer")
     }
     assert max(accuracy["train"]) > max(accuracy["last layer"])
-    best = training.progress.best
-    assert best["validation_acc"] == max(accuracy["last layer"])
-    assert best["epoch"] == 1 + accuracy["last layer"].index(best["validation_acc"])
+    record = make_record(Run(tiny_settings("vanilla"), 0), training, tiny.fingerprint())
+    assert record.answers.epochs == list(range(1, 1 + len(accuracy["last layer"])))
+    assert record.epoch(RULES["validation"]) == 1 + int(np.argmax(accuracy["last layer"]))
 
 
 def test_the_record_says_what_the_method_saw(tiny: BiasedDataset) -> None:
@@ -184,7 +185,7 @@ def test_the_record_says_what_the_method_saw(tiny: BiasedDataset) -> None:
         run = Run(tiny_settings(method, epochs=1), 0)
         training = Training(tiny, run.settings, run.seed)
         train([training])
-        record = make_record(run, training, "fingerprint")
+        record = make_record(run, training, tiny.fingerprint())
         assert record.uses == uses
         notes = [each for each in record.provenance.data_notes if "half of the validation images" in each]
         assert len(notes) == bool(uses)
