@@ -8,11 +8,14 @@ from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 import datasets
 from benchmark.errors import UserError
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.run import Run
 from benchmark.plan.uses import Labels
+from benchmark.rules import Rule, lacking
 from datasets import BiasedDataset
 from datasets.folder import describe
 from datasets.images import IMAGE_SETS
@@ -35,6 +38,17 @@ def rehearse(runs: Sequence[Run], recipes: Recipes, data_root: Path, device: str
             size = settings["data"].get("size")  # outlined images may have no pixels
             shape = (3, size, size) if size else dataset.image_shape
             check({**settings, "pretrained": False}, shape, len(dataset.class_names))
+
+
+def check_rule(runs: Sequence[Run], data_root: Path, rule: Rule) -> None:
+    """Raises UserError where the data of one of the runs have no validation images that the rule can look at."""
+    outline = _outlines(data_root)
+    for run in runs:
+        dataset = outline(run)
+        split = dataset.validation
+        known = dataset.group_sizes(split) if (split.bias >= 0).all() else np.zeros((len(dataset.class_names), 1))
+        if why := lacking(rule, known if len(split) else None, dataset.group_sizes(dataset.test)):
+            raise UserError(f"{run.task} cannot be tuned by --select {rule.name}, since {why}: choose another rule.")
 
 
 def outlook(runs: Sequence[Run], data_root: Path) -> str:

@@ -47,6 +47,23 @@ class Rule:
         return len(correct) - 1 if self.score is None else int(np.argmax(self.score(correct, total)))
 
 
+def lacking(rule: Rule, validation: np.ndarray | None, test: np.ndarray) -> str:
+    """Why a rule cannot look at validation images of these sizes, [C, B], [C, 1] or None for none, or nothing.
+
+    ``test`` are the sizes of the test's groups, [C, B]: a group that is tested must be there to be looked at.
+    """
+    if rule.needs not in ("targets", "bias"):
+        return ""
+    if validation is None:
+        return "there are no validation images, or they were not counted"
+    if rule.needs == "targets":
+        return ""
+    if validation.shape != test.shape:
+        return "some validation images have no bias label"
+    missing = int(((validation == 0) & (test > 0)).sum())
+    return f"{missing} of the tested groups have no validation image" if missing else ""
+
+
 def _plain(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
     return correct.sum((1, 2)) / total.sum()
 

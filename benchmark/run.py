@@ -74,6 +74,10 @@ def _search(
         found = status.survey([*tuning.points(), *tuning.reported()], store, jobs.last_jobs(store.folder))
         print(status.lines(f"Search of {options.search} points", found))
         return 0
+    if not options.render_only:
+        from benchmark.rehearsal import check_rule
+
+        check_rule(tuning.points(), execution.data_root, tuning.rule)
     if options.dry_run:
         _list_missing(tuning.points(), selection, store, execution, submission, options.again)
         return 0

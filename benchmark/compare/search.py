@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmark.errors import UserError
 from benchmark.plan.search import PREFIX, Search
 from benchmark.plan.table import Row, Table
 from benchmark.store.record import Record
@@ -53,14 +52,11 @@ def on_cpu(device: str) -> bool:
 
 
 def outcome(search: Search, results: Results) -> Outcome:
-    """What is stored of a search's points. Raises UserError where the rule cannot score any of them."""
+    """What is stored of a search's points."""
     stored = {number: results.points.get(point.run.id) for number, point in enumerate(search.points)}
     found = {number: each for number, each in stored.items() if isinstance(each, Record)}
     failures = {number: each for number, each in stored.items() if isinstance(each, str)}
     scores = {number: score for number, record in found.items() if (score := record.score(results.rule)) is not None}
-    if found and not scores:
-        why = next(iter(found.values())).why_not(results.rule)
-        raise UserError(f"{search.task} cannot be tuned by --select {results.rule.name}, since {why}: choose another.")
     return Outcome(search, found, scores, failures)
 
 
@@ -72,8 +68,9 @@ def tuned_table(outcomes: Sequence[Outcome], results: Results) -> Table:
         rows.append(each.search.row)
         if each.chosen is not None:
             rows.append(each.search.tuned(each.chosen, results.row_title(each.search.row)))
+    own = () if first.task in first.table.name.split("-") else (first.task,)
     return Table(
-        name="-".join((PREFIX, first.table.name.removesuffix(f"-{first.task}"), first.task)),
+        name="-".join((PREFIX, first.table.name, *own)),
         title=f"{first.table.title}, each method by its recipe and tuned with {len(first.points)} points",
         tasks=(first.task,),
         rows=tuple(rows),

@@ -31,8 +31,10 @@ def notes(outcomes: Sequence[Outcome], results: Results) -> list[str]:
     said = [
         f"Tuned: of {count} points a method, the recipe among them, the one with the best score on validation images "
         f"in the {results.rule.note}; trained anew on seeds that were not searched.",
-        f"The search took {hours:.2f} {devices} hours.",
+        f"The search took {hours:.2g} {devices} hours.",
     ]
+    if stale := [record for each in outcomes for record in each.records.values() if record.stale]:
+        said.append(f"STALE: {len(stale)} points were measured by older code; --again trains them anew.")
     if missing:
         said.append(f"{missing} points of the search are not measured yet: methods that lack some are not tuned.")
     return said
@@ -78,7 +80,7 @@ def choices(outcomes: Sequence[Outcome], results: Results) -> str:
                 quoting.markdown(row_title(each.search.row, results)),
                 f"{len(each.records)} of {len(each.search.points)}",
                 len(each.failures),
-                f"{each.hours:.2f}",
+                f"{each.hours:.2g}",
                 _score(each, 0),
                 "–" if chosen is None else _score(each, chosen),
                 quoting.markdown(settings) or "not all points are measured",

@@ -18,7 +18,7 @@ from benchmark import metrics
 from benchmark.plan import code
 from benchmark.plan.run import Run, Settings
 from benchmark.plan.uses import MARKS
-from benchmark.rules import LAST, RULES, Rule
+from benchmark.rules import LAST, RULES, Rule, lacking
 
 SCHEMA: Literal[3] = 3
 DIGITS = 6  # significant ones, of the curves
@@ -203,20 +203,10 @@ class Record(Part, frozen=True, dict=True):
 
     def why_not(self, rule: Rule) -> str:
         """Why the rule cannot choose an epoch of this run, or nothing."""
-        if rule.needs in ("nothing", "test"):
-            whole = rule is LAST or len(self.answers.epochs) == self.answers.epochs[-1]
-            return "" if whole else "it was not tested after every epoch"
-        sizes = self.groups.validation
-        if sizes is None or self.answers.validation is None:
-            return "there are no validation images, or they were not counted"
-        if rule.needs == "targets":
-            return ""
-        total = np.asarray(sizes)
-        if total.shape != np.shape(self.groups.test):
-            return "some validation images have no bias label"
-        if missing := int(((total == 0) & (np.asarray(self.groups.test) > 0)).sum()):
-            return f"{missing} of the tested groups have no validation image"
-        return ""
+        if rule.needs == "test" and len(self.answers.epochs) < self.answers.epochs[-1]:
+            return "it was not tested after every epoch"
+        sizes = None if self.groups.validation is None else np.asarray(self.groups.validation)
+        return lacking(rule, sizes, np.asarray(self.groups.test))
 
     @cached_property
     def _chosen(self) -> dict[Rule, int | None]:

@@ -1,0 +1,179 @@
+"""Searches: their points, what they choose and by what, and that nothing is trained twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories.records import make_record, put
+from msgspec.structs import replace
+
+from benchmark.collect import collect
+from benchmark.compare.search import Outcome, outcome, tuned_table
+from benchmark.options import parser, select
+from benchmark.plan.ranges import Range
+from benchmark.plan.recipes import load
+from benchmark.plan.run import Run
+from benchmark.plan.search import SEED, Search
+from benchmark.report import search as report
+from benchmark.rules import RULES, Rule
+from benchmark.run import main
+from benchmark.search import plan, sobol
+from benchmark.store.record import Answers
+from benchmark.store.results import Results
+from benchmark.store.store import Store
+from benchmark.worker import check_options
+from methods import METHODS
+
+WORST = RULES["validation_worst"]
+
+
+def searches(*arguments: str, count: int = 4) -> list[Search]:
+    chosen = select(parser().parse_args(["--tasks", "colored_digits", *arguments]))
+    return plan(chosen.recipes, chosen.tables, chosen.tasks, chosen.methods, count)
+
+
+def test_a_longer_search_begins_with_the_shorter_one() -> None:
+    few, many = sobol(3, 5), sobol(3, 100)
+    assert list(many[:5]) == list(few)
+    assert len({tuple(point) for point in many}) == 100
+    assert np.all((np.array(many) >= 0) & (np.array(many) < 1))
+    # Evenly spread: of the first 64, each half of each dimension has its half.
+    assert ((np.array(sobol(3, 64)) < 0.5).sum(0) == 32).all()
+
+
+@pytest.mark.parametrize(
+    ("told", "default", "values"),
+    [
+        (Range(uniform=(0.0, 2.0)), 0.5, (0.0, 1.0, 2.0)),
+        (Range(log=(1e-4, 1e-2)), 0.5, (1e-4, 1e-3, 1e-2)),
+        (Range(uniform=(1, 5)), 3, (1, 3, 5)),
+        (Range(log=(10, 1000)), 3, (10, 100, 1000)),
+        (Range(choice=("a", "b")), "a", ("a", "b", "b")),
+    ],
+)
+def test_values_lie_where_the_range_says(told: Range, default: object, values: tuple[object, ...]) -> None:
+    found = [told.value(share, default) for share in (0.0, 0.5, 1 - 1e-9)]
+    assert found == [pytest.approx(each, rel=0.02) if isinstance(each, float) else each for each in values]
+    assert {type(each) for each in found} == {type(default)}
+
+
+@pytest.mark.parametrize("bad", [{"uniform": (2.0, 1.0)}, {"log": (0.0, 1.0)}, {"choice": (1,)}, {}])
+def test_ranges_that_are_none_are_refused(bad: dict[str, tuple[float, ...]]) -> None:
+    with pytest.raises(ValueError, match="range"):
+        Range(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_point_of_every_method_is_a_run_that_may_be_trained(method: str) -> None:
+    (search,) = searches("--methods", method, count=9)
+    assert search.points[0].overrides == ()
+    assert search.points[0].run == Run(load().resolve("colored_digits", method), SEED)
+    for point in search.points:
+        check_options(point.run)
+        assert {each.key for each in point.overrides} >= {"learning_rate", "weight_decay"} or not point.overrides
+    assert len({point.run.id for point in search.points}) == 9
+
+
+def test_what_the_user_sets_is_not_searched() -> None:
+    (search,) = searches("--methods", "lff", "--set", "learning_rate=0.5", "lff.q=0.6")
+    assert {each.name for point in search.points for each in point.overrides} == {"weight_decay", "lff.alpha"}
+    assert {point.run.settings["learning_rate"] for point in search.points} == {0.5}
+    assert {point.run.settings["options"]["q"] for point in search.points} == {0.6}
+
+
+def measured(folder: Path, search: Search, shares: dict[int, tuple[int, int]], rule: Rule = WORST) -> Outcome:
+    """The search with a record of each point: in every group so many right, of 100, in validation and in the test."""
+    for number, (validation, test) in shares.items():
+        record = make_record(search.points[number].run)
+        answers = Answers(epochs=[1], test=np.full((1, 100), test), validation=np.full((1, 100), validation))
+        put(folder, replace(record, answers=answers))
+    return outcome(search, read(folder, rule))
+
+
+def read(folder: Path, rule: Rule = WORST) -> Results:
+    return collect(Store(folder), load(), rule)
+
+
+def test_validation_alone_decides_and_the_recipe_wins_a_tie(tmp_path: Path) -> None:
+    (search,) = searches("--methods", "lff")
+    assert measured(tmp_path, search, {0: (50, 90), 1: (60, 10), 2: (60, 95)}).chosen is None, "a point is missing"
+    found = measured(tmp_path, search, {3: (55, 99)})
+    assert found.chosen == 1, "the first of the best in validation, the worst in the test"
+    assert found.scores == pytest.approx({0: 50, 1: 60, 2: 60, 3: 55})
+    assert measured(tmp_path, search, {0: (60, 0)}).chosen == 0
+    points = report.points([found])
+    assert list(points.columns) == ["task", "row", "point", "settings", "score", "chosen", "failure", "run"]
+    assert points.set_index("point").chosen.to_dict() == {0: False, 1: True, 2: False, 3: False}
+
+
+def test_points_stand_in_no_table(tmp_path: Path) -> None:
+    """The recipe's own settings are a point, too, and its run of the search would be a seed more."""
+    (search,) = searches("--methods", "lff")
+    found = measured(tmp_path, search, {number: (50 + number, 50) for number in range(4)})
+    results = read(tmp_path)
+    table = tuned_table([found], results)
+    assert [row.title for row in table.rows] == ["", "LfF, tuned"]
+    assert [len(results.cell(table, row, "colored_digits")) for row in table.rows] == [0, 0]
+    assert results.records == ()
+    assert len(results.points) == 4
+
+
+def test_a_point_that_failed_is_counted_and_not_waited_for(tmp_path: Path) -> None:
+    (search,) = searches("--methods", "lff")
+    Store(tmp_path).save_failure(search.points[2].run, "TrainingError: The loss became nan.", "trace")
+    found = measured(tmp_path, search, {0: (50, 50), 1: (40, 50), 3: (45, 50)})
+    assert (found.missing, found.chosen) == (0, 0)
+    assert "nan" in found.failures[2]
+    assert "| 3 of 4   | 1" in report.choices([found], read(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--select", "last"], "choose one of validation, validation_class, validation_average, validation_worst"),
+        (["--select", "test_average"], "--search chooses by validation images"),
+        (["--select", "validation", "--figure", "4"], "leave out --figure"),
+    ],
+)
+def test_what_nothing_may_be_chosen_by_is_refused(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    what = [] if "--figure" in arguments else ["--tasks", "colored_digits"]
+    assert main([*what, "--search", "3", *arguments, "--results", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_rule_that_the_data_do_not_allow_is_refused_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--tasks", "colored_digits", "--search", "3", "--set", "data.validation_ratio=1.0"]
+    assert main([*command, "--select", "validation_worst", "--results", str(tmp_path)]) == 2
+    assert "90 of the tested groups have no validation image" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_search_trains_what_is_missing_and_then_what_it_chooses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--tasks", "colored_digits", "--methods", "vanilla", "groupdro", "--set", "epochs=1", "--seeds", "2"]
+    command += ["--select", "validation_average", "--results", str(tmp_path)]
+    assert main([*command, "--search", "2"]) == 0
+    capsys.readouterr()
+    first = {record.run.id for record in Store(tmp_path).everything()}
+    assert sum(run.endswith(f"-s{SEED}") for run in first) == 4
+    assert main([*command, "--search", "2", "--dry-run"]) == 0
+    assert "Nothing to train." in capsys.readouterr().out
+    assert main([*command, "--search", "3"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("[1/2] colored_digits/vanilla seed 10000\n"), "one point more of each method, and no other"
+    assert {record.run.id for record in Store(tmp_path).everything()} >= first
+    assert "| GroupDRO, tuned* |" in said
+    assert "of 3 points a method" in said
+    name = "search-selection-colored_digits-vanilla-groupdro-epochs=1-validation_average"
+    written = {path.name for path in (tmp_path / "tables").iterdir()}
+    assert written == {f"{name}{end}" for end in (".csv", ".md", ".tex", "-points.csv", "-choices.md")}
+    assert (tmp_path / "figures" / f"{name}-options.png").stat().st_size > 10_000
+    assert main([*command, "--search", "3", "--status"]) == 0
+    assert "0 missing" in capsys.readouterr().out
