@@ -146,7 +146,9 @@ def _entries(module: ast.Module, path: Path) -> Iterator[tuple[str, Entry]]:
                 names = ("name", "version")
                 given = dict(zip(names, map(ast.literal_eval, call.args), strict=False))
                 given |= {each.arg: ast.literal_eval(each.value) for each in call.keywords if each.arg}
-                name, version = given.pop("name"), given.pop("version", None)
+                name, version = given.pop("name", ""), given.pop("version", None)
+                if not isinstance(name, str) or not all(isinstance(each, int) for each in given.values()):
+                    raise ValueError(f"line {call.lineno}")
                 yield name, Entry(path, Needs(**given), version)
 
 
@@ -205,4 +207,6 @@ def _builder(name: str) -> Builder:
             importlib.import_module(f"{__name__}.{file.stem}")
         except Exception as error:  # whatever a file of somebody's own may raise
             raise UserError(f"{file} cannot be imported ({type(error).__name__}: {error}): correct it.") from error
+    if name not in BUILDERS:  # another folder has a file of that name
+        raise UserError(f"{file} is not what Python imports as networks.{file.stem}: rename it.")
     return BUILDERS[name]
