@@ -1,7 +1,8 @@
 """Which epoch of a run is reported: named rules, each a reading of what one record holds of every epoch.
 
-A rule scores every epoch by the right answers on validation images, and the first epoch of the best score is the one
-whose test numbers are reported. docs/selection.md says what the official codes do.
+A rule scores every epoch by the right answers on validation images. The epoch of the best score is the one whose test
+numbers are reported; of equal scores, which a worst group at 0 gives to many, the one with the best average, and then
+the first. docs/selection.md says what the official codes do.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ Needs = Literal["nothing", "targets", "bias", "test"]
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule that chooses an epoch. ``title`` says which; ``score`` is None for the last epoch."""
+    """A rule that chooses an epoch. ``title`` says which. ``scores`` decide, in that order; the last epoch has none."""
 
     name: str
     title: str
     needs: Needs
-    score: Score | None = None
+    scores: tuple[Score, ...] = ()
 
     @property
     def note(self) -> str:
@@ -44,7 +45,15 @@ class Rule:
 
     def choose(self, correct: np.ndarray, total: np.ndarray) -> int:
         """The place, from 0, of the chosen epoch among those of ``correct`` [E, C, B]: the first of the best."""
-        return len(correct) - 1 if self.score is None else int(np.argmax(self.score(correct, total)))
+        if not self.scores:
+            return len(correct) - 1
+        keys = [score(correct, total) for score in self.scores]
+        return int(np.lexsort((-np.arange(len(correct)), *reversed(keys)))[-1])
+
+    def score(self, correct: np.ndarray, total: np.ndarray) -> tuple[float, ...]:
+        """What the chosen epoch scores, in percent: what decides comes first."""
+        place = self.choose(correct, total)
+        return tuple(float(100 * score(correct, total)[place]) for score in self.scores)
 
 
 def lacking(rule: Rule, validation: np.ndarray | None, test: np.ndarray) -> str:
@@ -90,10 +99,17 @@ RULES = {
     rule.name: rule
     for rule in (
         LAST,
-        Rule("validation", "epoch of the best plain validation accuracy", "targets", _plain),
-        Rule("validation_class", "epoch of the best validation accuracy of the worst class", "targets", _worst_class),
-        Rule("validation_average", "epoch of the best average group accuracy in validation", "bias", _average),
-        Rule("validation_worst", "epoch of the best worst-group accuracy in validation", "bias", _worst_group),
-        Rule("test_average", "epoch of the best average group accuracy in testing", "test", _average),
+        Rule("validation", "epoch of the best plain validation accuracy", "targets", (_plain,)),
+        Rule(
+            "validation_class",
+            "epoch of the best validation accuracy of the worst class",
+            "targets",
+            (_worst_class, _plain),
+        ),
+        Rule("validation_average", "epoch of the best average group accuracy in validation", "bias", (_average,)),
+        Rule(
+            "validation_worst", "epoch of the best worst-group accuracy in validation", "bias", (_worst_group, _average)
+        ),
+        Rule("test_average", "epoch of the best average group accuracy in testing", "test", (_average,)),
     )
 }

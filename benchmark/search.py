@@ -91,7 +91,7 @@ def plan(
 ) -> list[Search]:
     """A search of ``count`` points for every row of the tables on every task; all tasks and methods if none."""
     return [
-        Search(table, row, task, tuple(_points(recipes, table, row, task, count)))
+        _search(recipes, table, row, task, count)
         for table in tables
         for task in recipes.available(table)
         for row in table.rows
@@ -99,22 +99,24 @@ def plan(
     ]
 
 
-def _points(recipes: Recipes, table: Table, row: Row, task: str, count: int) -> list[Point]:
+def _search(recipes: Recipes, table: Table, row: Row, task: str, count: int) -> Search:
     settings = recipes.run(table, row, task, SEED).settings
     own = {(each.owner, each.key) for each in (*row.overrides, *table.overrides)}
     ranges = {place: each for place, each in recipes.ranges(row.method).items() if place not in own}
     defaults = {(owner, key): (settings["options"] if owner else settings)[key] for owner, key in ranges}
-    points: list[tuple[Override, ...]] = [()]
-    points += [
+    changes: list[tuple[Override, ...]] = [()]
+    changes += [
         tuple(
             Override(*place, each.value(share, defaults[place]))
-            for (place, each), share in zip(ranges.items(), point, strict=True)
+            for (place, each), share in zip(ranges.items(), shares, strict=True)
         )
-        for point in sobol(len(ranges), count - 1)
+        for shares in sobol(len(ranges), count - 1)
     ]
-    return [
-        Point(each, recipes.run(table, replace(row, overrides=(*row.overrides, *each)), task, SEED)) for each in points
-    ]
+    points = tuple(
+        Point(each, recipes.run(table, replace(row, overrides=(*row.overrides, *each)), task, SEED)) for each in changes
+    )
+    logarithmic = frozenset(Override(*place, None).name for place, each in ranges.items() if each.log)
+    return Search(table, row, task, points, logarithmic)
 
 
 @cache

@@ -61,6 +61,15 @@ def test_the_first_of_equal_epochs_is_chosen() -> None:
     assert {made.epoch(rule) for name, rule in RULES.items() if name.startswith("validation")} == {2}
 
 
+def test_of_equal_worst_groups_the_best_average_is_chosen() -> None:
+    """A worst group at 0 says nothing, and the first epoch is not the best for it."""
+    made = record([[0, 10, 10, 0], [0, 40, 40, 0], [0, 90, 80, 0], [0, 90, 80, 0], [0, 80, 80, 0]])
+    assert made.epoch(RULES["validation_worst"]) == 3
+    assert made.score(RULES["validation_worst"]) == (0, 50)
+    classes = record([[0, 0, 10, 0], [0, 0, 80, 0], [0, 0, 70, 0], [0, 0, 10, 0], [0, 0, 10, 0]])
+    assert classes.epoch(RULES["validation_class"]) == 2
+
+
 def test_no_rule_but_the_oracle_looks_at_the_test() -> None:
     one = record(list(EPOCHS.values()))
     other = replace(one, answers=replace(one.answers, test=one.answers.test[::-1]))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +104,7 @@ def test_validation_alone_decides_and_the_recipe_wins_a_tie(tmp_path: Path) -> N
     assert measured(tmp_path, search, {0: (50, 90), 1: (60, 10), 2: (60, 95)}).chosen is None, "a point is missing"
     found = measured(tmp_path, search, {3: (55, 99)})
     assert found.chosen == 1, "the first of the best in validation, the worst in the test"
-    assert found.scores == pytest.approx({0: 50, 1: 60, 2: 60, 3: 55})
+    assert [found.scores[number][0] for number in range(4)] == pytest.approx([50, 60, 60, 55])
     assert measured(tmp_path, search, {0: (60, 0)}).chosen == 0
     points = report.points([found])
     assert list(points.columns) == ["task", "row", "point", "settings", "score", "chosen", "failure", "run"]
@@ -127,6 +130,30 @@ def test_a_point_that_failed_is_counted_and_not_waited_for(tmp_path: Path) -> No
     assert (found.missing, found.chosen) == (0, 0)
     assert "nan" in found.failures[2]
     assert "| 3 of 4   | 1" in report.choices([found], read(tmp_path))
+
+
+def test_a_search_killed_in_the_middle_ends_like_one_left_alone(tmp_path: Path) -> None:
+    """Killed, then continued in processes of this machine."""
+    search = ["--tasks", "colored_digits", "--methods", "vanilla", "lff", "--set", "epochs=5", "--search", "3"]
+    command = [sys.executable, "-m", "benchmark.run", *search, "--select", "validation_average", "--device", "cpu"]
+    process = subprocess.Popen([*command, "--results", str(tmp_path / "killed")], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.rglob("*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert 2 <= len(list(tmp_path.rglob("*.json"))) < 6
+    local = ["--launcher", "local", "--max-parallel", "2", "--wait"]
+    subprocess.run([*command, "--results", str(tmp_path / "killed"), *local], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, "--results", str(tmp_path / "alone")], check=True, stdout=subprocess.DEVNULL)
+    killed, alone = (
+        {each.run.id: each.answers.test.tolist() for each in Store(tmp_path / name).everything()}
+        for name in ("killed", "alone")
+    )
+    assert len(alone) >= 8
+    assert killed == alone
+    (one,), (other,) = (tmp_path.glob(f"{name}/tables/*-points.csv") for name in ("killed", "alone"))
+    assert one.read_text() == other.read_text()
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ class Outcome:
     """What became of a search: its records by the number of their points, why others failed, and the best score.
 
     ``chosen`` is the number of the point whose score is best, the first of several, None while points are missing.
-    ``scores`` are percent on validation images in the epoch that the rule chooses.
+    ``scores`` are those of the rule on validation images, in percent, what decides first.
     """
 
     search: Search
     records: dict[int, Record]
-    scores: dict[int, float]
+    scores: dict[int, tuple[float, ...]]
     failures: dict[int, str]
 
     @property
@@ -56,7 +56,7 @@ def outcome(search: Search, results: Results) -> Outcome:
     stored = {number: results.points.get(point.run.id) for number, point in enumerate(search.points)}
     found = {number: each for number, each in stored.items() if isinstance(each, Record)}
     failures = {number: each for number, each in stored.items() if isinstance(each, str)}
-    scores = {number: score for number, record in found.items() if (score := record.score(results.rule)) is not None}
+    scores = {number: score for number, record in found.items() if (score := record.score(results.rule))}
     return Outcome(search, found, scores, failures)
 
 

@@ -22,12 +22,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Search:
-    """The points at which a table's row is tried on a task; the first is the recipe."""
+    """The points at which a table's row is tried on a task; the first is the recipe.
+
+    ``logarithmic`` are the settings, as --set names them, of which ratios count rather than differences.
+    """
 
     table: Table
     row: Row
     task: str
     points: tuple[Point, ...]
+    logarithmic: frozenset[str]
 
     def tuned(self, number: int, title: str) -> Row:
         """The row under the settings of a point."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def points(outcomes: Sequence[Outcome]) -> pd.DataFrame:
                     "row": each.search.row.key,
                     "point": number,
                     "settings": "; ".join(map(str, point.overrides)) or "recipe",
-                    "score": each.scores.get(number),
+                    "score": each.scores[number][0] if number in each.scores else None,
                     "chosen": number == each.chosen,
                     "failure": each.failures.get(number, ""),
                     "run": point.run.id,
@@ -93,7 +94,7 @@ def choices(outcomes: Sequence[Outcome], results: Results) -> str:
 
 
 def _score(outcome: Outcome, number: int) -> str:
-    return f"{outcome.scores[number]:.2f}" if number in outcome.scores else "–"
+    return f"{outcome.scores[number][0]:.2f}" if number in outcome.scores else "–"
 
 
 def draw(outcomes: Sequence[Outcome], table: Table, results: Results) -> list[Path]:
@@ -113,8 +114,12 @@ def draw(outcomes: Sequence[Outcome], table: Table, results: Results) -> list[Pa
         line[0].set_ylabel(f"{row_title(each.search.row, results)}\nscore (%)", fontsize=8)
         for axis in line[len(searched) :]:
             axis.axis("off")
-    for marker, colour, label in (("o", GREY, "a point"), ("s", BLUE, "the recipe"), ("*", ORANGE, "chosen")):
-        grid[0][0].plot([], [], marker, color=colour, label=label)
+    for marker, colour, face, label in (
+        ("o", GREY, GREY, "a point"),
+        ("s", BLUE, BLUE, "the recipe"),
+        ("*", ORANGE, "none", "chosen"),
+    ):
+        grid[0][0].plot([], [], marker, color=colour, markerfacecolor=face, label=label)
     handles, labels = grid[0][0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     task = results.task_title(outcomes[0].search.task)
@@ -132,16 +137,38 @@ def _panel(axis: Axes, outcome: Outcome, name: str) -> None:
     for number, point in enumerate(outcome.search.points):
         own = {each.name: each.value for each in point.overrides}
         values[number] = own.get(name, _default(outcome, name))
-    for number, score in sorted(outcome.scores.items()):
+    for number, (score, *_) in sorted(outcome.scores.items()):
         marker, colour, size = ("s", BLUE, 5) if number == 0 else ("o", GREY, 4)
         axis.plot(values[number], score, marker, color=colour, markersize=size)
     if (chosen := outcome.chosen) is not None:
-        axis.plot(values[chosen], outcome.scores[chosen], "*", color=ORANGE, markersize=10, zorder=3)
-    numbers = [value for value in values.values() if isinstance(value, (int, float))]
-    if len(numbers) == len(values) and min(numbers) >= 0 and max(numbers) > 20 * max(min(numbers), 1e-12):
-        positive = [value for value in numbers if value > 0]
-        axis.set_xscale("symlog", linthresh=min(positive), linscale=0.5)
-        axis.minorticks_off()
+        score = outcome.scores[chosen][0]
+        # Hollow, so that the point below it is seen.
+        axis.plot(
+            values[chosen],
+            score,
+            "*",
+            color=ORANGE,
+            markersize=12,
+            markerfacecolor="none",
+            markeredgewidth=1.5,
+            zorder=3,
+        )
+    axis.margins(0.1)
+    if name in outcome.search.logarithmic:
+        _scale(axis, [value for value in values.values() if value > 0], with_zero=0 in values.values())
+
+
+def _scale(axis: Axes, values: Sequence[float], with_zero: bool) -> None:
+    """A logarithmic scale, on which 0 has a place of its own, with three powers of ten at most."""
+    least, most = (math.log10(each) for each in (min(values), max(values)))
+    powers = range(math.ceil(least - 1e-9), math.floor(most + 1e-9) + 1)
+    ticks = [10.0**power for power in powers[:: max(1, math.ceil(len(powers) / 3))]]
+    if with_zero:
+        axis.set_xscale("symlog", linthresh=min(values), linscale=0.5)
+    else:
+        axis.set_xscale("log")
+    axis.set_xticks([0.0] * with_zero + ticks, ["0"] * with_zero + [f"{tick:g}" for tick in ticks])
+    axis.minorticks_off()
 
 
 def _default(outcome: Outcome, name: str) -> Any:

@@ -231,12 +231,9 @@ class Record(Part, frozen=True, dict=True):
         place = self._chosen[rule]
         return None if place is None else self.answers.epochs[place]
 
-    def score(self, rule: Rule) -> float | None:
-        """What the rule says of the epoch that it chooses, in percent, of the images that it looks at; None without."""
-        if rule.score is None or self.why_not(rule):
-            return None
-        answers, total = self._looked_at(rule)
-        return float(100 * rule.score(answers, total).max())
+    def score(self, rule: Rule) -> tuple[float, ...]:
+        """The rule's scores of the epoch that it chooses, in percent, what decides first; nothing where it cannot."""
+        return () if self.why_not(rule) else rule.score(*self._looked_at(rule))
 
     def collapsed(self, rule: Rule = LAST) -> bool:
         """Whether the network in the chosen epoch is at chance or gives one answer, see ``metrics.collapsed``."""

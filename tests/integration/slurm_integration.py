@@ -57,6 +57,19 @@ def test_arrays_give_the_numbers_of_inline_bit_for_bit(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.lease"))
 
 
+def test_a_search_through_arrays_chooses_as_inline(tmp_path: Path) -> None:
+    search = ("--methods", "vanilla", "groupdro", "--set", "epochs=10", "--seeds", "2")
+    search += ("--search", "4", "--select", "validation_average")
+    run(tmp_path / "slurm", *search, *SLURM)
+    wait_until_idle()
+    assert len(numbers(tmp_path / "slurm")) == 8, "the points, of which nothing is chosen before all are there"
+    assert "of 4 points a method" in run(tmp_path / "slurm", *search, *SLURM, "--wait")
+    run(tmp_path / "inline", *search)
+    assert numbers(tmp_path / "slurm") == numbers(tmp_path / "inline")
+    (one,), (other,) = (tmp_path.glob(f"{each}/tables/*-points.csv") for each in ("slurm", "inline"))
+    assert one.read_text() == other.read_text()
+
+
 def test_a_time_limit_shorter_than_the_run(tmp_path: Path, epochs_per_second: float) -> None:
     """SLURM signals 45 s before the minute is over, so that a run of 40 s does not fit into two attempts."""
     arguments = vanilla(int(40 * epochs_per_second))
