@@ -23,7 +23,7 @@ from PIL import Image
 from benchmark.errors import UserError
 from datasets import download
 from datasets.download import Archive, obtain, unpack
-from datasets.folder import unlabelled
+from datasets.folder import bias_of
 from datasets.images import dataset
 from datasets.prepared import prepare, prepared_path
 
@@ -210,7 +210,7 @@ def test_a_bad_labels_file(tmp_path: Path, name: str) -> None:
     make, message = FILES[name]
     make(tmp_path / "labels.csv")
     with pytest.raises(UserError, match=message):
-        unlabelled(tmp_path)
+        bias_of(tmp_path)
 
 
 def deep_png(path: Path, color: int) -> None:
@@ -279,12 +279,16 @@ def test_a_training_image_among_the_test_images_is_said(tmp_path: Path) -> None:
     assert dataset(own_listing(folder), 32).fingerprint() == fingerprint
 
 
-def test_labels_without_bias_are_counted(tmp_path: Path) -> None:
+def test_labels_without_bias_are_known_split_by_split(tmp_path: Path) -> None:
     folder = write_folder(tmp_path)
-    assert unlabelled(folder) == 0
+    train, validation = bias_of(folder)
+    assert min(train) == 0
     rows = [line.split(",") for line in (folder / "labels.csv").read_text().splitlines()[1:]]
     training = [row for row in rows if row[3] == "train"]
     for row in training[:3]:
         row[2] = ""
     write_labels(folder, [tuple(row) for row in rows])
-    assert unlabelled(folder) == 3
+    other, same = bias_of(folder)
+    assert (other < 0).sum() == 3
+    assert len(other) == len(train)
+    assert same.tolist() == validation.tolist()
