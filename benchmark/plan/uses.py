@@ -25,10 +25,6 @@ def told(uses: Collection[str]) -> list[str]:
     return [each for each in MARKS if each in uses and each not in implied]
 
 
-class Lack(UserError):
-    """A method uses what its data lack."""
-
-
 @dataclass(frozen=True)
 class Labels:
     """What a dataset has for methods that use more: of training and of validation images the bias [n], −1 if unknown.
@@ -54,9 +50,9 @@ class Labels:
         return ""
 
     def check(self, method: str, uses: Collection[str]) -> None:
-        """Raises Lack where the method cannot be trained."""
+        """Raises UserError where the method cannot be trained."""
         if why := self.lacking(uses):
-            raise Lack(
+            raise UserError(
                 f"The method {method} cannot be trained, since {why}: add what is missing, or choose other methods "
                 "with --methods."
             )

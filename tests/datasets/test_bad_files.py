@@ -288,12 +288,16 @@ def test_a_training_image_among_the_test_images_is_said(tmp_path: Path) -> None:
     assert dataset(own_listing(folder), 32).fingerprint() == fingerprint
 
 
-def test_labels_without_bias_are_counted(tmp_path: Path) -> None:
+def test_labels_without_bias_are_known_split_by_split(tmp_path: Path) -> None:
     folder = write_folder(tmp_path)
-    assert (bias_of(folder)[0] >= 0).all()
+    train, validation = bias_of(folder)
+    assert min(train) == 0
     rows = [line.split(",") for line in (folder / "labels.csv").read_text().splitlines()[1:]]
     training = [row for row in rows if row[3] == "train"]
     for row in training[:3]:
         row[2] = ""
     write_labels(folder, [tuple(row) for row in rows])
-    assert (bias_of(folder)[0] < 0).sum() == 3
+    other, same = bias_of(folder)
+    assert (other < 0).sum() == 3
+    assert len(other) == len(train)
+    assert same.tolist() == validation.tolist()

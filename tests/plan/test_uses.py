@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmark.errors import UserError
 from benchmark.plan import catalogue
 from benchmark.plan.recipes import load
-from benchmark.plan.uses import MARKS, Labels, Lack, told
+from benchmark.plan.uses import MARKS, Labels, told
 
 
 def test_who_uses_the_bias_of_validation_images_is_told_once() -> None:
@@ -42,7 +43,7 @@ def test_what_data_lack(uses: tuple[str, ...], train: list[int], validation: lis
     assert labels.lacking(uses).startswith(why)
     assert bool(labels.lacking(uses)) == bool(why)
     if why:
-        with pytest.raises(Lack, match=f"The method dfr cannot be trained, since {why}"):
+        with pytest.raises(UserError, match=f"The method dfr cannot be trained, since {why}"):
             labels.check("dfr", uses)
     else:
         labels.check("dfr", uses)
