@@ -209,7 +209,7 @@ def stored_variants(recipes: Recipes, results: Results) -> Iterator[Table]:
 
 def _write(table: Table, results: Results, compare: str) -> None:
     """Write a table with its tests and curves, or a figure, and say so."""
-    from benchmark.report import figures, significance, tables
+    from benchmark.report import figures, rules, significance, tables
 
     paths: list[Path]
     if isinstance(table, Figure):
@@ -218,7 +218,8 @@ def _write(table: Table, results: Results, compare: str) -> None:
     else:
         print(tables.write(table, results, compare))
         print(f"wrote {results.folder / 'tables' / results.name(table.stem)}.csv, .md and .tex")
-        paths = [*significance.write(table, results), *figures.write_curves(table, results)]
+        paths = [*rules.write(table, results), *significance.write(table, results)]
+        paths += figures.write_curves(table, results)
     for path in paths:
         print(f"wrote {path}")
 

@@ -1,0 +1,52 @@
+"""The table of all rules side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from factories.records import make_record, make_results, make_run
+from msgspec.structs import replace
+
+from benchmark.plan.paper import TABLES
+from benchmark.report import rules
+from benchmark.store.record import Answers, Record
+
+
+def record(method: str, seed: int, validation: list[int] | None) -> Record:
+    """Three epochs with 10, 20 and 30 % right in every test group, and so many percent in validation."""
+    made = make_record(make_run("cmnist_99", method, seed=seed))
+    test = np.repeat([[10], [20], [30]], 100, 1)
+    counts = None if validation is None else np.repeat(np.array(validation)[:, None], 100, 1)
+    groups = made.groups if counts is not None else replace(made.groups, validation=None)
+    return replace(made, groups=groups, answers=Answers(epochs=[1, 2, 3], test=test, validation=counts))
+
+
+def test_every_rule_has_its_column_and_says_of_how_many_seeds(tmp_path: Path) -> None:
+    results = make_results(tmp_path, record("vanilla", 0, [9, 50, 9]), record("vanilla", 1, None))
+    (path,) = rules.write(TABLES["2"], results)
+    lines = path.read_text().splitlines()
+    begin = lines.index("## C-MNIST¹ (ρ = 0.99): average accuracy")
+    head, _, vanilla = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[begin + 2 : begin + 5])
+    assert dict(zip(head, vanilla, strict=True)) == {
+        "Method": "Vanilla",
+        "last": "30.00",
+        "validation": "20.00 (n = 1)",
+        "validation_class": "20.00 (n = 1)",
+        "validation_average": "20.00 (n = 1)",
+        "validation_worst": "20.00 (n = 1)",
+        "test_average": "30.00",
+        "paper": "56.28",
+    }
+    assert "waterbirds" not in path.read_text().lower()
+
+
+def test_without_validation_and_curves_there_is_no_such_table(tmp_path: Path) -> None:
+    only_last = record("vanilla", 0, None)
+    only_last = replace(only_last, answers=Answers(epochs=[3], test=only_last.answers.test[-1:]))
+    results = make_results(tmp_path, only_last)
+    stale = tmp_path / "tables" / "table2-rules.md"
+    stale.parent.mkdir()
+    stale.write_text("of other records")
+    assert rules.write(TABLES["2"], results) == []
+    assert not stale.exists()
