@@ -87,6 +87,7 @@ def evaluate(results: Results) -> pd.DataFrame:
         for task in results.available(judged.table)
         for reading, found, same in _measured(judged, task, results)
         for rule in judged.rules
+        if _has(rule, found)
         for line in _lines(judged.table, task, found, same, rule)
     ]
     return pd.DataFrame(lines, columns=COLUMNS)
@@ -101,6 +102,11 @@ def _measured(judged: Judged, task: str, results: Results) -> Iterator[tuple[str
         found = _records(replace(judged.table, overrides=overrides), task, results)
         if judged.measured(found) and any(_seeds(each) - _seeds(own[key]) for key, each in found.items()):
             yield reading, found, _same_runs(own, found)
+
+
+def _has(rule: Rule, found: Found) -> bool:
+    """Whether the rule can choose an epoch of some run of every method: a column of fewer is no reading's."""
+    return all(any(record.epoch(rule) for record in records) for records in found.values() if records)
 
 
 def _seeds(records: Sequence[Record]) -> set[str]:
