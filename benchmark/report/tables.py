@@ -45,8 +45,13 @@ def seeds(numbers: Iterable[int]) -> str:
 
 
 def seeds_of(table: Table, results: Results) -> str:
-    """How many seeds the cells of a table have."""
-    return seeds(len(results.cell(table, row, task)) for task in table.tasks for row in table.rows)
+    """How many seeds the cells of a table have; of numbers of the test, only those that the rule can be applied to."""
+    of_test = bool({*table.metrics} & {*FAIRNESS})
+    return seeds(
+        sum(record.epoch(results.rule) is not None or not of_test for record in results.cell(table, row, task).records)
+        for task in table.tasks
+        for row in table.rows
+    )
 
 
 def footer(table: Table, results: Results) -> list[str]:
@@ -89,7 +94,8 @@ def _unselected_note(table: Table, results: Results) -> Iterator[str]:
             if reason := record.why_not(results.rule):
                 reasons[task, reason] = reasons.get((task, reason), 0) + 1
     for (task, reason), count in reasons.items():
-        yield f"{results.task_title(task)}: {count} runs cannot be selected so, since {reason}."
+        runs = "1 run" if count == 1 else f"{count} runs"
+        yield f"{results.task_title(task)}: {runs} cannot be selected so, since {reason}."
 
 
 def _collapsed_note(found: Sequence[Record], table: Table, results: Results) -> list[str]:

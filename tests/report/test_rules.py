@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as replaced
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from factories.records import make_record, make_results, make_run
 from msgspec.structs import replace
 
 from benchmark.plan.paper import TABLES
-from benchmark.report import rules
+from benchmark.report import rules, tables
+from benchmark.rules import RULES
 from benchmark.store.record import Answers, Record
 
 
@@ -39,6 +41,14 @@ def test_every_rule_has_its_column_and_says_of_how_many_seeds(tmp_path: Path) ->
         "paper": "56.28",
     }
     assert "waterbirds" not in path.read_text().lower()
+
+
+def test_the_note_counts_the_seeds_whose_numbers_are_shown(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, record("vanilla", 0, [9, 50, 9]), record("vanilla", 1, None)).folder
+    for rule, said in (("last", "n = 2, mean"), ("validation_average", "n = 1; selection")):
+        (note, *others) = tables.footer(TABLES["2"], replaced(make_results(folder), rule=RULES[rule]))
+        assert said in note
+        assert any("1 run cannot be selected so" in each for each in others) == (rule != "last")
 
 
 def test_without_validation_and_curves_there_is_no_such_table(tmp_path: Path) -> None:
