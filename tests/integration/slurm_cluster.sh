@@ -9,7 +9,7 @@
 set -euo pipefail
 
 folder=${SLURM_TEST_FOLDER:-/var/tmp/debiasing-slurm}
-cpus=${SLURM_TEST_CPUS:-$(nproc)}
+cpus=${SLURM_TEST_CPUS:-$(env -u OMP_NUM_THREADS nproc)}
 export SLURM_CONF=$folder/slurm.conf
 export PATH=$PATH:/usr/sbin:/sbin
 host=$(hostname -s)
