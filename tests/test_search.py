@@ -203,4 +203,8 @@ def test_a_search_trains_what_is_missing_and_then_what_it_chooses(
     assert written == {f"{name}{end}" for end in (".csv", ".md", ".tex", "-points.csv", "-choices.md")}
     assert (tmp_path / "figures" / f"{name}-options.png").stat().st_size > 10_000
     assert main([*command, "--search", "3", "--status"]) == 0
-    assert "0 missing" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "0 missing" in said
+    points = {record.run.id for record in Store(tmp_path).everything() if record.seed == SEED}
+    assert len(points) == 6
+    assert all(f"done     {run}" in said for run in points), "of one name, hence told apart by their ids"

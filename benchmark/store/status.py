@@ -111,9 +111,11 @@ def report(tables: Sequence[tuple[Table, Sequence[Run]]], statuses: Iterable[Sta
 
 
 def lines(heading: str, statuses: Sequence[Status]) -> str:
-    """The heading with counts, and one line per run."""
-    each_line = (f"  {each.condition:8} {each.run}  {each.note}".rstrip() for each in statuses)
-    return "\n".join((f"{heading}: {counts(statuses)}", *each_line))
+    """The heading with counts, and one line per run: by its id where several have one name, as points of a search do."""
+    alike = Counter(str(each.run) for each in statuses)
+    names = (each.run.id if alike[str(each.run)] > 1 else str(each.run) for each in statuses)
+    found = (f"  {each.condition:8} {name}  {each.note}".rstrip() for each, name in zip(statuses, names, strict=True))
+    return "\n".join((f"{heading}: {counts(statuses)}", *found))
 
 
 def counts(statuses: Iterable[Status]) -> str:
