@@ -111,7 +111,7 @@ def report(tables: Sequence[tuple[Table, Sequence[Run]]], statuses: Iterable[Sta
 
 
 def lines(heading: str, statuses: Sequence[Status]) -> str:
-    """The heading with counts, and one line per run: by its id where several have one name, as points of a search do."""
+    """The heading with counts, and one line per run: by its id where several have one name, like points of a search."""
     alike = Counter(str(each.run) for each in statuses)
     names = (each.run.id if alike[str(each.run)] > 1 else str(each.run) for each in statuses)
     found = (f"  {each.condition:8} {name}  {each.note}".rstrip() for each, name in zip(statuses, names, strict=True))
