@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from benchmark.plan import catalogue
-from benchmark.plan.ours import ABLATIONS, selection
+from benchmark.plan.ours import ABLATIONS, EMBEDDED, OURS, selection
 from benchmark.plan.paper import COMPARED, FIGURES, TABLES
 from benchmark.plan.recipes import load
 from benchmark.plan.table import with_methods
@@ -34,3 +34,10 @@ def test_selections_of_other_tasks_and_methods_have_other_files() -> None:
     assert one.stem != selection(["cmnist_99"], ["gce"]).stem
     assert with_methods(one, ("gce", "gce")).rows == selection(["cmnist_99"], ["vanilla", "gce"]).rows
     assert selection(["cmnist_99"], [row.method for row in COMPARED]).stem == "selection-cmnist_99"
+
+
+def test_no_table_that_is_committed_shows_what_every_machine_measures_for_itself() -> None:
+    """Runs on the embedded digits are not in the repository: after the quick tour such a table would be another."""
+    assert not {task for table in (*TABLES.values(), *FIGURES.values(), *OURS.values()) for task in table.tasks} & {
+        *EMBEDDED
+    }
