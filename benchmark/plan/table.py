@@ -106,6 +106,11 @@ class Table:
         """The name as people read it, such as "Table 2"."""
         return f"{self.KIND} {self.number}" if self.number else self.name.partition("-")[0].capitalize()
 
+    @property
+    def full_title(self) -> str:
+        """The heading with the title, and what sets the table apart from the paper's."""
+        return f"{self.heading}: {self.title}" + (f" ({self.modified})" if self.modified else "")
+
 
 @dataclass(frozen=True)
 class Panel:

@@ -215,7 +215,7 @@ def _figures(table: Table, results: Results) -> Iterator[Context]:
         panels = "; ".join(filter(None, (panel.title for panel in table.panels)))
         yield {
             "id": anchor(table.stem),
-            "heading": f"{table.heading}: {table.title}{modified}",
+            "heading": table.full_title,
             "caption": figures.caption(table, results),
             "image": _image(folder / f"{results.name(table.stem)}.png", lambda: figures.write_figure(table, results))
             if any(map(len, found))

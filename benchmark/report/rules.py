@@ -42,8 +42,7 @@ def write(table: Table, results: Results) -> list[Path]:
 
 def markdown(table: Table, lines: pd.DataFrame, tasks: Sequence[str], results: Results) -> str:
     """A grid of methods and rules for each of the tasks and metrics."""
-    heading = f"{table.heading}: {table.title}" + (f" ({table.modified})" if table.modified else "")
-    parts = [f"# {quoting.markdown(heading)}, under every rule for the epoch", EXPLANATION]
+    parts = [f"# {quoting.markdown(table.full_title)}, under every rule for the epoch", EXPLANATION]
     for task in tasks:
         for metric in (each for each in table.metrics if each in FAIRNESS):
             chosen = lines[(lines.task == task) & (lines.metric == metric)]

@@ -18,7 +18,7 @@ from benchmark.plan.uses import MARKS, WORDS
 from benchmark.report import rank_diagram
 from benchmark.report.rank_diagram import COLLAPSED
 from benchmark.report.style import save
-from benchmark.report.tables import provenance, row_title, seeds
+from benchmark.report.tables import provenance, row_title, seeds, selection
 from benchmark.store.atomic import write_atomically
 from benchmark.store.results import Results
 
@@ -43,7 +43,7 @@ def write(table: Table, results: Results) -> list[Path]:
     if rankings:
         write_atomically(ranks, quoting.csv(significance.ranks_frame(table, rankings)))
         names = [[row_title(row, results) for row in each.rows] for each in rankings]
-        written += [ranks, *save(rank_diagram.draw(rankings, names, _title(table)), picture)]
+        written += [ranks, *save(rank_diagram.draw(rankings, names, table.full_title), picture)]
     for path in {text, tests, ranks, Path(f"{picture}.png"), Path(f"{picture}.pdf")} - {*written}:
         path.unlink(missing_ok=True)
     return written
@@ -52,7 +52,7 @@ def write(table: Table, results: Results) -> list[Path]:
 def markdown(table: Table, lines: pd.DataFrame, rankings: Sequence[Ranking], results: Results) -> str:
     """The differences of each task, the ranks across tasks, and what a reader must know of the numbers."""
     reference = quoting.markdown(row_title(table.rows[0], results))
-    parts = [f"# Tests of {quoting.markdown(_title(table))}", "## On each task", _on_tasks_explained(reference)]
+    parts = [f"# Tests of {quoting.markdown(table.full_title)}", "## On each task", _on_tasks_explained(reference)]
     for task in dict.fromkeys(lines.task):
         parts += [f"### {quoting.markdown(results.task_title(task))}", _differences(table, lines, task, results)]
     parts += ["## Across tasks"]
@@ -64,15 +64,11 @@ def markdown(table: Table, lines: pd.DataFrame, rankings: Sequence[Ranking], res
             f"Ranks are compared where at least {METHODS} methods are measured on the same {TASKS} or more tasks, "
             f"which is not so here: {measured} of {len(table.tasks)} tasks have records."
         )
-    notes = [f"Selection: {results.rule.note}."]
+    notes = [f"Selection: {selection(table, results)}."]
     marks = "".join(results.mark(row.method) for row in table.rows)
     notes += [f"{mark} uses {WORDS[use]}." for use, mark in MARKS.items() if mark in marks]
     notes += provenance(table, results)
     return "\n\n".join((*parts, "\n".join(f"- {quoting.markdown(note)}" for note in notes))) + "\n"
-
-
-def _title(table: Table) -> str:
-    return f"{table.heading}: {table.title}" + (f" ({table.modified})" if table.modified else "")
 
 
 def _on_tasks_explained(reference: str) -> str:

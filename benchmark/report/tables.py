@@ -13,6 +13,7 @@ from benchmark.compare import cells, published
 from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import COMPARISONS, Row, Table
+from benchmark.rules import LAST
 from benchmark.store.atomic import write_atomically
 from benchmark.store.record import Record
 from benchmark.store.results import Results
@@ -61,7 +62,7 @@ def footer(table: Table, results: Results) -> list[str]:
     fairness = f", among methods without bias labels ({', '.join(of_bias)})" if of_bias else ""
     empty = [task for task in table.tasks if not results.measured(table, task)]
     return [
-        f"Percent; {_seeds_note(table, results)}; selection: {results.rule.note}.",
+        f"Percent; {_seeds_note(table, results)}; selection: {selection(table, results)}.",
         *_unselected_note(table, results),
         f"Best in bold, second underlined{fairness}.",
         *(["‡ trains on validation images, without their bias labels."] if "‡" in marks else []),
@@ -82,6 +83,14 @@ def provenance(table: Table, results: Results) -> list[str]:
         *_stale_note(found),
         *([f"Commit {', '.join(commits)}."] if commits else []),
     ]
+
+
+def selection(table: Table, results: Results) -> str:
+    """Which epoch the table's numbers are of: Bias Accuracy follows no rule."""
+    if not {*table.metrics} & {*FAIRNESS}:
+        return LAST.note
+    apart = results.rule is not LAST and "bias_acc" in table.metrics
+    return results.rule.note + (f"; Bias Acc. of the {LAST.title}" if apart else "")
 
 
 def _unselected_note(table: Table, results: Results) -> Iterator[str]:
@@ -199,8 +208,7 @@ class Grid:
 def markdown(grid: Grid, notes: Sequence[str], compare: str = COMPARISONS[0]) -> str:
     """A section per measured task with each metric; one grid for a single metric."""
     table = grid.table
-    heading = f"{table.heading}: {table.title}" + (f" ({table.modified})" if table.modified else "")
-    parts = [f"# {quoting.markdown(heading)}"]
+    parts = [f"# {quoting.markdown(table.full_title)}"]
     if compare == "beside":
         parts += _sections(grid, "measured", _beside)
     else:

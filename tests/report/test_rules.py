@@ -9,6 +9,7 @@ import numpy as np
 from factories.records import make_record, make_results, make_run
 from msgspec.structs import replace
 
+from benchmark.plan.ours import OURS
 from benchmark.plan.paper import TABLES
 from benchmark.report import rules, tables
 from benchmark.rules import RULES
@@ -49,6 +50,14 @@ def test_the_note_counts_the_seeds_whose_numbers_are_shown(tmp_path: Path) -> No
         (note, *others) = tables.footer(TABLES["2"], replaced(make_results(folder), rule=RULES[rule]))
         assert said in note
         assert any("1 run cannot be selected so" in each for each in others) == (rule != "last")
+
+
+def test_bias_accuracy_is_not_said_to_follow_a_rule(tmp_path: Path) -> None:
+    """It is of the training set, after the epochs that its rows name."""
+    results = replaced(make_results(tmp_path, record("vanilla", 0, [9, 50, 9])), rule=RULES["validation_average"])
+    assert tables.selection(TABLES["3"], results) == "last epoch"
+    assert tables.selection(OURS["ablations"], results).endswith("; Bias Acc. of the last epoch")
+    assert "Bias Acc." not in tables.selection(TABLES["2"], results)
 
 
 def test_without_validation_and_curves_there_is_no_such_table(tmp_path: Path) -> None:
