@@ -78,6 +78,7 @@ def make_record(
             benchmark=version("debiasing-benchmark"),
             device=device_name(training.device),
             threads=torch.get_num_threads(),
+            precision=str(training.precision).removeprefix("torch."),
             seconds=round(progress.seconds / seeds_at_once, 2),
             images_per_second=round(progress.samples_trained / max(progress.seconds_training, 1e-9)),
             data=data.data,
@@ -106,7 +107,7 @@ def phases_of(history: Sequence[EpochEntry]) -> list[PhaseCurves]:
     phases = []
     for name, group in groupby(history, lambda entry: entry["phase"]):
         entries = list(group)
-        networks = {network: _curves(entries, network) for network in NETWORKS if network in entries[0]}
+        networks = {network: _curves(entries, network) for network in NETWORKS if network in entries[-1]}
         phases.append(PhaseCurves(name=name, loss=curve_of(entry["loss"] for entry in entries), **networks))
     return phases
 
@@ -114,7 +115,8 @@ def phases_of(history: Sequence[EpochEntry]) -> list[PhaseCurves]:
 def answers_of(history: Sequence[EpochEntry]) -> Answers:
     """The target's answers after each epoch of the last phase that trains it: before, the method is not at its end."""
     phases = [list(group) for _, group in groupby(history, lambda entry: entry["phase"])]
-    entries = [phase for phase in phases if "test" in phase[0]][-1]
+    tested = [[entry for entry in phase if "test" in entry] for phase in phases]
+    entries = [phase for phase in tested if phase][-1]
     return Answers(
         epochs=[entry["epoch"] for entry in entries],
         test=np.array([entry["test"] for entry in entries]),
@@ -123,8 +125,8 @@ def answers_of(history: Sequence[EpochEntry]) -> Answers:
 
 
 def _curves(entries: Sequence[EpochEntry], network: str) -> Curves:
-    measured: list[dict[str, float | None]] = [dict(entry[network]) for entry in entries]  # type: ignore[literal-required]
-    return Curves(**{metric: curve_of(each[metric] for each in measured) for metric in measured[0]})
+    measured: list[dict[str, float | None]] = [dict(entry.get(network, {})) for entry in entries]  # type: ignore[call-overload]
+    return Curves(**{metric: curve_of(each.get(metric) for each in measured) for metric in measured[-1]})
 
 
 def peak_memory(device: torch.device) -> int | None:

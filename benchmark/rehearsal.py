@@ -23,10 +23,13 @@ from datasets.images import IMAGE_SETS
 
 def rehearse(runs: Sequence[Run], recipes: Recipes, data_root: Path, device: str) -> None:
     """Raises UserError where data, labels, weights or the device are missing, or a network is not for the images."""
-    if device not in ("auto", "cpu"):
-        from benchmark.worker import pick_device  # PyTorch, which knows its devices
+    lower = {each for run in runs if (each := run.settings["precision"]) == "bf16"}
+    if lower or device not in ("auto", "cpu"):
+        from benchmark.training.networks import check_precision  # PyTorch, which knows its devices
+        from benchmark.worker import pick_device
 
-        pick_device(device)
+        for each in lower or {"auto"}:
+            check_precision(each, pick_device(device))
     outline = _outlines(data_root)
     for run in runs:
         settings, dataset = run.settings, outline(run)

@@ -31,6 +31,7 @@ from benchmark.store.record import Commit, Record
 from benchmark.store.store import Predictions, Store
 from benchmark.training.loop import train
 from benchmark.training.networks import check as check_network
+from benchmark.training.networks import check_precision
 from benchmark.training.progress import EpochEntry
 from benchmark.training.training import Training
 from datasets import BiasedDataset
@@ -108,6 +109,7 @@ class Worker:
         labels = Labels(dataset.name, dataset.train.bias, dataset.validation.bias)
         labels.check(run.method, [each for each in MARKS if getattr(kind, each)])
         check_network(run.settings, dataset.image_shape, len(dataset.class_names))
+        check_precision(run.settings["precision"], self.device)
 
     def prepare(self, runs: Sequence[Run]) -> None:
         """Check all runs before the first one starts, so that nothing is found missing after an hour.

@@ -16,6 +16,7 @@ from datasets.base import group_sizes
 
 SPLITS = ("train", "validation", "test")
 SMALLEST = 32  # pixels that images may be trained with
+HELD_OUT = 5  # of a part of a release without validation images, every so many-th training image is one
 
 Fit = Callable[[Image.Image, int], Image.Image]
 """Brings an RGB image of any size to [size, size]."""
@@ -74,6 +75,20 @@ class Listing:
             self, files=files, targets=self.targets[kept], bias=self.bias[kept], splits=(train, validation, test)
         )
 
+    def holding_out(self) -> Listing:
+        """The listing with every ``HELD_OUT``-th training image as a validation image, in place of what there is."""
+        train, _, test = (np.arange(part.start, part.stop) for part in self.splits)
+        held = np.arange(len(train)) % HELD_OUT == HELD_OUT - 1
+        order = np.concatenate((train[~held], train[held], test))
+        ends = np.cumsum([(~held).sum(), held.sum(), len(test)]).tolist()
+        return replace(
+            self,
+            files=[self.files[row] for row in order],
+            targets=self.targets[order],
+            bias=self.bias[order],
+            splits=(slice(0, ends[0]), slice(ends[0], ends[1]), slice(ends[1], ends[2])),
+        )
+
     def deviations(self) -> list[str]:
         """Where the counts differ from the published ones, one phrase for each split."""
         found = []
@@ -118,7 +133,19 @@ def complete(listing: Listing, subset: bool) -> Listing:
         if not subset:
             raise UserError(f"{listing.name} in {listing.root} is not the release ({'; '.join(deviations)}): {remedy}.")
         notes.append(f"Part of {listing.name} ({'; '.join(deviations)}).")
+        if _lacks_validation(listing):
+            listing = listing.holding_out()
+            notes.append(
+                f"None of the {listing.name} validation images is there: every {HELD_OUT}th training image is held out "
+                "in their place."
+            )
     return replace(listing, notes=tuple(notes))
+
+
+def _lacks_validation(listing: Listing) -> bool:
+    """Whether the release has validation images and this part of it none."""
+    published = (listing.published or {}).get("validation", 0)
+    return bool(np.sum(published)) and listing.splits[1].start == listing.splits[1].stop
 
 
 def _alike(path: Path) -> str:

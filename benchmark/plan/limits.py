@@ -27,6 +27,8 @@ LOOP: dict[str, Any] = {
     "balance": Annotated[float, Meta(ge=0.0, le=1000.0)],
     "crop_padding": Annotated[int, Meta(ge=0, le=1000)],
     "crop_scale": Annotated[float, Meta(ge=0.01, le=1.0)],
+    "precision": Literal["auto", "float32", "bf16"],
+    "measure_every": Annotated[int, Meta(ge=1, le=100_000)],
     "mean": float,
     "std": Annotated[float, Meta(ge=1e-6, le=1e6)],
 }

@@ -24,6 +24,8 @@ NEUTRAL: Settings = {
     "optimizer": "adam",
     "momentum": 0.0,
     "crop_scale": 1.0,
+    "precision": "auto",
+    "measure_every": 1,
     "balance": 0.0,
     "warmup_epochs": 0,
     "strata": "clean",

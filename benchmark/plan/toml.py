@@ -38,6 +38,8 @@ class Preset(TypedDict, total=False):
     balance: float
     crop_padding: int
     crop_scale: float
+    precision: str
+    measure_every: int
     mean: list[float]
     std: list[float]
     data: dict[str, Any]

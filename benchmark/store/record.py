@@ -68,7 +68,7 @@ class Answers(Part, frozen=True):
 
 
 class Curves(Part, frozen=True):
-    """A network's metrics after each epoch of a phase. Those of the test are the target's only."""
+    """A network's metrics by the epochs of a phase, gaps where it was not measured; of the test, the target's only."""
 
     bias_acc: Curve
     aligned_error: Curve
@@ -109,7 +109,8 @@ class Provenance(Part, frozen=True):
     ``data`` is a fingerprint of every image and label trained on and tested on, ``validation_data`` one of those that
     epochs are chosen on, ``data_notes`` what a reader must know of them. The versions are those of
     ``benchmark.plan.code``; ``network_package`` is the one that a network comes from, with its version, and ``weights``
-    the SHA-256 of the pretrained weights that its features started from. Seconds are a seed's share where several
+    the SHA-256 of the pretrained weights that its features started from. ``precision`` is the one that networks
+    computed in, empty in records that are older than the choice. Seconds are a seed's share where several
     trained as one. Device memory is in bytes, and of GPUs only. ``predictions`` is the SHA-256 of the file of
     predictions that belongs to the record.
     """
@@ -126,6 +127,7 @@ class Provenance(Part, frozen=True):
     images_per_second: Whole
     data: str
     validation_data: str = ""
+    precision: str = ""
     data_notes: list[str] = []
     method_version: str = ""
     loop_version: Count = 0
@@ -203,8 +205,8 @@ class Record(Part, frozen=True, dict=True):
 
     def why_not(self, rule: Rule) -> str:
         """Why the rule cannot choose an epoch of this run, or nothing."""
-        if rule.needs == "test" and len(self.answers.epochs) < self.answers.epochs[-1]:
-            return "it was not tested after every epoch"
+        if rule.needs == "test" and len(self.answers.epochs) == 1 < self.answers.epochs[0]:
+            return "it was tested at its end only"
         sizes = None if self.groups.validation is None else np.asarray(self.groups.validation)
         return lacking(rule, sizes, np.asarray(self.groups.test))
 
@@ -277,7 +279,8 @@ def _entries(curves: Curves | None) -> Iterator[Entry]:
         return
     measured = {name: numbers(each) for name, each in curves.measured.items()}
     for place, values in enumerate(zip(*measured.values(), strict=True), 1):
-        yield {"epoch": place, **dict(zip(measured, values, strict=True))}
+        if any(value is not None for value in values):
+            yield {"epoch": place, **dict(zip(measured, values, strict=True))}
 
 
 def numbers(curve: Curve) -> list[Number]:

@@ -97,14 +97,18 @@ def digest(network: Network) -> str:
     return found.hexdigest()
 
 
-def place(module: nn.Module, device: torch.device) -> None:
-    """Move a network, or a method with all of its networks, to a device, in the layout and precision made for it."""
+def place(module: nn.Module, device: torch.device, wanted: str = "auto") -> torch.dtype:
+    """Move a network, or a method with all of its networks, to a device, in the layout made for it.
+
+    Returns the precision that it computes in, by that setting. Raises UserError where the device has not got it.
+    """
     module.to(device).to(memory_format=memory_format(module))
-    dtype = precision(module, device)
+    dtype = precision(module, device, wanted)
     if dtype is not torch.float32:
         for network in module.modules():
             if isinstance(network, Network):
                 network.compute_in(dtype, device.type)
+    return dtype
 
 
 def memory_format(network: nn.Module) -> torch.memory_format:
@@ -112,9 +116,24 @@ def memory_format(network: nn.Module) -> torch.memory_format:
     return torch.channels_last if is_convolutional(network) else torch.contiguous_format
 
 
-def precision(network: nn.Module, device: torch.device) -> torch.dtype:
-    """What the network computes in: bfloat16 on a GPU where it is convolutional, float32 otherwise."""
-    return torch.bfloat16 if device.type == "cuda" and is_convolutional(network) else torch.float32
+def precision(network: nn.Module, device: torch.device, wanted: str = "auto") -> torch.dtype:
+    """What the network computes in: "float32", "bf16", or "auto", bf16 on a GPU where it is convolutional.
+
+    Raises UserError as ``check_precision``.
+    """
+    check_precision(wanted, device)
+    if wanted == "bf16":
+        return torch.bfloat16
+    on_gpu = wanted == "auto" and device.type == "cuda" and is_convolutional(network)
+    return torch.bfloat16 if on_gpu else torch.float32
+
+
+def check_precision(wanted: str, device: torch.device) -> None:
+    """Raises UserError for bf16 on a processor that would only emulate it, more slowly than it computes in float32."""
+    if wanted == "bf16" and device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        if not any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):  # Intel, AMD; Intel; Arm
+            raise UserError("This processor does not compute in bf16: add --set precision=float32.")
 
 
 def is_convolutional(network: nn.Module) -> bool:

@@ -15,7 +15,7 @@ from benchmark.training.measure import Metrics
 
 
 class EpochEntry(TypedDict, total=False):
-    """An epoch of a phase: its mean loss, and the metrics of the networks that the phase trains.
+    """An epoch of a phase: its mean loss and, where it is measured, metrics of the networks that the phase trains.
 
     ``test`` and ``validation`` are the target's right answers by group, row by row.
     """
@@ -47,11 +47,19 @@ class Progress:
 
 
 class Stage(NamedTuple):
-    """A phase as progress sees it: its name, its length in epochs, and which networks are measured after each."""
+    """A phase as progress sees it: its name, its length in epochs, and which networks are measured, how often."""
 
     name: str
     epochs: int
+    measure_every: int
     networks: Collection[str]
+
+    def is_measured(self, epoch: int) -> bool:
+        """Whether networks are measured after an epoch: every so many, the last, and the first ones.
+
+        In these they change most, and Table 3 has biased networks that are stopped there.
+        """
+        return epoch <= MEASURED_FIRST or epoch % self.measure_every == 0 or epoch == self.epochs
 
 
 class Sizes(NamedTuple):
@@ -62,6 +70,7 @@ class Sizes(NamedTuple):
     validation: np.ndarray | None
 
 
+MEASURED_FIRST = 2  # epochs of a phase
 ON_TRAINING = {each.name for each in msgspec.structs.fields(Curves) if each.required}
 ON_TEST = set(Curves.__struct_fields__) - ON_TRAINING - {"validation_acc"}
 
@@ -76,8 +85,8 @@ def check(content: Any, stages: Sequence[Stage], sizes: Sizes) -> None:
     _demand(0 <= progress.phase_index < len(stages), f"there is no phase {progress.phase_index}")
     _demand(1 <= progress.epoch <= stages[progress.phase_index].epochs, f"there is no epoch {progress.epoch}")
     behind = [stage for stage in stages[: progress.phase_index + 1] if stage.epochs]
-    behind[-1] = behind[-1]._replace(epochs=progress.epoch)
-    expected = [(stage, epoch) for stage in behind for epoch in range(1, stage.epochs + 1)]
+    lengths = [*(stage.epochs for stage in behind[:-1]), progress.epoch]
+    expected = [(stage, epoch) for stage, length in zip(behind, lengths, strict=True) for epoch in range(1, length + 1)]
     _demand(len(progress.history) == len(expected), "its history has another length")
     for entry, (stage, epoch) in zip(progress.history, expected, strict=True):
         _check_entry(entry, stage, epoch, sizes)
@@ -95,8 +104,9 @@ def _check_entry(entry: EpochEntry, stage: Stage, epoch: int, sizes: Sizes) -> N
     if sizes.validation is not None:
         answers |= {"validation": sizes.validation}
         expected["target"] |= {"validation_acc"}
-    tested = answers if "target" in stage.networks else {}
-    _demand(entry.keys() == {"phase", "epoch", "loss", *stage.networks, *tested}, "an epoch lacks a network's metrics")
+    networks = stage.networks if stage.is_measured(epoch) else ()
+    tested = answers if "target" in networks else {}
+    _demand(entry.keys() == {"phase", "epoch", "loss", *networks, *tested}, "an epoch lacks a network's metrics")
     _demand((entry["phase"], entry["epoch"]) == (stage.name, epoch), "an epoch is missing from its history")
     _demand(math.isfinite(entry["loss"]), "a loss is no number")
     for network, names in expected.items():

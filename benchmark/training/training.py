@@ -100,7 +100,7 @@ class Training:
                 self.settings["epochs"],
                 **self.settings["options"],
             )
-        place(method, self.device)
+        self.precision = place(method, self.device, self.settings["precision"])
         return method
 
     def _new_network(self, num_classes: int) -> Network:
@@ -163,7 +163,9 @@ class Training:
         phase, progress = self.phase, self.progress
         progress.epoch += 1
         self.call(phase.end_epoch)
-        entry: EpochEntry = {"phase": phase.name, "epoch": progress.epoch, "loss": loss, **self._measure()}
+        entry: EpochEntry = {"phase": phase.name, "epoch": progress.epoch, "loss": loss}
+        if self.is_measured(phase, progress.epoch):
+            entry |= self._measure()
         progress.history.append(entry)
         progress.seconds = time.perf_counter() - self._started
         if self.checkpoint:
@@ -220,7 +222,7 @@ class Training:
         if state["data"] != own["data"]:
             raise ValueError("it is of other data")
         dataset = self.dataset
-        stages = [Stage(phase.name, self._epochs(phase), self.measured(phase)) for phase in self.phases]
+        stages = [self._stage(phase) for phase in self.phases]
         train, test = (dataset.group_sizes(split) for split in (dataset.train, dataset.test))
         progresses.check(state["progress"], stages, Sizes(train, test, self.measurement.validation_sizes))
         checkpoints.check_tensors(state["method"], own["method"])
@@ -360,8 +362,17 @@ class Training:
         networks = {"target": target} if biased is None or biased is target else {"target": target, "biased": biased}
         return {role: each for role, each in networks.items() if not trained.isdisjoint(each.parameters())}
 
+    def is_measured(self, phase: Phase, epoch: int) -> bool:
+        """Whether networks are measured after an epoch of a phase, by ``Stage``."""
+        return self._stage(phase).is_measured(epoch)
+
+    def _stage(self, phase: Phase) -> Stage:
+        return Stage(phase.name, self._epochs(phase), self.settings["measure_every"], self.measured(phase))
+
     def wanted(self) -> list[tuple[nn.Module, str]]:
-        """Networks and splits to be counted after an epoch of this phase: targets are tested, too."""
+        """Networks and splits to be counted after the epoch that is trained now: targets are tested, too."""
+        if not self.is_measured(self.phase, self.progress.epoch + 1):
+            return []
         tested = ["test", "validation"] if len(self.splits.validation) else ["test"]
         splits = {"target": ["train", *tested], "biased": ["train"]}
         return [(network, name) for role, network in self.measured(self.phase).items() for name in splits[role]]

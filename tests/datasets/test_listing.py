@@ -24,6 +24,22 @@ def test_a_part_of_celeba_is_refused_and_can_be_accepted(tmp_path: Path) -> None
     assert any("Part of CelebA" in note and "11 found" in note for note in found.notes)
 
 
+def test_a_part_without_validation_images_holds_every_fifth_training_image_out(tmp_path: Path) -> None:
+    folder = write_celeba(tmp_path, FACES)
+    whole = listing("celeba", tmp_path, target="Big_Nose", subset=True)
+    for file in whole.files[whole.splits[1]]:
+        (folder / "img_align_celeba" / file).unlink()
+    found = listing("celeba", tmp_path, target="Big_Nose", subset=True)
+    trained, held_out, tested = (found.files[part] for part in found.splits)
+    assert held_out == [file for place, file in enumerate(whole.files[whole.splits[0]], 1) if place % 5 == 0]
+    assert sorted([*trained, *held_out]) == whole.files[whole.splits[0]]
+    assert tested == whole.files[whole.splits[2]]
+    labels = {file: (y, b) for file, y, b in zip(whole.files, whole.targets, whole.bias, strict=True)}
+    assert all(labels[file] == (y, b) for file, y, b in zip(found.files, found.targets, found.bias, strict=True))
+    assert any("every 5th training image is held out" in note for note in found.notes)
+    assert not any("held out" in note for note in whole.notes)
+
+
 def test_thumbnails_are_not_taken_for_the_release(tmp_path: Path) -> None:
     folder = tmp_path / "celeba"  # faces of 89 × 109 pixels
     write_celeba(tmp_path, FACES)

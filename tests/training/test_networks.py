@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from factories.images import QUICKLY, unreachable, write_learnable_folder
+from factories.noise import noise_dataset, noise_settings
 from factories.records import make_record, make_run
 from msgspec.structs import replace
 from torchvision import models
@@ -23,6 +24,8 @@ from benchmark.plan import code
 from benchmark.store.store import Store
 from benchmark.training.networks import _check as tried
 from benchmark.training.networks import check, check_weights, digest, of_run, precision
+from benchmark.training.training import Training
+from methods.base import Network
 from networks import of_torchvision
 
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
@@ -133,7 +136,27 @@ def test_a_gpu_computes_convolutions_alone_in_bfloat16() -> None:
     network = networks.build("resnet18", (3, 32, 32), 2)
     plain = networks.build("mlp", (3, 4, 4), 2)
     assert precision(network, gpu) is torch.bfloat16
-    assert {precision(network, cpu), precision(plain, gpu)} == {torch.float32}
+    assert {precision(network, cpu), precision(plain, gpu), precision(network, gpu, "float32")} == {torch.float32}
+
+
+@pytest.mark.parametrize(("has", "refused"), [({}, True), ({"avx512_bf16": True}, False), ({"bf16": True}, False)])
+def test_bf16_is_for_processors_that_have_it(
+    has: dict[str, bool], refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, **has})
+    settings = noise_settings(precision="bf16")
+    if refused:
+        with pytest.raises(UserError, match="does not compute in bf16: add --set precision=float32"):
+            Training(noise_dataset(), settings, 0)
+        return
+    training = Training(noise_dataset(), settings, 0)
+    computed: list[torch.dtype] = []
+    network = training.method.target
+    assert isinstance(network, Network)
+    network.features[0].register_forward_hook(lambda module, inputs, output: computed.append(output.dtype))
+    assert network(torch.zeros(2, 3, 64, 64)).dtype is torch.float32, "losses see no less"
+    assert computed == [torch.bfloat16]
+    assert training.precision is torch.bfloat16
 
 
 # timm
