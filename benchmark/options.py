@@ -93,10 +93,14 @@ def parser() -> argparse.ArgumentParser:
         "--seeds-at-once", type=whole(1, SEEDS), metavar="N",
         help="train up to N seeds of a small network as one (default: 16 on a GPU, 1 on a CPU)",
     )  # fmt: skip
+    where.add_argument(
+        "--workers", type=whole(1, JOBS), metavar="N",
+        help="train in N processes at once (default: one a core, or one a GPU)",
+    )  # fmt: skip
     cluster = parser.add_argument_group("jobs", "docs/cluster.md explains them")
     cluster.add_argument(
         "--launcher", choices=("inline", "local", "slurm"), default="inline",
-        help="train in this process (default), in processes of this machine, or in SLURM jobs",
+        help="train here while this command runs (default), in processes that outlive it, or in SLURM jobs",
     )  # fmt: skip
     cluster.add_argument("--max-parallel", type=whole(1, JOBS), metavar="N", help="at most N jobs at a time")
     cluster.add_argument("--runs-per-job", type=whole(1, JOBS), metavar="N", help="pack N runs into a SLURM job")
@@ -130,6 +134,7 @@ class Execution:
     device: str
     checkpoint_seconds: float
     seeds_at_once: int | None
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,7 @@ class Selection:
 def execution(options: argparse.Namespace) -> Execution:
     # A folder of one's own lies where it lies.
     data_root = options.dataset.resolve().parent if options.dataset else options.data_root
-    return Execution(data_root, options.device, options.checkpoint_seconds, options.seeds_at_once)
+    return Execution(data_root, options.device, options.checkpoint_seconds, options.seeds_at_once, options.workers)
 
 
 def jobs(options: argparse.Namespace) -> Jobs:

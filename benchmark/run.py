@@ -111,7 +111,9 @@ def execute(runs: Sequence[Run], store: Store, execution: Execution, submission:
     refuse_or_renew(runs, store, execution.data_root, again)
     _say_outlook([run for run in runs if store.load(run) is None], execution)
     if submission.launcher == "inline":
-        return train(runs, store, execution)
+        from benchmark import workers
+
+        return workers.train(runs, store, execution)
     from slurm import launch  # submitit is loaded only where something is submitted
 
     return launch.launch(runs, store, execution, submission)
@@ -149,24 +151,6 @@ def _say_outlook(missing: Sequence[Run], execution: Execution) -> None:
         from benchmark.rehearsal import outlook
 
         print(outlook(missing, execution.data_root), flush=True)
-
-
-def train(runs: Sequence[Run], store: Store, execution: Execution) -> int:
-    """Train the runs that have no record, in this process; returns how many failed."""
-    missing = [run for run in runs if store.load(run) is None]
-    if not missing:
-        return 0
-    from benchmark.worker import Worker, pick_device  # PyTorch is loaded only where something is trained
-
-    worker = Worker(
-        store,
-        execution.data_root,
-        pick_device(execution.device),
-        execution.checkpoint_seconds,
-        seeds_at_once=execution.seeds_at_once,
-    )
-    worker.prepare(missing)
-    return worker.work(missing).count("failed")
 
 
 def render(selection: Selection, store: Store, compare: str, rule: Rule, everything: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import sys
 import time
 import traceback
 from collections import defaultdict
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from tqdm import tqdm
 
 import datasets
 import methods
+from benchmark.display import Event, Tell
 from benchmark.errors import UserError
 from benchmark.plan import limits
 from benchmark.plan.run import Run
@@ -62,7 +61,8 @@ class Worker:
 
     In a job, ``log`` is the file its output goes to, and ``submitted`` the commit at which it was submitted. Of a
     small network up to ``seeds_at_once`` seeds are trained as one: by default 16 on a GPU, which one network leaves
-    nearly idle, and one on a CPU, which it does not.
+    nearly idle, and one on a CPU, which it does not. Networks that gain from several ``threads`` take so many, by
+    default all cores. ``tell`` is called with what there is to show.
     """
 
     def __init__(
@@ -74,6 +74,8 @@ class Worker:
         log: Path | None = None,
         submitted: Commit | None = None,
         seeds_at_once: int | None = None,
+        threads: int | None = None,
+        tell: Tell = lambda event: None,
     ) -> None:
         self.store = store
         self.data_root = data_root
@@ -85,7 +87,8 @@ class Worker:
         self._patience: defaultdict[str, Patience] = defaultdict(Patience)  # of each run, by its id
         self._leases: list[Lease] = []
         self._trainings: list[Training] = []
-        self.threads = torch.get_num_threads()
+        self.threads = threads or torch.get_num_threads()
+        self.tell = tell
         self._load = lru_cache(maxsize=1)(self._load_dataset)
         torch.backends.cudnn.benchmark = True  # all batches of a run have one shape
         # With weight decay the weights of units that died, and Adam's means of their gradients, shrink to numbers so
@@ -100,6 +103,10 @@ class Worker:
     def dataset(self, run: Run) -> tuple[BiasedDataset, Fingerprint]:
         """The run's dataset and its fingerprint. Raises UserError when its files are missing or damaged."""
         return self._load(run.settings["dataset"], json.dumps(run.settings["data"]), run.settings["balance"])
+
+    def forget_data(self) -> None:
+        """Let the memory go that the last dataset takes."""
+        self._load.cache_clear()
 
     def check(self, run: Run) -> None:
         """Raises UserError for what would make the run fail and can be known beforehand."""
@@ -126,9 +133,7 @@ class Worker:
         """
         outcomes: dict[str, Outcome] = {}
         watched: list[tuple[Run, Holder | None, float]] = []
-        for runs_together in self.together(runs):
-            place = f"{len(outcomes) + 1}/{len(runs)}"
-            print(f"[{place}] {title(runs_together)}", flush=True)
+        for runs_together in together(runs, self.seeds_at_once):
             outcomes |= self.execute(runs_together)
             for run in runs_together:
                 if outcomes[run.id] == "elsewhere":
@@ -141,17 +146,9 @@ class Worker:
             # Should the lease have changed after all, it is not the abandoned one and is respected.
             outcomes |= self.execute([run], holder)
             if outcomes[run.id] == "elsewhere":
-                print(f"{run} is being trained by another worker.", flush=True)
+                self._note([run], f"{run} is being trained by another worker.")
+                self._end(run, "elsewhere")
         return [outcomes[run.id] for run in runs]
-
-    def together(self, runs: Sequence[Run]) -> list[list[Run]]:
-        """The runs, those together that are seeds of one and may be trained as one batched network."""
-        groups: dict[str, list[Run]] = {}
-        for run in runs:
-            alone = self.seeds_at_once == 1 or run.settings["network"] != "mlp"
-            groups.setdefault(run.id if alone else run.digest, []).append(run)
-        size = self.seeds_at_once
-        return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
 
     def execute(self, runs: Sequence[Run], abandoned: Holder | None = None) -> dict[str, Outcome]:
         """Train seeds of one run and store their records, or store why one failed; returns outcomes by run id.
@@ -169,7 +166,7 @@ class Worker:
                 if len(mine) == 1:
                     return outcomes | {mine[0].run.id: self._explain(mine[0].run, error)}
                 reason = f"{type(error).__name__}: {error}".strip()
-        print(f"{title(runs)} go on one by one: {reason}", flush=True)
+        self._note(runs, f"{title(runs)} go on one by one: {reason}")
         for run, _ in mine:
             outcomes |= self.execute([run])
         return outcomes
@@ -206,6 +203,7 @@ class Worker:
         open_runs = []
         for each in mine:
             if self.store.has(each.run):  # another worker has just finished it
+                self._end(each.run, "done")
                 yield {each.run.id: "done"}
             else:
                 open_runs.append(each)
@@ -216,7 +214,9 @@ class Worker:
             record = make_record(each.run, training, data, len(open_runs), self.submitted)
             save = partial(self._save, each, record, training.predictions())
             if not self._patience[each.run.id](save, self.store.record_path(each.run)):
-                print(f"{each.run} was finished by another worker meanwhile, whose record stands.", flush=True)
+                self._note([each.run], f"{each.run} was finished by another worker meanwhile, whose record stands.")
+            known = {name: value for name, value in record.fairness().items() if value is not None}
+            self._end(each.run, "done", metrics=known, seconds=record.provenance.seconds)
             yield {each.run.id: "done"}
 
     def _save(self, mine: Leased, record: Record, predictions: Predictions) -> bool:
@@ -248,29 +248,33 @@ class Worker:
                     fingerprint=fingerprint,
                 )
             )
-        epochs = sum(training.total_epochs for training in self._trainings)
-        name = title([run for run, _ in mine])
-        with tqdm(total=epochs, desc=name, unit="epoch", disable=not sys.stderr.isatty()) as bar:
-            for (run, lease), training in zip(mine, self._trainings, strict=True):
-                lease.total = training.total_epochs
-                training.report = self._reporter(run, training, lease, bar)
-            train(self._trainings)
+        runs = [run for run, _ in mine]
+        for (_, lease), training in zip(mine, self._trainings, strict=True):
+            lease.total = training.total_epochs
+            training.report = self._reporter(runs, training, lease)
+        train(self._trainings)
         return fingerprint
 
     def _explain(self, run: Run, error: Exception) -> Outcome:
         """Say and store why a run ended without a record."""
         if isinstance(error, leases.Lost) or self.store.has(run):
-            print(f"{run} stopped: {error}", flush=True)
+            self._note([run], f"{run} stopped: {error}")
             return "elsewhere"
         reason = f"{type(error).__name__}: {error}".strip()
-        print(f"{run} failed: {reason}", flush=True)
         where = {"job": leases.slurm_job(), "log": str(self.log)} if self.log else {}
         note = partial(self.store.save_failure, run, reason, traceback.format_exc(), **where)
         try:
             self._patience[run.id](note, self.store.failure_path(run))
         except OSError as unwritable:
-            print(f"Why {run} failed could not be stored ({unwritable}); other runs go on.", flush=True)
+            self._note([run], f"Why {run} failed could not be stored ({unwritable}); other runs go on.")
+        self._end(run, "failed", text=reason)
         return "failed"
+
+    def _note(self, runs: Sequence[Run], text: str) -> None:
+        self.tell(Event("note", tuple(run.id for run in runs), title(runs), text))
+
+    def _end(self, run: Run, outcome: Outcome, **what: Any) -> None:
+        self.tell(Event("ended", (run.id,), str(run), outcome=outcome, **what))
 
     def suspend(self) -> None:
         """Checkpoint the runs in progress and let others have them; made to be called from a signal handler."""
@@ -280,20 +284,17 @@ class Worker:
         for lease in self._leases:
             lease.release()
 
-    def _reporter(self, run: Run, training: Training, lease: Lease, bar: tqdm[Any]) -> Callable[[EpochEntry], None]:
+    def _reporter(self, runs: Sequence[Run], training: Training, lease: Lease) -> Callable[[EpochEntry], None]:
+        ids, name = tuple(run.id for run in runs), title(runs)
+
         def report(entry: EpochEntry) -> None:
             lease.check()
-            lease.done = done = len(training.progress.history)
-            shown = entry.get("target") or entry.get("biased") or {}
-            shown = {key: shown[key] for key in ("avg_acc", "model_bias", "bias_acc") if shown.get(key) is not None}
-            text = " ".join(f"{key} {value:.1f}" for key, value in shown.items())
-            bar.update(sum(len(each.progress.history) for each in self._trainings) - bar.n)
-            bar.set_postfix_str(f"{entry['phase']} {text}")
-            if bar.disable:
-                print(
-                    f"{run} {done}/{training.total_epochs} {entry['phase']} loss {entry['loss']:.4f} {text}",
-                    flush=True,
-                )
+            lease.done = len(training.progress.history)
+            measured = entry.get("target") or entry.get("biased") or {}
+            done = sum(len(each.progress.history) for each in self._trainings)
+            total = sum(each.total_epochs for each in self._trainings)
+            known = {metric: value for metric, value in measured.items() if value is not None}
+            self.tell(Event("epoch", ids, name, entry["phase"], done, total, known))
 
         return report
 
@@ -313,3 +314,16 @@ def title(runs: Sequence[Run]) -> str:
     if len(runs) == 1:
         return str(runs[0])
     return f"{runs[0].task}/{runs[0].method} seeds {', '.join(str(run.seed) for run in runs)}"
+
+
+def together(runs: Sequence[Run], seeds_at_once: int) -> list[list[Run]]:
+    """The runs, those together that are seeds of one and may be trained as one batched network."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        alone = seeds_at_once == 1 or run.settings["network"] != "mlp"
+        groups.setdefault(run.id if alone else run.digest, []).append(run)
+    return [
+        group[start : start + seeds_at_once]
+        for group in groups.values()
+        for start in range(0, len(group), seeds_at_once)
+    ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from uuid import uuid4
 
+from benchmark.display import display
 from benchmark.errors import UserError, exit_code
 from benchmark.options import execution, parser, select
 from benchmark.plan.run import Run
@@ -50,7 +51,9 @@ def _train(options: argparse.Namespace) -> int:
         sys.exit(0)
 
     signal.signal(signal.SIGUSR2, requeue)
-    return 1 if "failed" in worker.work([run]) else 0
+    with display(1) as shown:
+        worker.tell = shown.tell
+        return 1 if "failed" in worker.work([run]) else 0
 
 
 def _share(runs: Sequence[Run], store: Store, job: str) -> Run | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import submitit
 
+from benchmark.display import display
 from benchmark.options import Execution
 from benchmark.plan.run import Run
 from benchmark.store.provenance import commit
@@ -54,7 +55,10 @@ class TrainRuns:
             self.submitted,
             self.execution.seeds_at_once,
         )
-        outcomes = self.worker.work([run for run in self.runs if not store.has(run)])
+        missing = [run for run in self.runs if not store.has(run)]
+        with display(len(missing)) as shown:
+            self.worker.tell = shown.tell
+            outcomes = self.worker.work(missing)
         if failed := outcomes.count("failed"):
             raise RuntimeError(f"{failed} of {len(self.runs)} runs failed; the lines above say why.")
 
