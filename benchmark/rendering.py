@@ -139,7 +139,8 @@ class Press:
 
     def remember(self, command: str, *source: Any) -> None:
         """Keep what the command has rendered, by all that it has looked at."""
-        self.stored.commands[command] = Command(fingerprint(self.basis, *source), list(self.products))
+        sources = {name: each.source for name, each in self.products.items()}
+        self.stored.commands[command] = Command(fingerprint(self.basis, *source), sources)
 
     def _say(self, product: Product, is_new: bool) -> None:
         if product.said:

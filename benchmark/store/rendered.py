@@ -33,10 +33,10 @@ class Product(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a command rendered, by the names of the products, and the fingerprint of everything that it looked at."""
+    """What a command rendered, each product with its source, and the fingerprint of everything that it looked at."""
 
     source: str
-    products: list[str]
+    products: dict[str, str]
 
 
 class Rendered(msgspec.Struct, forbid_unknown_fields=True):
@@ -66,9 +66,9 @@ class Rendered(msgspec.Struct, forbid_unknown_fields=True):
         known = self.commands.get(command)
         if known is None or known.source != source:
             return None
-        products = [self.products[name] for name in known.products if name in self.products]
-        whole = len(products) == len(known.products) and all(each.is_intact(folder) for each in products)
-        return products if whole else None
+        found = [self.current(name, own, folder) for name, own in known.products.items()]
+        products = [each for each in found if each]
+        return products if len(products) == len(found) else None
 
 
 def noted(files: Mapping[Path, str | None], folder: Path) -> dict[str, str | None]:

@@ -90,7 +90,10 @@ class Results:
     @cached_property
     def content(self) -> tuple[Any, ...]:
         """All that is told here, as plain data: how things are called, the rule, digests of records, and failures."""
-        every = [(each.id, each.failures, [self._told(one) for one in each.records]) for each in self.series.values()]
+        every = [
+            (each.id, sorted(each.failures.items()), [self._told(one) for one in each.records])
+            for each in self.series.values()
+        ]
         points = {run: each if isinstance(each, str) else self._told(each) for run, each in self.points.items()}
         return self.names, self.rule.name, every, points
 
