@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import groupby
@@ -22,10 +22,11 @@ from benchmark.store.results import Names, Results, Series
 from benchmark.store.store import Store
 
 
-def collect(store: Store, recipes: Recipes, rule: Rule = LAST) -> Results:
+def collect(store: Store, recipes: Recipes, rule: Rule = LAST, failed: Mapping[str, str] | None = None) -> Results:
     """Everything that is stored, folders of one's own among the tasks, to be shown in the epochs of a rule.
 
-    A damaged record is set aside and said, and stops nothing else.
+    A damaged record is set aside and said, and stops nothing else. ``failed`` are the store's failures where they have
+    been read already.
     """
 
     @cache
@@ -37,7 +38,8 @@ def collect(store: Store, recipes: Recipes, rule: Rule = LAST) -> Results:
 
     failures: dict[str, dict[int, str]] = {}
     points: dict[str, Record | str] = {}
-    for run, reason in store.failures().items():
+    digests: dict[str, str] = {}
+    for run, reason in (store.failures() if failed is None else failed).items():
         name, _, seed = run.rpartition("-s")
         if seed == str(SEED):
             points[run] = reason
@@ -45,7 +47,8 @@ def collect(store: Store, recipes: Recipes, rule: Rule = LAST) -> Results:
             failures.setdefault(name, {})[int(seed)] = reason
 
     def reported() -> Iterator[Record]:
-        for record in store.everything():
+        for record, digest in store.contents():
+            digests[record.run.id] = digest
             if record.seed == SEED:
                 points[record.run.id] = record
             else:
@@ -57,7 +60,8 @@ def collect(store: Store, recipes: Recipes, rule: Rule = LAST) -> Results:
     }
     recipes = _with_folders(series.values(), recipes)
     alone = {name: Series(name, failures=failed) for name, failed in failures.items() if name not in series}
-    return Results(store.folder, names(recipes), series | alone, identify, rule, points)
+    series |= alone
+    return Results(store.folder, _names(recipes, series.values()), series, identify, rule, points, digests)
 
 
 def own_tables(results: Results, recipes: Recipes) -> Iterator[Table]:
@@ -99,12 +103,16 @@ def _with_folders(every: Iterable[Series], recipes: Recipes) -> Recipes:
     return recipes
 
 
-def names(recipes: Recipes) -> Names:
-    """What the recipes call everything."""
+def _names(recipes: Recipes, every: Iterable[Series]) -> Names:
+    """What the recipes call everything, and what methods use, by their records, too."""
+    uses = {method: recipes.uses(method) for method in recipes.methods}
+    for record in (record for series in every for record in series.records):
+        if record.uses:
+            uses[record.method] = uses.get(record.method, frozenset()) | record.uses
     return Names(
         AVERAGES | {task: recipes.task_title(task) for task in recipes.tasks},
         {method: recipes.method_title(method) for method in recipes.methods},
-        {method: recipes.uses(method) for method in recipes.methods},
+        uses,
         {task: recipes.presets(task) for task in recipes.tasks},
     )
 

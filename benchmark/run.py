@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
 from benchmark import options as command
+from benchmark import rendering
 from benchmark.errors import exit_code
 from benchmark.identity import refuse_or_renew
 from benchmark.options import Execution, Jobs, Selection
@@ -17,10 +18,9 @@ from benchmark.plan import catalogue, sources
 from benchmark.plan.ours import EMBEDDED
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import Run
-from benchmark.plan.table import Figure, Override, Table
-from benchmark.rules import RULES, Rule
+from benchmark.plan.table import Override
+from benchmark.rules import RULES
 from benchmark.store import status
-from benchmark.store.results import Results
 from benchmark.store.store import Store
 from slurm import jobs, profiles
 
@@ -59,7 +59,7 @@ def _main(options: argparse.Namespace) -> int:
     failed = 0 if options.render_only else execute(runs, store, execution, submission, options.again)
     if failed is None:
         return 0
-    render(selection, store, options.compare, RULES[options.select], everything=options.all)
+    rendering.render(selection, store, options.compare, RULES[options.select], everything=options.all)
     return 1 if failed else 0
 
 
@@ -151,61 +151,6 @@ def _say_outlook(missing: Sequence[Run], execution: Execution) -> None:
         from benchmark.rehearsal import outlook
 
         print(outlook(missing, execution.data_root), flush=True)
-
-
-def render(selection: Selection, store: Store, compare: str, rule: Rule, everything: bool) -> None:
-    """Write and print every chosen table, with its curves, and every figure, in the epochs that the rule chooses.
-
-    With ``everything``, also what the stored records give in tables of ours, in other presets, or on tasks that stand
-    in for a figure's own, the verdicts on the paper's claims, the distance to its numbers, and the page.
-    """
-    # What draws and writes takes a second to load, which nothing else should wait for.
-    from benchmark.collect import collect
-    from benchmark.compare import fidelity, readings, verdicts
-    from benchmark.report import page
-
-    results = collect(store, selection.recipes, rule)
-    for table in selection.tables:
-        _write(table, results, compare)
-    if everything:
-        variants = list(stored_variants(selection.recipes, results))
-        for table in variants:
-            _write(table, results, compare)
-        judged, cells, left_open = verdicts.evaluate(results), fidelity.cells(results), readings.evaluate(results)
-        verdicts.write(judged, results)
-        fidelity.write(cells, judged, results)
-        readings.write(left_open, results)
-        for name in ("tables/claims", "fidelity", "readings"):
-            print(f"wrote {results.folder / results.name(name)}.md")
-        print(f"wrote {page.write(results, variants, cells, judged, left_open)}")
-
-
-def stored_variants(recipes: Recipes, results: Results) -> Iterator[Table]:
-    """Tables of folders of one's own, variants of tables that have any record, and of figures that have them all."""
-    from benchmark.collect import own_tables
-
-    yield from own_tables(results, recipes)
-    for table in catalogue.variants(recipes):
-        found = (len(results.cell(table, row, task)) > 0 for task in table.tasks for row in table.rows)
-        if all(found) if isinstance(table, Figure) else any(found):
-            yield table
-
-
-def _write(table: Table, results: Results, compare: str) -> None:
-    """Write a table with its tests and curves, or a figure, and say so."""
-    from benchmark.report import figures, rules, significance, tables
-
-    paths: list[Path]
-    if isinstance(table, Figure):
-        paths = figures.write_figure(table, results)
-        print(f"{table.heading}. {figures.caption(table, results)}")
-    else:
-        print(tables.write(table, results, compare))
-        print(f"wrote {results.folder / 'tables' / results.name(table.stem)}.csv, .md and .tex")
-        paths = [*rules.write(table, results), *significance.write(table, results)]
-        paths += figures.write_curves(table, results)
-    for path in paths:
-        print(f"wrote {path}")
 
 
 def _show(recipes: Recipes, options: argparse.Namespace, overrides: Sequence[Override]) -> str:

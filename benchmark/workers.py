@@ -71,7 +71,7 @@ def train(runs: Sequence[Run], store: Store, execution: Execution) -> int:
 
     Raises UserError, before any is trained, for what would make one fail and can be known.
     """
-    missing = [run for run in runs if not store.has(run)]
+    missing = [run for run in runs if store.load(run) is None]
     if not missing:
         return 0
     from benchmark.worker import Worker, pick_device, together  # PyTorch is loaded only where something is trained

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from functools import lru_cache
 
 import pandas as pd
 
@@ -19,6 +20,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
+@lru_cache(maxsize=64)  # a table is shown in several places
 def tidy(table: Table, results: Results) -> pd.DataFrame:
     """One line per row, task, metric and selection rule: mean and sample sd over seeds, beside the paper's number.
 

@@ -68,6 +68,11 @@ class Recipes:
     _search: Settings
     _resolved: dict[Any, Run] = field(default_factory=dict, compare=False)
 
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """All that the recipes hold, as plain data."""
+        return self._tasks, self._methods, self._common, self._own, self._search
+
     # Names
 
     @property

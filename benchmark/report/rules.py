@@ -15,7 +15,7 @@ from benchmark.plan.table import Row, Table
 from benchmark.report.tables import provenance, row_title
 from benchmark.report.words import Context, lines_of, number
 from benchmark.rules import LAST, RULES
-from benchmark.store.atomic import write_atomically
+from benchmark.store.atomic import withdraw, write_atomically
 from benchmark.store.results import Results
 
 EXPLANATION = """\
@@ -33,7 +33,7 @@ def write(table: Table, results: Results) -> list[Path]:
     path = results.folder / "tables" / f"{table.stem}-rules.md"
     others = lines[lines["mean"].notna() & (lines.selection != LAST.name) & lines.metric.isin(FAIRNESS)]
     if others.empty:
-        path.unlink(missing_ok=True)
+        withdraw(path)
         return []
     text = markdown(table, lines, list(dict.fromkeys(others.task)), results)
     write_atomically(path, text)

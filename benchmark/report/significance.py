@@ -19,7 +19,7 @@ from benchmark.report import rank_diagram
 from benchmark.report.rank_diagram import COLLAPSED
 from benchmark.report.style import save
 from benchmark.report.tables import provenance, row_title, seeds, selection
-from benchmark.store.atomic import write_atomically
+from benchmark.store.atomic import withdraw, write_atomically
 from benchmark.store.results import Results
 
 
@@ -45,7 +45,7 @@ def write(table: Table, results: Results) -> list[Path]:
         names = [[row_title(row, results) for row in each.rows] for each in rankings]
         written += [ranks, *save(rank_diagram.draw(rankings, names, table.full_title), picture)]
     for path in {text, tests, ranks, Path(f"{picture}.png"), Path(f"{picture}.pdf")} - {*written}:
-        path.unlink(missing_ok=True)
+        withdraw(path)
     return written
 
 

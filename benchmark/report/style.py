@@ -17,6 +17,7 @@ from benchmark.plan.paper import COMPARED
 from benchmark.store.atomic import replacing
 from benchmark.store.record import Entry
 
+matplotlib.rcdefaults()  # a matplotlibrc of the user's has no say
 plt.rcParams["text.parse_math"] = False  # a "$" in a name is a "$"
 # Okabe and Ito's colours, which the colour-blind can tell apart, and dashes for what is printed in grey.
 STYLES = [
@@ -38,6 +39,10 @@ DPI = 150  # of the PNGs
 def save(drawing: Drawing, stem: Path) -> list[Path]:
     """Write the drawing as ``stem``.png and .pdf, and close it."""
     written = []
+    drawing.dpi = DPI
+    if layout := drawing.get_layout_engine():  # laid out once for both files
+        layout.execute(drawing)
+        drawing.set_layout_engine("none")
     for suffix in ("png", "pdf"):
         written.append(stem.with_name(f"{stem.name}.{suffix}"))
         with replacing(written[-1]) as temporary:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ Content = str | bytes | Iterable[str]
 # What a file system without hard links answers when it is asked for one.
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 TEMPORARY = re.compile(r"\..+\.([0-9a-f]{12})-([0-9]+)-([0-9]*)\.[0-9a-f]{32}\.tmp")
+_noted: ContextVar[dict[Path, str | None]] = ContextVar("noted")
 ABANDONED = 24 * 3600  # seconds after which nobody still writes to a temporary file, whatever the clocks say
 
 
@@ -29,7 +31,37 @@ def replacing(path: Path) -> Iterator[Path]:
     with _temporary(path) as temporary:
         yield temporary
         _flush(temporary)
+        note = _noted.get(None)
+        digest = sha256(temporary) if note is not None else None
         os.replace(temporary, path)
+        if note is not None:
+            note[path] = digest
+
+
+@contextmanager
+def noting() -> Iterator[dict[Path, str | None]]:
+    """The SHA-256 of every file that is replaced meanwhile, as it was written, and None for each that is withdrawn."""
+    found: dict[Path, str | None] = {}
+    token = _noted.set(found)
+    try:
+        yield found
+    finally:
+        _noted.reset(token)
+
+
+def withdraw(path: Path) -> None:
+    """Delete a file that there is no reason for any more, if it is there."""
+    path.unlink(missing_ok=True)
+    if (note := _noted.get(None)) is not None:
+        note[path] = None
+
+
+def sha256(path: Path) -> str | None:
+    """The SHA-256 of a file's content, None where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 @contextmanager

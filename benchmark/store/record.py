@@ -239,8 +239,12 @@ class Record(Part, frozen=True, dict=True):
 
     def collapsed(self, rule: Rule = LAST) -> bool:
         """Whether the network in the chosen epoch is at chance or gives one answer, see ``metrics.collapsed``."""
-        correct = self.correct(rule)
-        return correct is not None and metrics.collapsed(correct, np.asarray(self.groups.test))
+        return self._collapsed[rule]
+
+    @cached_property
+    def _collapsed(self) -> dict[Rule, bool]:
+        total, by_rule = np.asarray(self.groups.test), {rule: self.correct(rule) for rule in RULES.values()}
+        return {rule: correct is not None and metrics.collapsed(correct, total) for rule, correct in by_rule.items()}
 
     @cached_property
     def _fairness(self) -> dict[Rule, dict[str, Number]]:

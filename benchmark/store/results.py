@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from benchmark.plan.run import PAPER, Settings
 from benchmark.plan.table import Override, Row, Table
@@ -16,7 +17,11 @@ from benchmark.store.record import Record
 
 @dataclass(frozen=True)
 class Names:
-    """What the recipes call tasks and methods, what these use (``plan.uses``), and the presets of each task."""
+    """What the recipes call tasks and methods, and the presets of each task.
+
+    ``uses`` is what each method uses (``plan.uses``): by the recipes, and by the class that was trained, as its records
+    say.
+    """
 
     tasks: Mapping[str, str]
     methods: Mapping[str, str]
@@ -59,13 +64,14 @@ class Series:
         return self.records[0].settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Results:
     """All series of a results folder, by ``task/method/hash``.
 
     ``identify`` gives that name for a task, a method, overrides and a preset, or None where there is no such recipe.
     ``rule`` chooses the epoch that is shown of each run. ``points`` are the records and failures of searches, by run:
-    no series has them, since what was chosen among them is better there by that choice alone.
+    no series has them, since what was chosen among them is better there by that choice alone. ``digests`` are the
+    SHA-256 of the files of all these records, by run.
     """
 
     folder: Path
@@ -74,6 +80,25 @@ class Results:
     identify: Callable[[str, str, tuple[Override, ...], str], str | None]
     rule: Rule = LAST
     points: Mapping[str, Record | str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    def part(self, table: Table, tasks: Sequence[str]) -> Results:
+        """The results as if nothing else were stored than what the table shows of these tasks."""
+        cells = {self.cell(table, row, task).id for task in tasks for row in table.rows}
+        return replace(self, series={name: each for name, each in self.series.items() if name in cells}, points={})
+
+    @cached_property
+    def content(self) -> tuple[Any, ...]:
+        """All that is told here, as plain data: how things are called, the rule, digests of records, and failures."""
+        every = [
+            (each.id, sorted(each.failures.items()), [self._told(one) for one in each.records])
+            for each in self.series.values()
+        ]
+        points = {run: each if isinstance(each, str) else self._told(each) for run, each in self.points.items()}
+        return self.names, self.rule.name, every, points
+
+    def _told(self, record: Record) -> tuple[int, str]:
+        return record.seed, self.digests[record.run.id]
 
     def find(self, task: str, method: str, overrides: tuple[Override, ...], preset: str) -> Series:
         """The series of these settings, empty where nothing is stored of it."""
@@ -114,19 +139,10 @@ class Results:
         return row.title or self.names.methods.get(row.method, row.method)
 
     @cached_property
-    def uses(self) -> Mapping[str, frozenset[str]]:
-        """What each method uses: by the recipes, and by the class that was trained, as its records say."""
-        found = dict(self.names.uses)
-        for record in self.records:
-            if record.uses:
-                found[record.method] = found.get(record.method, frozenset()) | record.uses
-        return found
-
-    @cached_property
     def use_bias_labels(self) -> frozenset[str]:
         """The methods that use bias labels, be it of training or of validation images."""
-        return frozenset(method for method, uses in self.uses.items() if uses & OF_BIAS)
+        return frozenset(method for method, uses in self.names.uses.items() if uses & OF_BIAS)
 
     def mark(self, method: str) -> str:
         """The marks of what a method uses, or nothing."""
-        return "".join(MARKS[each] for each in told(self.uses.get(method, ())))
+        return "".join(MARKS[each] for each in told(self.names.uses.get(method, ())))

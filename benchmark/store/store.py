@@ -25,7 +25,7 @@ import numpy as np
 from benchmark.errors import UserError, say, unknown
 from benchmark.plan.run import Run
 from benchmark.store import record as records
-from benchmark.store.atomic import create_atomically, is_abandoned, remove, write_atomically
+from benchmark.store.atomic import create_atomically, is_abandoned, remove, sha256, write_atomically
 from benchmark.store.record import Record
 
 Predictions = tuple[np.ndarray, np.ndarray]
@@ -111,7 +111,15 @@ class Store:
 
     def everything(self) -> Iterator[Record]:
         """Every record of the folder, whatever table it belongs to, in order of their ids."""
-        return (record for each in self._ids() if (record := self.read(each)))
+        return (record for record, _ in self.contents())
+
+    def contents(self) -> Iterator[tuple[Record, str]]:
+        """Every record, in order of their ids, with the SHA-256 of its file."""
+        return (found for each in self._ids() if (found := self._read(each)))
+
+    def digests(self) -> dict[str, str | None]:
+        """The SHA-256 of the file of every record by its id, without a look at what it says; None: cannot be read."""
+        return {each: sha256(self._runs / f"{each}.json") for each in self._ids()}
 
     def ids(self, beginning: str) -> list[str]:
         """The stored runs that are called, or begin, so, in order. Raises UserError where none is."""
@@ -127,11 +135,16 @@ class Store:
 
     def read(self, run_id: str) -> Record | None:
         """The record of a run of that id, or None, as ``load``. One that cannot even be read stays where it is."""
+        found = self._read(run_id)
+        return found[0] if found else None
+
+    def _read(self, run_id: str) -> tuple[Record, str] | None:
         path = self._runs / f"{run_id}.json"
         try:
-            record = records.decode(path.read_bytes())
+            content = path.read_bytes()
+            record = records.decode(content)
             if record.run.id == run_id:
-                return record
+                return record, hashlib.sha256(content).hexdigest()
             problem = f"it is of {record.run.id}"
         except FileNotFoundError:
             return None

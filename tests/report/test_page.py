@@ -19,8 +19,8 @@ from benchmark.compare.cells import tidy
 from benchmark.plan.paper import CELEBA, TABLES
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
+from benchmark.rendering import stored_variants
 from benchmark.report import page
-from benchmark.run import stored_variants
 from benchmark.store.results import Results
 from benchmark.store.store import Store
 

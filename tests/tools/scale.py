@@ -1,7 +1,7 @@
 """What many records cost: ``python tests/tools/scale.py 20000``.
 
 Copies of the committed records under further seeds are written to a temporary folder; then the time and the peak memory
-of a whole process are told for --status and for rendering everything.
+of a whole process are told for --status, for rendering everything, and for the same again with nothing changed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         multiply(Store(options.results), Store(Path(folder)), options.count)
-        for arguments in (["--all", "--seeds", "200", "--status"], ["--all", "--render-only"]):
+        for arguments in (["--all", "--seeds", "200", "--status"], *[["--all", "--render-only"]] * 2):
             seconds, memory = measure(Path(folder), *arguments)
             print(f"{options.count} records, {' '.join(arguments)}: {seconds:.1f} s, {memory:.0f} MB at most")
 

@@ -1,0 +1,261 @@
+"""Rendering a selection and saying what was written: each table, figure and page only where anything has changed.
+
+A ``Sheet`` is computed from nothing but what its fingerprint covers: a table is given the results as if nothing else
+were stored. Where not even the folder of records has changed since the same command, no record is read.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmark.compare import published
+from benchmark.options import Selection
+from benchmark.plan import catalogue
+from benchmark.plan.ours import QUICK
+from benchmark.plan.paper import FIGURES, TABLES
+from benchmark.plan.recipes import Recipes
+from benchmark.plan.table import Figure, Table
+from benchmark.rules import LAST, Rule
+from benchmark.store.atomic import noting, sha256
+from benchmark.store.rendered import Command, Product, Rendered, fingerprint, noted
+from benchmark.store.results import Results
+from benchmark.store.store import Store
+
+ROOT = Path(__file__).parents[1]
+# What a rendered file depends on beside records: methods and networks by the versions that their files state.
+PACKAGES = ("benchmark", "methods", "networks")
+SOURCES = (".py", ".toml", ".html", ".css", ".js")
+LIBRARIES = (
+    "contourpy", "cycler", "fonttools", "jinja2", "kiwisolver", "markupsafe", "matplotlib", "msgspec", "numpy",
+    "packaging", "pandas", "pillow", "pyparsing", "python-dateutil", "scipy", "six", "tabulate", "wcwidth",
+)  # fmt: skip
+MOST = 8  # processes that draw
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What is rendered at once: ``write`` writes its files and returns what is printed of them.
+
+    ``name`` is its place in the folder, without suffix, ``source`` the fingerprint of all that ``write`` looks at.
+    """
+
+    name: str
+    source: str
+    write: Callable[[], str]
+
+    @property
+    def drawn(self) -> bool:
+        return self.name.startswith("figures/")
+
+    def rendered(self, folder: Path) -> Product:
+        with noting() as files:
+            said = self.write()
+        return Product(self.source, noted(files, folder), said)
+
+
+def render(selection: Selection, store: Store, compare: str, rule: Rule, everything: bool) -> None:
+    """Write and print every chosen table, with its curves, and every figure, in the epochs that the rule chooses.
+
+    With ``everything``, also what the stored records give in tables of ours, in other presets, or on tasks that stand
+    in for a figure's own, the verdicts on the paper's claims, the distance to its numbers, and the page.
+    """
+    failed = store.failures()
+    command = fingerprint(selection.tables, compare, rule.name, everything)
+    with closing(Press(store.folder, selection.recipes)) as press:
+        if press.repeat(command, store.digests(), failed):
+            return
+        from benchmark.collect import collect
+
+        results = collect(store, selection.recipes, rule, failed)
+        variants = list(stored_variants(selection.recipes, results)) if everything else []
+        tables: dict[str, Table] = {}
+        for table in (*selection.tables, *variants):
+            tables.setdefault(table.stem, table)
+        press.render([sheet for each in tables.values() for sheet in _sheets(press, each, results, compare)])
+        if everything:
+            others = (each for each in (*TABLES.values(), *FIGURES.values(), QUICK) if each.stem not in tables)
+            more = [sheet for each in others for sheet in _sheets(press, each, results, compare)]
+            press.render([sheet for sheet in more if sheet.drawn])  # which the page shows
+            write = partial(_write_report, variants, results)
+            press.render([press.sheet(results.name("report"), write, variants, results.content, press.pictures)])
+        press.remember(command, results.digests, failed)
+
+
+class Press:
+    """Renders into a folder of results, prints what there is to see, and names what had to be written."""
+
+    def __init__(self, folder: Path, recipes: Recipes) -> None:
+        self.folder = folder
+        self.basis = fingerprint(code(), recipes.content, published.content())
+        self.stored = Rendered.read(folder)
+        self.products: dict[str, Product] = {}
+        self.current = 0
+
+    def close(self) -> None:
+        """Keep what is known of the folder now; also what stops halfway has rendered something."""
+        if self.products:
+            self.stored.products.update(self.products)
+            self.stored.write(self.folder)
+        if self.current:
+            print(f"{self.current} files in {self.folder} are as they would be rendered now.")
+
+    def sheet(self, name: str, write: Callable[[], str], *source: Any) -> Sheet:
+        return Sheet(name, fingerprint(self.basis, name, *source), write)
+
+    @property
+    def pictures(self) -> dict[str, dict[str, str | None]]:
+        """The digests of all pictures so far."""
+        return {name: each.files for name, each in self.products.items() if name.startswith("figures/")}
+
+    def render(self, sheets: Sequence[Sheet]) -> None:
+        """Write those of the sheets that are not there as they would be written, and print all in their order."""
+        found = {each.name: self.stored.current(each.name, each.source, self.folder) for each in sheets}
+        due = [each for each in sheets if found[each.name] is None]
+        with _drawing([each for each in due if each.drawn], self.folder) as drawn:
+            for sheet in sheets:
+                product = found[sheet.name]
+                if product is None:
+                    product = drawn[sheet.name].result() if sheet.name in drawn else sheet.rendered(self.folder)
+                self.products[sheet.name] = product
+                self._say(product, is_new=found[sheet.name] is None)
+
+    def repeat(self, command: str, *source: Any) -> bool:
+        """Print what the command printed before, if nothing that it looks at has changed since; else False."""
+        products = self.stored.of_command(command, fingerprint(self.basis, *source), self.folder)
+        for product in products or ():
+            self._say(product, is_new=False)
+        return products is not None
+
+    def remember(self, command: str, *source: Any) -> None:
+        """Keep what the command has rendered, by all that it has looked at."""
+        sources = {name: each.source for name, each in self.products.items()}
+        self.stored.commands[command] = Command(fingerprint(self.basis, *source), sources)
+
+    def _say(self, product: Product, is_new: bool) -> None:
+        if product.said:
+            print(product.said)
+        written = [name for name, digest in product.files.items() if digest]
+        if is_new:
+            print("".join(f"wrote {self.folder / name}\n" for name in written), end="", flush=True)
+        else:
+            self.current += len(written)
+
+
+def _sheets(press: Press, table: Table, results: Results, compare: str) -> Iterator[Sheet]:
+    """A table with its tests, and its curves on each task; or a figure."""
+    from benchmark.report import figures, rules, significance, tables
+
+    shown = results.part(table, table.tasks)
+    name = results.name(table.stem)
+    if isinstance(table, Figure):
+
+        def draw() -> str:
+            figures.write_figure(table, shown)
+            return f"{table.heading}. {figures.caption(table, shown)}"
+
+        yield press.sheet(f"figures/{name}", draw, table, shown.content)
+        return
+
+    def write() -> str:
+        text = tables.write(table, shown, compare)
+        rules.write(table, shown)
+        significance.write(table, shown)
+        return text
+
+    yield press.sheet(f"tables/{name}", write, table, compare, shown.content)
+    for task in table.tasks if figures.has_curves(table) else ():
+        if results.measured(table, task):
+            own = replace(results.part(table, [task]), rule=LAST)  # curves show all epochs
+            draw_curves = partial(_draw_curves, table, own, task)
+            yield press.sheet(f"figures/{table.stem}-{task}", draw_curves, table, own.content)
+
+
+def _draw_curves(table: Table, results: Results, task: str) -> str:
+    from benchmark.report import figures
+
+    figures.write_curves(replace(table, tasks=(task,)), results)
+    return ""
+
+
+def _write_report(variants: Sequence[Table], results: Results) -> str:
+    """What all records together say of the paper: claims, fidelity, readings, and the page."""
+    from benchmark.compare import fidelity, readings, verdicts
+    from benchmark.report import page
+
+    judged, cells, left_open = verdicts.evaluate(results), fidelity.cells(results), readings.evaluate(results)
+    verdicts.write(judged, results)
+    fidelity.write(cells, judged, results)
+    readings.write(left_open, results)
+    page.write(results, variants, cells, judged, left_open)
+    return ""
+
+
+def stored_variants(recipes: Recipes, results: Results) -> Iterator[Table]:
+    """Tables of folders of one's own, variants of tables that have any record, and of figures that have them all."""
+    from benchmark.collect import own_tables
+
+    yield from own_tables(results, recipes)
+    for table in catalogue.variants(recipes):
+        found = (len(results.cell(table, row, task)) > 0 for task in table.tasks for row in table.rows)
+        if all(found) if isinstance(table, Figure) else any(found):
+            yield table
+
+
+@cache
+def code() -> str:
+    """The fingerprint of the code that renders, and of the libraries that it uses."""
+    files = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in SOURCES)
+    return fingerprint(sys.version, [(name, _version(name)) for name in LIBRARIES], [sha256(path) for path in files])
+
+
+def _version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@contextmanager
+def _drawing(sheets: Sequence[Sheet], folder: Path) -> Iterator[dict[str, Future[Product]]]:
+    """Draw the sheets in processes of their own, where the system can fork this one; else nothing is drawn.
+
+    A process that has trained has threads and devices, which do not outlive a fork.
+    """
+    can_fork = sys.platform == "linux" and "torch" not in sys.modules
+    count = min(len(sheets), len(os.sched_getaffinity(0)), MOST) if can_fork else 1
+    if count < 2:
+        yield {}
+        return
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(count, fork, initializer=_start_drawing, initargs=(sheets, folder)) as pool:
+        try:
+            yield {sheet.name: pool.submit(_draw, place) for place, sheet in enumerate(sheets)}
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_sheets_to_draw: Sequence[Sheet]
+_folder: Path
+"""What this drawing process draws, and where: inherited, since sheets cannot be sent."""
+
+
+def _start_drawing(sheets: Sequence[Sheet], folder: Path) -> None:
+    global _sheets_to_draw, _folder
+    _sheets_to_draw, _folder = sheets, folder
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+
+
+def _draw(place: int) -> Product:
+    return _sheets_to_draw[place].rendered(_folder)
