@@ -113,7 +113,7 @@ class Training:
 
     @property
     def total_epochs(self) -> int:
-        return sum(self._epochs(phase) for phase in self.phases)
+        return sum(self.epochs(phase) for phase in self.phases)
 
     def images(self, split: SplitName) -> Split:
         """The images of a split that is trained on. Raises ValueError for one whose use the method does not declare."""
@@ -131,7 +131,8 @@ class Training:
     def updates_per_epoch(self, phase: Phase) -> int:
         return math.ceil(len(self.images(phase.split)) / self.batch_size(phase))
 
-    def _epochs(self, phase: Phase) -> int:
+    def epochs(self, phase: Phase) -> int:
+        """How many a phase has, of which the last may be shorter."""
         return phase.epochs if phase.updates is None else math.ceil(phase.updates / self.updates_per_epoch(phase))
 
     @property
@@ -173,7 +174,7 @@ class Training:
 
     def _end_phases(self) -> None:
         """Go on to the next phase that has an epoch to train."""
-        while not self.finished and self.progress.epoch == self._epochs(self.phase):
+        while not self.finished and self.progress.epoch == self.epochs(self.phase):
             self.call(self.phase.end)
             self.go_to(self.progress.phase_index + 1)
 
@@ -220,7 +221,7 @@ class Training:
         if state["data"] != own["data"]:
             raise ValueError("it is of other data")
         dataset = self.dataset
-        stages = [Stage(phase.name, self._epochs(phase), self.measured(phase)) for phase in self.phases]
+        stages = [Stage(phase.name, self.epochs(phase), self.measured(phase)) for phase in self.phases]
         train, test = (dataset.group_sizes(split) for split in (dataset.train, dataset.test))
         progresses.check(state["progress"], stages, Sizes(train, test, self.measurement.validation_sizes))
         checkpoints.check_tensors(state["method"], own["method"])
