@@ -27,8 +27,9 @@ from slurm.prediction import SEEDS, Calibration, Cost, Images
 
 DIGITS = 28  # pixels of the images that are not resized
 REPETITIONS = 2  # counted ones, after a warm-up
-SMALLEST, MOST = 8, 12_800  # images to time with
+SMALLEST, MOST = 8, 51_200  # images to time with; so many digits are in no cache, like those of a data set
 MOST_BYTES = 1 << 29  # of these images
+ENOUGH = 0.1  # seconds of an epoch that tell the speed of longer ones
 MULTIPLE = 2.0  # times that a method takes of plain training, all its phases together, about
 MEASURING = "measuring"
 
@@ -121,20 +122,27 @@ def _speeds(
     """
     if seconds <= 0:
         return
-    least = max(SMALLEST, CLASSES.get(shape.network, 2))
+    classes = CLASSES.get(shape.network, 2)
+    most = min(MOST, MOST_BYTES // (3 * shape.size**2))
     plain, _ = next(iter(methods.values()))
-    few = noise(least, shape.size, CLASSES.get(shape.network, 2))
-    slowest = min(_rates(phases(few, plain, device, shape.seeds), device)) / shape.seeds
+
+    def images_per_second(n: int) -> float:
+        """Of one seed, in the slowest phase of the first method."""
+        return min(_rates(phases(noise(n, shape.size, classes), plain, device, shape.seeds), device)) / shape.seeds
+
+    n = max(SMALLEST, classes)
+    while n / (rate := images_per_second(n)) < ENOUGH and 4 * n <= most:  # a few are slower than a whole batch
+        n *= 4
     epochs = MULTIPLE * (REPETITIONS + 1)
-    n = max(least, min(int(slowest * seconds / (len(methods) * epochs)), MOST, MOST_BYTES // (3 * shape.size**2)))
-    dataset = noise(n, shape.size, CLASSES.get(shape.network, 2))
+    n = max(n, min(int(rate * seconds / (len(methods) * epochs)), most))
+    dataset = noise(n, shape.size, classes)
     (measuring,) = _rates({MEASURING: _measuring(dataset, plain, device, shape.seeds)}, device)
     yield MEASURING, measuring
     for method, (settings, kinds) in methods.items():
-        if time.monotonic() + epochs * n / slowest > deadline:
+        if time.monotonic() + epochs * n / rate > deadline:
             return
-        rates = _rates(phases(dataset, settings, device, shape.seeds), device)
-        yield from ((f"{method} {kind}", rate) for kind, rate in zip(kinds, rates, strict=True))
+        of_kinds = _rates(phases(dataset, settings, device, shape.seeds), device)
+        yield from ((f"{method} {kind}", each) for kind, each in zip(kinds, of_kinds, strict=True))
 
 
 def _measuring(dataset: BiasedDataset, settings: Settings, device: torch.device, seeds: int) -> Subject:
