@@ -55,7 +55,7 @@ def _main(options: argparse.Namespace) -> int:
             count[outcome] += 1
             if outcome != "identical" or note:
                 say(f"  {outcome:9} {run}  {note}".rstrip())
-        others = f"; {archive.others} files that belong to no run are left in it" if archive.others else ""
+        others = f"; {len(archive.unread)} files that belong to none of them stay in it" if archive.unread else ""
         say(f"{archive.path}: {', '.join(f'{count[each]} {each}' for each in OUTCOMES)}{others}")
         total += count
     if total["refused"]:

@@ -278,7 +278,7 @@ def test_the_archive_of_a_gpu_session_comes_in_too(tmp_path: Path, capsys: pytes
     gpu.pack(there, ["tests: done, 3 s"], tmp_path / "gpu.zip")
     assert merge.main([str(tmp_path / "gpu.zip"), "--results", str(tmp_path / "here")]) == 0
     assert "1 new" in (said := capsys.readouterr().out)
-    assert "2 files that belong to no run are left in it" in said
+    assert "2 files that belong to none of them stay in it" in said
     assert contents(tmp_path / "here").keys() == {f"runs/{RUN}.json"}
 
 

@@ -43,7 +43,8 @@ def write(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
 
 
 class Archive:
-    """An archive, opened. ``ids`` are those of the runs whose records it holds, in order.
+    """An archive, opened. ``ids`` are those of the runs whose records it holds, in order; ``unread`` the names of files
+    that nobody has asked for.
 
     Raises UserError for a file that is none, and for one with members that no archive of records has: a path outside
     of the folder, a link, a name that is there twice, more bytes than a record ever takes, records of a newer schema.
@@ -66,6 +67,7 @@ class Archive:
                 raise UserError(f"{path} is refused, since its member '{member.filename}' {why}: have it packed anew.")
         if len(self._members) < len(members):
             raise UserError(f"{path} is refused, since it has two members of one name: have it packed anew.")
+        self.unread = {*self._members}
         self.ids = sorted(each for name in self._members if (each := run_id(name)))
         for each in self.ids:
             if (schema := self._schema(each)) > SCHEMA:
@@ -74,19 +76,15 @@ class Archive:
                     "that is known here: update this checkout."
                 )
 
-    @property
-    def others(self) -> int:
-        """How many of its files belong to no run: logs, say."""
-        return sum(not name.startswith("runs/") for name in self._members)
-
     def __contains__(self, name: str) -> bool:
         return name in self._members
 
     def read(self, name: str) -> bytes:
         """The content of a member. Raises ValueError where it is damaged."""
+        self.unread.discard(name)
         try:
             return self._file.read(self._members[name])
-        except (*DAMAGED, NotImplementedError) as error:
+        except DAMAGED as error:
             raise ValueError(str(error)) from error
 
     def checked(self, name: str, digest: str) -> bytes:
