@@ -90,7 +90,11 @@ def parser() -> argparse.ArgumentParser:
         "--calibrate", action="store_true", help="time this device, and predict the hours of all runs on it"
     )
     parser.add_argument(
-        "--minutes", type=whole(1, LONGEST), default=5, metavar="M", help="what the calibration may take (default 5)"
+        "--minutes",
+        type=whole(1, LONGEST),
+        default=5,
+        metavar="M",
+        help="when the calibration begins nothing more (default 5)",
     )
     parser.add_argument("--device", type=device, default="auto", help="the device to calibrate: auto, cpu, cuda, ...")
     return parser
