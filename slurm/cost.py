@@ -1,26 +1,32 @@
-"""What the paper's whole grid costs, from the records at hand: ``python -m slurm.cost [results]``.
+"""What the paper's whole grid costs, from the records at hand: ``python -m slurm.cost``.
 
-Nothing is extrapolated: a task whose methods do not all have a record of a GPU is "not measured".
+Nothing is extrapolated there: a task whose methods do not all have a record of a GPU is "not measured". What
+``--calibrate`` predicts for a device stands below, apart from it.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from tabulate import tabulate
 
+from benchmark.arguments import Parser, device, folder, whole
 from benchmark.collect import collect
+from benchmark.errors import exit_code
+from benchmark.plan import catalogue
 from benchmark.plan.paper import TABLES
-from benchmark.plan.recipes import load
-from benchmark.plan.run import PAPER
+from benchmark.plan.recipes import Recipes, load
+from benchmark.plan.run import PAPER, Run
 from benchmark.plan.table import Row
 from benchmark.store.results import Results
 from benchmark.store.store import Store
+from slurm import prediction
+from slurm.prediction import GPUS, SEEDS, hours
 
-SEEDS = 3
-GPUS = (1, 8, 64)
+LONGEST = 60  # minutes of a calibration
+SHARE = 0.8  # of these minutes that timing is planned for; counting, and a last method that takes longer, have the rest
 
 
 def grid() -> dict[str, list[Row]]:
@@ -38,14 +44,6 @@ def seconds(task: str, row: Row, results: Results, gpu: bool) -> float | None:
     found = [record.provenance for record in results.find(task, row.method, row.overrides, PAPER).records]
     taken = [each.seconds for each in found if each.device.startswith("CPU") != gpu]
     return sum(taken) / len(taken) if taken else None
-
-
-def hours(runs: Sequence[float], devices: int) -> float:
-    """Hours until so many devices have done the runs, each taking the longest that is left."""
-    ends = [0.0] * devices
-    for run in sorted(runs, reverse=True):
-        ends[ends.index(min(ends))] += run
-    return max(ends) / 3600
 
 
 def report(results: Results) -> str:
@@ -68,5 +66,63 @@ def report(results: Results) -> str:
     return f"{tabulate(lines, heading, 'github', disable_numparse=True)}\n\nAll {count} runs: {total}."
 
 
+def grid_runs(recipes: Recipes) -> dict[str, dict[str, Run]]:
+    """The first seed of each run of the grid, by its task and its row's title."""
+    return {
+        task: {
+            row.title or recipes.method_title(row.method): Run(
+                recipes.resolve(task, row.method, row.overrides, PAPER), 0
+            )
+            for row in rows
+        }
+        for task, rows in grid().items()
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m slurm.cost",
+        description="What the runs of the paper's tables cost: measured by stored records, or predicted for a device.",
+        epilog="docs/cluster.md says what is counted.",
+    )
+    parser.add_argument("--results", type=folder, default="results", help="folder of records")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="time this device, and predict the hours of all runs on it"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=whole(1, LONGEST),
+        default=5,
+        metavar="M",
+        help="when the calibration begins nothing more (default 5)",
+    )
+    parser.add_argument("--device", type=device, default="auto", help="the device to calibrate: auto, cpu, cuda, ...")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code: 0, or 2 for bad input."""
+    return exit_code(lambda: _main(parser().parse_args(arguments)))
+
+
+def _main(options: argparse.Namespace) -> int:
+    recipes, store = load(), Store(options.results)
+    runs = grid_runs(recipes)
+    if options.calibrate:
+        from benchmark.speed.calibrate import calibrate  # PyTorch is loaded only where something is timed
+        from benchmark.worker import pick_device
+
+        store.check_writable()
+        every = list({run.series: run for rows in runs.values() for run in rows.values()}.values())
+        seconds = 60 * options.minutes * SHARE
+        found = calibrate(every, prediction.IMAGES, pick_device(options.device), seconds)
+        print(f"wrote {prediction.write(found, store.folder)}")
+    print(report(collect(store, recipes)))
+    tables = {name: catalogue.runs(recipes, [table], [0]) for name, table in TABLES.items()}
+    for calibration in prediction.load(store.folder):
+        print(f"\n{prediction.report(calibration, runs, tables)}")
+    return 0
+
+
 if __name__ == "__main__":
-    print(report(collect(Store(Path(sys.argv[1] if len(sys.argv) > 1 else "results")), load())))
+    sys.exit(main())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tarfile
+import zipfile
 from pathlib import Path
 
 from tests.tools.gpu import Stage, pack, run_all
@@ -33,7 +33,7 @@ def test_the_archive_holds_what_was_measured_and_what_became_of_it(tmp_path: Pat
     (folder / "runs").mkdir(parents=True)
     for name in ("a.json", "a.npz", "b.ckpt", "b.lease"):
         (folder / "runs" / name).touch()
-    pack(folder, ["tests: done, 3 s"], tmp_path / "gpu.tar.gz")
-    with tarfile.open(tmp_path / "gpu.tar.gz") as packed:
-        assert packed.getnames() == ["gpu/runs/a.json", "gpu/runs/a.npz", "gpu/summary.txt"]
+    pack(folder, ["tests: done, 3 s"], tmp_path / "gpu.zip")
+    with zipfile.ZipFile(tmp_path / "gpu.zip") as packed:
+        assert packed.namelist() == ["runs/a.json", "runs/a.npz", "summary.txt"]
     assert "tests: done, 3 s" in (folder / "summary.txt").read_text()

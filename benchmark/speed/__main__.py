@@ -51,7 +51,7 @@ from benchmark.training.updates import Updates
 from benchmark.worker import pick_device
 from datasets import BiasedDataset, Split
 from methods import METHODS
-from methods.base import Network
+from methods.base import Network, Phase
 
 # The task and preset whose settings a network is measured with at an image size.
 TASKS = {
@@ -141,10 +141,15 @@ def phases(
 
     kinds: dict[str, int] = {}
     for index, phase in enumerate(first.phases):
-        kinds.setdefault(phase.name.split()[0], index)
+        kinds.setdefault(kind_of(phase), index)
     return {
         (title if len(kinds) == 1 else f"{title}: {kind}") + suffix: subject(index) for kind, index in kinds.items()
     }
+
+
+def kind_of(phase: Phase) -> str:
+    """The name of a phase without its number among those that are like it."""
+    return phase.name.split()[0]
 
 
 def machine(device: torch.device, dtype: torch.dtype) -> dict[str, Subject]:
@@ -200,13 +205,13 @@ def measure(
             report.FILES: Subject(from_files, files, *of_files),
             **subjects,
         }
-        times, memory = _interleaved(subjects, repetitions, device)
+        times, memory = interleaved(subjects, repetitions, device)
         del from_files  # its workers read the files
     return {
         "network": network,
         "size": size,
         "device": device_name(device),
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "workers": workers,
@@ -233,7 +238,7 @@ def measure(
     }
 
 
-def _interleaved(
+def interleaved(
     subjects: dict[str, Subject], repetitions: int, device: torch.device
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Seconds of each subject's repetitions and, on a GPU, the most bytes it takes there beyond what is resident.
@@ -272,7 +277,7 @@ def _event_seconds(run: Callable[[], object], device: torch.device) -> float:
     return start.elapsed_time(end) / 1000
 
 
-def _cpu() -> str:
+def processor() -> str:
     """The processor's name, where the system tells."""
     try:
         found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))

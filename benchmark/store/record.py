@@ -34,6 +34,8 @@ Curve = np.ndarray
 """A number an epoch, float64 [epochs], NaN where it was not measured; a list with nulls in the file."""
 Network = Literal["target", "biased"]
 NETWORKS: tuple[Network, ...] = ("target", "biased")
+MEASURED = ("groups", "answers", "train", "phases", "summary")
+"""The parts of a record that are its numbers; the others say which run it is, and where they come from."""
 ByEpoch = np.ndarray
 """Right answers of each group, row by row as one, after every epoch that was tested: int64 [E, C · B]."""
 Entry = dict[str, Any]
@@ -355,6 +357,30 @@ def _faults_of_tests(answers: Answers, groups: Groups) -> Iterator[str]:
     yield from (f"answers.test: {fault}" for fault in metrics.inconsistencies(correct, total))
 
 
+def differences(here: Record, there: Record) -> list[str]:
+    """Where the numbers of two records of one run differ, the first place of each part; nothing where they do not.
+
+    Numbers are the same or not: a last digit that differs is a difference. What is no number does not count: when,
+    where and how fast it was trained, by which version of the code, on data of which fingerprint, with which warnings.
+    """
+    parts = ((name, *(_plain(getattr(record, name)) for record in (here, there))) for name in MEASURED)
+    return [found for part in parts if (found := _difference(*part))]
+
+
+def _difference(place: str, here: Any, there: Any) -> str:
+    """The first place at or within ``place`` where two values of a file differ, with both; nothing where none does."""
+    members: Iterable[tuple[str, Any, Any]]
+    if isinstance(here, dict) and isinstance(there, dict) and here.keys() == there.keys():
+        members = ((f"{place}.{key}", here[key], there[key]) for key in here)
+    elif isinstance(here, list) and isinstance(there, list) and len(here) == len(there):
+        members = ((f"{place}[{number}]", *pair) for number, pair in enumerate(zip(here, there, strict=True)))
+    elif isinstance(here, (dict, list)) or isinstance(there, (dict, list)):
+        return f"{place} has other entries"
+    else:
+        return "" if here == there else f"{place} is {here} here and {there} there"
+    return next((found for each in members if (found := _difference(*each))), "")
+
+
 def _array(kind: type, value: Any) -> np.ndarray:
     """A curve from the file, or answers: a list of numbers, or one of lists of whole numbers."""
     try:
@@ -388,7 +414,12 @@ def encode(record: Record) -> str:
     """The record as text. Raises ValueError for one that contradicts itself."""
     for fault in faults(record):
         raise ValueError(f"The record of {record.run} is invalid: {fault}.")
-    return f"{_layout(msgspec.to_builtins(record, enc_hook=_list))}\n"
+    return f"{_layout(_plain(record))}\n"
+
+
+def _plain(value: Any) -> Any:
+    """A record, or a part of one, as the dicts, lists and numbers that its file holds."""
+    return msgspec.to_builtins(value, enc_hook=_list)
 
 
 def _layout(value: Any, indent: str = "") -> str:

@@ -11,10 +11,11 @@ import hashlib
 import io
 import json
 import os
+import re
 import time
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from benchmark.store.record import Record
 Predictions = tuple[np.ndarray, np.ndarray]
 """Predicted class, int64 [n], and probability of the label, float64 [n], of every training sample."""
 ROOM = 1 << 20  # bytes that a folder must have room for: those of a record and its predictions, about
+# The name of a record, as seen from the results folder; a note of a failure has one more dot.
+RECORD = re.compile(r"runs/([^/]+/[^/]+/[^/.]+)\.json")
 # Ends of files that serve to get a record and nobody needs beside one.
 SUPERSEDED = (".ckpt", ".ckpt.corrupt", ".failed.json", ".lease")
 
@@ -50,6 +53,11 @@ class Store:
     def predictions_path(self, record: Record) -> Path:
         """Where the record's predictions are, if it has any."""
         return self.record_path(record.run).with_suffix(f".{(record.provenance.predictions or '')[:12]}.npz")
+
+    def belonging(self, record: Record) -> dict[Path, str]:
+        """The files that belong to a record, whether they are there or not: the SHA-256 that it holds of each."""
+        predictions = record.provenance.predictions
+        return {self.predictions_path(record): predictions} if predictions else {}
 
     def failure_path(self, run: Run) -> Path:
         return self.record_path(run).with_suffix(".failed.json")
@@ -109,13 +117,14 @@ class Store:
         """The run's record, or None. A damaged one is set aside under another name, so that the run is done again."""
         return self.read(run.id)
 
-    def everything(self) -> Iterator[Record]:
-        """Every record of the folder, whatever table it belongs to, in order of their ids."""
-        return (record for record, _ in self.contents())
+    def everything(self, task: str = "") -> Iterator[Record]:
+        """Every record of the folder, or of a task, whatever table it belongs to, in order of their ids."""
+        return (record for record, _ in self.contents(task))
 
-    def contents(self) -> Iterator[tuple[Record, str]]:
-        """Every record, in order of their ids, with the SHA-256 of its file."""
-        return (found for each in self._ids() if (found := self._read(each)))
+    def contents(self, task: str = "") -> Iterator[tuple[Record, str]]:
+        """Every record of the folder, or of a task, in order of their ids, with the SHA-256 of its file."""
+        ids = (each for each in self._ids() if not task or each.startswith(f"{task}/"))
+        return (found for each in ids if (found := self._read(each)))
 
     def digests(self) -> dict[str, str | None]:
         """The SHA-256 of the file of every record by its id, without a look at what it says; None: cannot be read."""
@@ -169,12 +178,12 @@ class Store:
         return self.folder / "runs"
 
     def _id(self, path: Path) -> str:
-        """The id of the run whose record is at ``path``."""
+        """The id of the run whose record, or note of a failure, is at ``path``."""
         return path.relative_to(self._runs).as_posix().removesuffix(".json")
 
     def _ids(self) -> list[str]:
         paths = self._runs.glob("*/*/*.json")
-        return sorted(self._id(path) for path in paths if not path.name.endswith(".failed.json"))
+        return sorted(each for path in paths if (each := run_id(path.relative_to(self.folder).as_posix())))
 
     def set_aside(self, run: Run, why: str) -> None:
         """Give the run's record another name, so that the run is done again and nothing is lost."""
@@ -187,23 +196,28 @@ class Store:
         False, and nothing is changed, where the run has a record already: it was finished elsewhere. Raises ValueError
         for a record that contradicts itself, UserError where something that is no record has its name.
         """
-        if predictions:
-            content = _packed(*predictions)
-            provenance = msgspec.structs.replace(record.provenance, predictions=hashlib.sha256(content).hexdigest())
-            record = msgspec.structs.replace(record, provenance=provenance)
+        if predictions is None:
+            return self.add(record, {})
+        content = _packed(*predictions)
+        provenance = msgspec.structs.replace(record.provenance, predictions=hashlib.sha256(content).hexdigest())
+        record = msgspec.structs.replace(record, provenance=provenance)
+        return self.add(record, {self.predictions_path(record): content})
+
+    def add(self, record: Record, files: Mapping[Path, bytes]) -> bool:
+        """Store a record with files that belong to it, as ``save`` does; those come first."""
         text, path = records.encode(record), self.record_path(record.run)
-        if predictions:
-            write_atomically(self.predictions_path(record), content)
+        for place, content in files.items():
+            write_atomically(place, content)
         try:
             create_atomically(path, text)
         except FileExistsError:
             if stored := self.load(record.run):
-                if self.predictions_path(stored) != self.predictions_path(record):
-                    remove(self.predictions_path(record))
+                for place in files.keys() - self.belonging(stored).keys():
+                    remove(place)
                 return records.encode(stored) == text  # stored by an attempt that failed only afterwards
             if path.exists():
                 raise UserError(f"{path} is in the way of a record and no record: remove it.") from None
-            return self.save(record, predictions)  # a damaged one, which was set aside
+            return self.add(record, files)  # a damaged one, which was set aside
         self.clean_up(record.run)
         return True
 
@@ -231,6 +245,12 @@ class Store:
         """Why runs failed, by run id."""
         notes = {path: _note(path) for path in sorted(self._runs.glob("*/*/*.failed.json"))}
         return {self._id(path).removesuffix(".failed"): note["reason"] for path, note in notes.items() if note}
+
+
+def run_id(name: str) -> str | None:
+    """The id of the run whose record is called so, as seen from the results folder; None where none would be."""
+    match = RECORD.fullmatch(name)
+    return match and match[1]
 
 
 def _packed(predicted: np.ndarray, score: np.ndarray) -> bytes:

@@ -113,7 +113,7 @@ class Training:
 
     @property
     def total_epochs(self) -> int:
-        return sum(self._epochs(phase) for phase in self.phases)
+        return sum(self.epochs(phase) for phase in self.phases)
 
     def images(self, split: SplitName) -> Split:
         """The images of a split that is trained on. Raises ValueError for one whose use the method does not declare."""
@@ -131,7 +131,8 @@ class Training:
     def updates_per_epoch(self, phase: Phase) -> int:
         return math.ceil(len(self.images(phase.split)) / self.batch_size(phase))
 
-    def _epochs(self, phase: Phase) -> int:
+    def epochs(self, phase: Phase) -> int:
+        """How many a phase has, of which the last may be shorter."""
         return phase.epochs if phase.updates is None else math.ceil(phase.updates / self.updates_per_epoch(phase))
 
     @property
@@ -175,7 +176,7 @@ class Training:
 
     def _end_phases(self) -> None:
         """Go on to the next phase that has an epoch to train."""
-        while not self.finished and self.progress.epoch == self._epochs(self.phase):
+        while not self.finished and self.progress.epoch == self.epochs(self.phase):
             self.call(self.phase.end)
             self.go_to(self.progress.phase_index + 1)
 
@@ -367,7 +368,7 @@ class Training:
         return self._stage(phase).is_measured(epoch)
 
     def _stage(self, phase: Phase) -> Stage:
-        return Stage(phase.name, self._epochs(phase), self.settings["measure_every"], self.measured(phase))
+        return Stage(phase.name, self.epochs(phase), self.settings["measure_every"], self.measured(phase))
 
     def wanted(self) -> list[tuple[nn.Module, str]]:
         """Networks and splits to be counted after the epoch that is trained now: targets are tested, too."""

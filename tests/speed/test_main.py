@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.speed.__main__ import Subject, _event_seconds, _interleaved, main
+from benchmark.speed.__main__ import Subject, _event_seconds, interleaved, main
 
 
 def test_a_measurement_is_stored_and_rendered_again_to_the_same_bytes(
@@ -61,7 +61,7 @@ def test_memory_is_the_most_of_any_repetition_and_a_graphs_that_of_its_capture(m
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1000)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak)
     subjects = {name: Subject(lambda name=name: run(name), captured=name == "captured") for name in runs}
-    seconds, memory = _interleaved(subjects, 2, torch.device("cuda", 1))
+    seconds, memory = interleaved(subjects, 2, torch.device("cuda", 1))
     assert memory == {"captured": 70, "eager": 30}
     assert seconds == {"captured": [1.0, 1.0], "eager": [1.0, 1.0]}
 

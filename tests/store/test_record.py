@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from benchmark import metrics
 from benchmark.rules import RULES
-from benchmark.store.record import Answers, Record, decode, encode, faults, numbers
+from benchmark.store.record import Answers, Record, decode, differences, encode, faults, numbers
 
 
 def test_its_numbers_follow_from_its_counts(record: Record) -> None:
@@ -107,3 +107,28 @@ def test_a_record_that_contradicts_itself_is_not_written(record: Record, what: s
     assert list(faults(broken))
     with pytest.raises(ValueError, match=message):
         encode(broken)
+
+
+def test_records_differ_by_their_numbers_and_by_nothing_else(record: Record) -> None:
+    def changed(part: str, **values: object) -> Record:
+        return replace(record, **{part: replace(getattr(record, part), **values)})
+
+    moved = changed("provenance", device="Some GPU", seconds=1e-3, data="other", loop_version=99)
+    assert differences(record, replace(moved, warnings=["It started over."])) == []
+
+    test = record.answers.test.copy()
+    test[-1, 0] += 1
+    where = f"answers.test[{len(test) - 1}][0]"
+    assert differences(record, changed("answers", test=test)) == [
+        f"{where} is {record.answers.test[-1, 0]} here and {test[-1, 0]} there"
+    ]
+    loss = record.phases[0].loss.copy()
+    loss[1] *= 1 + 1e-5
+    assert (
+        "phases[0].loss[1] is" in differences(record, replace(record, phases=[replace(record.phases[0], loss=loss)]))[0]
+    )
+    longer = replace(record.phases[0], loss=np.append(loss, 0.1))
+    assert differences(record, replace(record, phases=[longer])) == ["phases[0].loss has other entries"]
+    assert differences(record, replace(record, summary={"seen": 3})) == ["summary has other entries"]
+    counts = {network: [[0] * len(row) for row in each] for network, each in record.train.items()}
+    assert len(differences(record, replace(record, train=counts, summary={"seen": 3}))) == 2

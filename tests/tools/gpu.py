@@ -3,7 +3,8 @@
 Stages run one after the other in processes of their own: the tests, the speed of every method, the C-MNIST grid, and
 the reduced image tables. At the limit the one that runs is stopped; the same command goes on where it stood, for
 finished stages are not repeated and runs continue from their checkpoints. Whatever there is in the end, records, speed
-files, logs and a summary, is packed into one archive beside the folder. ``--rehearse`` does it all in small on the CPU.
+files, logs and a summary, is packed into one archive beside the folder, whose runs ``benchmark.merge`` takes in.
+``--rehearse`` does it all in small on the CPU.
 
 Needs PyTorch, what pyproject.toml names but for submitit, pytest, and the package's metadata: where PyTorch is
 installed already, ``pip install --no-deps --editable .`` and the few others.
@@ -15,9 +16,9 @@ import argparse
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,11 @@ from typing import NoReturn
 
 import torch
 
+from benchmark.store import archive as archives
+
 ROOT = Path(__file__).resolve().parents[2]
 GRACE = 30  # seconds that a stage has to stop in, and that packing may take
+UNFINISHED = (".ckpt", ".lease", ".tmp")
 
 
 @dataclass(frozen=True)
@@ -132,10 +136,8 @@ def pack(folder: Path, lines: Sequence[str], archive: Path) -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     summary = [f"{device}, PyTorch {torch.__version__}, Python {sys.version.split()[0]}", *lines]
     (folder / "summary.txt").write_text("\n".join(summary) + "\n", encoding="utf-8")
-    with tarfile.open(archive, "w:gz") as packed:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.suffix not in (".ckpt", ".lease", ".tmp"):
-                packed.add(path, Path(folder.name) / path.relative_to(folder))
+    kept = [each for each in sorted(folder.rglob("*")) if each.is_file() and each.suffix not in UNFINISHED]
+    archives.write(archive, ((each.relative_to(folder).as_posix(), each.read_bytes()) for each in kept))
     print(f"wrote {archive}, {archive.stat().st_size / 1e6:.1f} MB", flush=True)
 
 
@@ -161,11 +163,11 @@ def main() -> int:
         folder = Path(scratch) / "gpu" if options.rehearse else options.folder.resolve()
         planned = rehearsal(folder) if options.rehearse else stages(folder, options.seeds)
         lines = run_all(planned, folder, seconds)
-        archive = folder.with_name(f"{folder.name}.tar.gz")
+        archive = folder.with_name(f"{folder.name}.zip")
         pack(folder, lines, archive)
         if options.rehearse:
-            with tarfile.open(archive) as packed:
-                print("\n".join(packed.getnames()))
+            with zipfile.ZipFile(archive) as packed:
+                print("\n".join(packed.namelist()))
     return 1 if any("exit code" in line for line in lines) else 0
 
 
