@@ -53,6 +53,7 @@ class TrainRuns:
             log,
             self.submitted,
             self.execution.seeds_at_once,
+            self.execution.keep,
         )
         outcomes = self.worker.work([run for run in self.runs if not store.has(run)])
         if failed := outcomes.count("failed"):
