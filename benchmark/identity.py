@@ -31,8 +31,10 @@ def refuse_or_renew(runs: Sequence[Run], store: Store, data_root: Path, again: b
     unkept = {record.run.id for record in stored if store.lacks_models(record, keep)}
     if again:
         for record in stored:
-            if record.run.id in by_code or record.run.id in by_data or record.run.id in unkept:
+            if record.run.id in by_code or record.run.id in by_data:
                 store.set_aside(record.run, "stale")
+            elif record.run.id in unkept:
+                store.set_aside(record.run, "unkept")
         return
     for reason in sorted(set(by_code.values())):
         count = list(by_code.values()).count(reason)

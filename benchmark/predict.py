@@ -164,7 +164,11 @@ class Labelled:
     def sheet(self) -> bytes:
         """The first images with their labels and probabilities, as a PNG."""
         from benchmark.inspect import sheets
+        from benchmark.plan.recipes import load
 
+        record = self.model.record
+        recipes = load().with_folder_of(record.settings)
+        model = f"{recipes.method_title(record.method)} on {recipes.task_title(record.task)}"
         tiles = [
             sheets.Tile(image, (f"{name} {chances.max():.2f}", Path(file).name), None)
             for image, name, chances, file in zip(
@@ -174,7 +178,7 @@ class Labelled:
         which = f"the first {len(tiles)} of {len(self.files):,}" if len(tiles) < len(self.files) else "all"
         return sheets.png(
             sheets.Sheet(
-                title=f"What {self.model.record.method} on {self.model.record.task} says of {len(self.files):,} images",
+                title=f"{model}: {len(self.files):,} images labelled",
                 subtitle=self.model.title,
                 found=sheets.Panel("Predicted class and its probability", f"{which}, in their order", tiles),
                 aligned=None,
