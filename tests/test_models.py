@@ -14,6 +14,9 @@ import torch
 from factories import digits
 from factories.digits import tiny_settings
 from factories.images import QUICKLY, write_learnable_folder
+from factories.records import make_record as invented_record
+from factories.records import make_run
+from msgspec.structs import replace
 from PIL import Image
 from safetensors import safe_open
 
@@ -24,7 +27,6 @@ from benchmark.plan.run import Run
 from benchmark.recording import make_record
 from benchmark.rules import LAST, RULES
 from benchmark.run import main
-from benchmark.store.record import Record
 from benchmark.store.store import Store
 from benchmark.training.loop import train
 from benchmark.training.training import Training
@@ -132,6 +134,27 @@ def test_the_networks_of_every_method_are_built_again(method: str, tmp_path: Pat
     if model.biased is not None and biased is not None:
         assert torch.equal(training.splits.test.logits(model.biased), training.splits.test.logits(biased))
     assert [path.suffix for path in store.files(run)] == [".json", ".npz", ".safetensors", ".npz"]
+
+
+def test_seeds_that_were_trained_as_one_network_are_kept_each_by_itself(trained: Path, tmp_path: Path) -> None:
+    command = [*DIGITS, *KEPT, "--set", "epochs=8", "--seeds", "2", "--seeds-at-once", "2", "--results", str(tmp_path)]
+    assert main(command) == 0
+    assert all(record.provenance.seeds_at_once == 2 for record in Store(tmp_path).everything())
+    alone, together = (
+        [benchmark.load(f"-s{seed}", results=folder).kept_predictions()["test_probabilities"] for seed in (0, 1)]
+        for folder in (trained, tmp_path)
+    )
+    np.testing.assert_allclose(together, alone, atol=1e-3)
+    assert not np.allclose(alone[0], alone[1], atol=0.01), "seeds differ"
+
+
+def test_what_imagenets_weights_change_beside_weights_is_built_again() -> None:
+    """torchvision scales the inputs of two architectures where they start from these."""
+    for pretrained in (True, False):
+        run = make_run("dogs_cats", "vanilla", "network=googlenet", f"pretrained={str(pretrained).lower()}")
+        network = models._method(invented_record(run), (3, 32, 32)).target
+        (layer,) = (each for each in network.modules() if hasattr(each, "transform_input"))
+        assert layer.transform_input is pretrained
 
 
 # What a file says
@@ -268,11 +291,9 @@ def test_models_are_set_aside_with_their_record(results: Path, run: Run, capsys:
 
 def test_whoever_comes_second_leaves_no_model(tmp_path: Path, results: Path, run: Run) -> None:
     store = Store(results)
-    record: Record | None = store.load(run)
+    record = store.load(run)
     assert record
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
-    from msgspec.structs import replace
-
     late = replace(record, provenance=replace(record.provenance, seconds=1e6))
     assert store.save(late, None, lambda digest: {"last.safetensors": b"late", "last.npz": b"late"}) is False
     assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before

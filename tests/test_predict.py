@@ -70,7 +70,9 @@ def test_what_cannot_be_read_is_named_and_stops_nothing_else(
     assert "2 of 8 images could not be read" in printed.err
     assert "1 of them were enlarged more than twofold" in printed.err
     files = [row[0] for row in csv.reader(output.read_text().splitlines())][1:]
-    assert files == [str(images / name) for name in ("a.JPG", "b.png", "deeper/c.png", "grey.png", "small.png", "b.png")]
+    assert files == [
+        str(images / name) for name in ("a.JPG", "b.png", "deeper/c.png", "grey.png", "small.png", "b.png")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,10 @@ def test_what_cannot_be_read_is_named_and_stops_nothing_else(
         (["vanilla", "EMPTY"], "holds no image"),
         (["colored_digits", "IMAGES"], "2 runs fit 'colored_digits': colored_digits/gce/"),
         (["lff", "IMAGES"], "Unknown run 'lff'"),
-        (["vanilla", "IMAGES", "--select", "validation"], "has no kept model of the rule validation (it has those of l"),
+        (
+            ["vanilla", "IMAGES", "--select", "validation"],
+            "has no kept model of the rule validation (it has those of l",
+        ),
         (["vanilla", "IMAGES", "--output", "EMPTY"], "is no path of a file"),
     ],
 )

@@ -63,8 +63,8 @@ class Store:
 
     def lacks_models(self, record: Record, rules: Iterable[Rule]) -> bool:
         """Whether a model of one of the rules could have been kept with the record, and is not there."""
-        there = self.models_of(record.run)
-        return any(rule.name not in there and not record.why_not(rule) for rule in rules)
+        wanted = {rule.name for rule in rules if not record.why_not(rule)}
+        return bool(wanted) and not wanted <= self.models_of(record.run).keys()
 
     def digest(self, run: Run) -> str:
         """The SHA-256 of the file of the run's record; empty where there is none."""
