@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from torch import Tensor
@@ -12,10 +12,7 @@ from torch import Tensor
 from benchmark.rules import Rule, lacking
 from benchmark.training.checkpoint import check_tensors
 from benchmark.training.progress import EpochEntry, Sizes
-from methods.base import Method
-
-if TYPE_CHECKING:
-    from methods.base import Network
+from methods.base import Method, Network
 
 
 class Snapshot(TypedDict):
