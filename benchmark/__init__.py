@@ -1,1 +1,21 @@
-"""The benchmark: plans runs, trains them in one common loop, stores records, renders tables and figures."""
+"""The benchmark: plans runs, trains them in one common loop, stores records, renders tables and figures.
+
+``benchmark.load(run)`` gives a kept model, see docs/models.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmark.models import Model as Model
+    from benchmark.models import load as load
+
+
+def __getattr__(name: str) -> Any:
+    """``load`` and ``Model``, which need PyTorch, once they are asked for."""
+    if name in ("load", "Model"):
+        from benchmark import models
+
+        return getattr(models, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

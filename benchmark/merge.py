@@ -93,6 +93,12 @@ def merge(archive: Archive, store: Store, last_jobs: Mapping[str, Job]) -> Itera
                     files[path] = archive.checked(name, digest)
                 except ValueError as error:
                     yield name, "damaged", f"left out: {error}"
+        # Models name the record that they belong to, and hold themselves against it when they are loaded.
+        for name in archive.beginning(store.models_beginning(record)):
+            try:
+                files[store.folder / name] = archive.read(name)
+            except ValueError as error:
+                yield name, "damaged", f"left out: {error}"
         try:
             outcome, notes = _take_in(record, files, store, last_jobs)
         except UserError as error:  # something that is no record has its name here
@@ -122,7 +128,10 @@ def _take_in(
     if differs := differences(here, record):
         stale = [f"the one here is stale ({here.stale})"] if here.stale else []
         return "refused", [*differs, *_origins(here.provenance, record.provenance), *stale]
-    lacking = [path for path in store.belonging(here) if path in files and not path.exists()]
+    own = {*store.belonging(here)}
+    beginning = store.models_beginning(here)
+    own |= {path for path in files if path.relative_to(store.folder).as_posix().startswith(beginning)}
+    lacking = [path for path in files if path in own and not path.exists()]
     for path in lacking:
         write_atomically(path, files[path])
     return "identical", [f"{path.name} came in, which it lacked here" for path in lacking]

@@ -16,7 +16,7 @@ from benchmark.plan.recipes import Recipes, folder_task, load
 from benchmark.plan.run import PAPER, Run, Settings
 from benchmark.plan.table import COMPARISONS, Figure, Override, Row, Table, with_methods
 from benchmark.plan.uses import Labels
-from benchmark.rules import LAST, RULES
+from benchmark.rules import LAST, RULES, Rule
 
 EPILOG = """examples:
   python -m benchmark.run --quick                              nine methods on embedded digits, about a minute
@@ -69,8 +69,9 @@ def parser() -> argparse.ArgumentParser:
         help="change a setting: epochs=5, data.ratio=0.95, poisoner.gamma=0.5",
     )  # fmt: skip
     what.add_argument(
-        "--again", action="store_true", help="train anew what was measured by older code or on other data"
-    )
+        "--again", action="store_true",
+        help="train anew what was measured by older code or on other data, and with --keep what has no kept model",
+    )  # fmt: skip
     where = parser.add_argument_group("where")
     where.add_argument(
         "--data-root", type=folder, default=str(DATA_ROOT),
@@ -79,6 +80,11 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--select", choices=RULES, default=LAST.name, metavar="RULE",
         help=f"which epoch of each run is shown: {', '.join(RULES)} (default {LAST.name}); docs/selection.md",
+    )  # fmt: skip
+    where.add_argument(
+        "--keep", action="store_true",
+        help="keep the model of each run that is trained: of its last epoch, and of the one that --select chooses; "
+        "docs/models.md",
     )  # fmt: skip
     where.add_argument("--results", type=folder, default="results", help="folder of records and tables")
     where.add_argument(
@@ -128,13 +134,14 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Execution:
-    """How runs are executed, wherever that is."""
+    """How runs are executed, wherever that is; ``keep`` are the rules of whose epochs models are kept."""
 
     data_root: Path
     device: str
     checkpoint_seconds: float
     seeds_at_once: int | None
     workers: int | None = None
+    keep: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,10 @@ class Selection:
 def execution(options: argparse.Namespace) -> Execution:
     # A folder of one's own lies where it lies.
     data_root = options.dataset.resolve().parent if options.dataset else options.data_root
-    return Execution(data_root, options.device, options.checkpoint_seconds, options.seeds_at_once, options.workers)
+    keep = tuple(dict.fromkeys((LAST, RULES[options.select]))) if options.keep else ()
+    return Execution(
+        data_root, options.device, options.checkpoint_seconds, options.seeds_at_once, options.workers, keep
+    )
 
 
 def jobs(options: argparse.Namespace) -> Jobs:

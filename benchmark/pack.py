@@ -105,14 +105,11 @@ def contents(store: Store, records: Iterable[Record], told: Told) -> Iterator[tu
     for record in records:
         told.runs += 1
         told.stale += Counter(filter(None, [record.stale]))
-        files = {store.record_path(record.run): None, **store.belonging(record)}
-        for path, digest in files.items():
-            try:
-                content = path.read_bytes()
-            except FileNotFoundError:
-                told.absent += 1
-                continue
-            if digest not in (None, hashlib.sha256(content).hexdigest()):
+        named = store.belonging(record)
+        told.absent += sum(not path.exists() for path in named)
+        for path in store.files(record):
+            content = path.read_bytes()
+            if named.get(path) not in (None, hashlib.sha256(content).hexdigest()):
                 say(f"{path} is damaged and left out.")
                 continue
             told.files += 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tabulate import tabulate
@@ -84,9 +85,9 @@ def _search(
     store.check_writable()
     store.clean()
     failed = 0
-    stages: tuple[Callable[[], list[Run]], ...] = (tuning.points, tuning.reported)
-    for runs in () if options.render_only else stages:
-        outcome = execute(runs(), store, execution, submission, options.again)
+    stages = (tuning.points, replace(execution, keep=())), (tuning.reported, execution)  # a point is not to be used
+    for runs, how in () if options.render_only else stages:
+        outcome = execute(runs(), store, how, submission, options.again)
         if outcome is None:
             print("Once all points are measured, the same command trains what they choose and writes the tables.")
             return 0
@@ -100,7 +101,10 @@ def _list_missing(
 ) -> None:
     """Print the runs that would be trained. Raises UserError for what would make one fail."""
     stored = [(run, store.load(run)) for run in runs]
-    missing = [run for run, record in stored if record is None or (again and record.stale)]
+    lacks = store.lacks_models
+    missing = [
+        run for run, record in stored if record is None or (again and (record.stale or lacks(record, execution.keep)))
+    ]
     _rehearse(missing, selection.recipes, execution, submission)
     _say_outlook(missing, execution)
     print("\n".join(run.id for run in missing) or "Nothing to train.")
@@ -108,7 +112,7 @@ def _list_missing(
 
 def execute(runs: Sequence[Run], store: Store, execution: Execution, submission: Jobs, again: bool) -> int | None:
     """Train the runs that have no record, or submit them; returns how many failed, None where nobody waited for it."""
-    refuse_or_renew(runs, store, execution.data_root, again)
+    refuse_or_renew(runs, store, execution.data_root, again, execution.keep)
     _say_outlook([run for run in runs if store.load(run) is None], execution)
     if submission.launcher == "inline":
         from benchmark import workers

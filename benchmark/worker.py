@@ -17,17 +17,19 @@ import torch
 
 import datasets
 import methods
+from benchmark import models
 from benchmark.display import Event, Tell
 from benchmark.errors import UserError
 from benchmark.plan import limits
 from benchmark.plan.run import Run
 from benchmark.plan.uses import MARKS, Labels
 from benchmark.recording import make_record
+from benchmark.rules import Rule
 from benchmark.store import leases
 from benchmark.store.atomic import Patience
 from benchmark.store.leases import Holder, Lease
 from benchmark.store.record import Commit, Record
-from benchmark.store.store import Predictions, Store
+from benchmark.store.store import Models, Predictions, Store
 from benchmark.training.loop import train
 from benchmark.training.networks import check as check_network
 from benchmark.training.networks import check_precision
@@ -61,8 +63,9 @@ class Worker:
 
     In a job, ``log`` is the file its output goes to, and ``submitted`` the commit at which it was submitted. Of a
     small network up to ``seeds_at_once`` seeds are trained as one: by default 16 on a GPU, which one network leaves
-    nearly idle, and one on a CPU, which it does not. Networks that gain from several ``threads`` take so many, by
-    default all cores. ``tell`` is called with what there is to show.
+    nearly idle, and one on a CPU, which it does not. Of the epochs that the rules ``keep`` choose, models are kept.
+    Networks that gain from several ``threads`` take so many, by default all cores. ``tell`` is called with what there
+    is to show.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Worker:
         log: Path | None = None,
         submitted: Commit | None = None,
         seeds_at_once: int | None = None,
+        keep: Sequence[Rule] = (),
         threads: int | None = None,
         tell: Tell = lambda event: None,
     ) -> None:
@@ -84,6 +88,7 @@ class Worker:
         self.log = log
         self.submitted = submitted
         self.seeds_at_once = seeds_at_once or (16 if device.type == "cuda" else 1)
+        self.keep = keep
         self._patience: defaultdict[str, Patience] = defaultdict(Patience)  # of each run, by its id
         self._leases: list[Lease] = []
         self._trainings: list[Training] = []
@@ -212,17 +217,18 @@ class Worker:
         data = self._train(open_runs)
         for each, training in zip(open_runs, self._trainings, strict=True):
             record = make_record(each.run, training, data, len(open_runs), self.submitted)
-            save = partial(self._save, each, record, training.predictions())
+            kept = models.keep(record, training, self.keep) if self.keep else None
+            save = partial(self._save, each, record, training.predictions(), kept)
             if not self._patience[each.run.id](save, self.store.record_path(each.run)):
                 self._note([each.run], f"{each.run} was finished by another worker meanwhile, whose record stands.")
             known = {name: value for name, value in record.fairness().items() if value is not None}
             self._end(each.run, "done", metrics=known, seconds=record.provenance.seconds)
             yield {each.run.id: "done"}
 
-    def _save(self, mine: Leased, record: Record, predictions: Predictions) -> bool:
+    def _save(self, mine: Leased, record: Record, predictions: Predictions, kept: Models | None) -> bool:
         """Store the record of a run that is still ours; see ``Store.save``. Raises Lost where it is not."""
         mine.lease.check()
-        return self.store.save(record, predictions)
+        return self.store.save(record, predictions, kept)
 
     def _train(self, mine: Sequence[Leased]) -> Fingerprint:
         """Train seeds of one run, ``self._trainings``, to their end; returns the fingerprint of their data."""
@@ -246,6 +252,7 @@ class Worker:
                     self.checkpoint_seconds,
                     splits=self._trainings[0].splits if self._trainings else None,
                     fingerprint=fingerprint,
+                    keep=self.keep,
                 )
             )
         runs = [run for run, _ in mine]

@@ -82,6 +82,7 @@ def train(runs: Sequence[Run], store: Store, execution: Execution) -> int:
         pick_device(execution.device),
         execution.checkpoint_seconds,
         seeds_at_once=execution.seeds_at_once,
+        keep=execution.keep,
     )
     worker.prepare(missing)
     groups = together(missing, worker.seeds_at_once)
@@ -195,6 +196,7 @@ def _serve(connection: Connection, place: Place, results: Path, execution: Execu
         pick_device(place.device),
         execution.checkpoint_seconds,
         seeds_at_once=execution.seeds_at_once,
+        keep=execution.keep,
         threads=place.threads,
         tell=tell,
     )

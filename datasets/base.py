@@ -51,7 +51,8 @@ class BiasedDataset:
 
     ``scored``, bool [C, B], names the test groups that count for average and worst accuracy, where not all do.
     ``notes`` are sentences that a reader of the results must know, such as that images are missing.
-    ``pixels`` is a digest of the images where it is known without reading them.
+    ``pixels`` is a digest of the images where it is known without reading them, ``fit`` how they were brought to their
+    size, see ``prepared.FITS``.
     """
 
     name: str
@@ -64,6 +65,7 @@ class BiasedDataset:
     scored: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     pixels: str | None = None
+    fit: str = "stretch"
 
     @property
     def image_shape(self) -> tuple[int, ...]:

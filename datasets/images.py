@@ -76,4 +76,5 @@ def _dataset(listing: Listing, images: np.ndarray, digest: str | None = None) ->
         scored=listing.scored,
         notes=listing.notes,
         pixels=digest,
+        fit=listing.fit.__name__,
     )

@@ -187,11 +187,11 @@ def typical_side(listing: Listing) -> float | None:
     What is no image is left to be named when it is decoded.
     """
     few = listing.files[:: max(1, len(listing.files) // 8)]
-    sides = [side for file in few if (side := _shorter_side(listing.root / file))]
+    sides = [side for file in few if (side := shorter_side(listing.root / file))]
     return float(np.median(sides)) if sides else None
 
 
-def _shorter_side(path: Path) -> int | None:
+def shorter_side(path: Path) -> int | None:
     """In pixels; None for what is no image."""
     try:
         with Image.open(path) as image:

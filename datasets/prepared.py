@@ -25,7 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmark.errors import UserError
-from datasets.listing import SMALLEST, Listing
+from datasets.listing import SMALLEST, Fit, Listing
 
 # Images decoded, written and hashed together: a few megabytes, whatever the size of the set.
 CHUNK = 64
@@ -54,6 +54,29 @@ def centre_of_stretched(image: Image.Image, size: int) -> Image.Image:
     large = round(size * 256 / 224)
     edge = (large - size) // 2
     return stretch(image, large).crop((edge, edge, edge + size, edge + size))
+
+
+FITS: dict[str, Fit] = {fit.__name__: fit for fit in (stretch, centre_square, centre_of_stretched)}
+"""The ways to bring an image to its size, by their names."""
+
+
+def read(path: Path, fit: Fit, size: int) -> np.ndarray:
+    """``fitted`` of an image file. Raises UserError naming one that cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return fitted(image, fit, size)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"Image {path} cannot be read ({error}): restore it.") from error
+
+
+def fitted(image: Image.Image, fit: Fit, size: int) -> np.ndarray:
+    """An image as a data set has it: uint8 [size, size, 3]. Raises UserError for one of more than 8 bits a channel."""
+    if image.mode.startswith(("I", "F")) or _more_than_8_bits(image):
+        raise UserError(
+            f"Image {getattr(image, 'filename', '')} has more than 8 bits a channel, of which it is not said what is "
+            "black and what is white: convert it to 8 bits."
+        )
+    return np.asarray(fit(image if image.mode == "RGB" else image.convert("RGB"), size))
 
 
 def prepared_path(listing: Listing, size: int) -> Path:
@@ -114,17 +137,7 @@ class _Job:
     def _image(self, number: int) -> np.ndarray:
         """uint8 [3, size, size]. Raises UserError naming an image that cannot be read."""
         file = self.listing.files[number]
-        try:
-            with Image.open(self.listing.root / file) as image:
-                if image.mode.startswith(("I", "F")) or _more_than_8_bits(image):
-                    raise UserError(
-                        f"Image {self.listing.root / file} has more than 8 bits a channel, of which it is not said "
-                        "what is black and what is white: convert it to 8 bits."
-                    )
-                rgb = image if image.mode == "RGB" else image.convert("RGB")
-                pixels = np.asarray(self.listing.fit(rgb, self.size))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"Image {self.listing.root / file} cannot be read ({error}): restore it.") from error
+        pixels = read(self.listing.root / file, self.listing.fit, self.size)
         if self.listing.finish:
             pixels = self.listing.finish(pixels, int(self.listing.bias[number]), file)
         return pixels.transpose(2, 0, 1)

@@ -41,7 +41,8 @@ def _train(options: argparse.Namespace) -> int:
     from benchmark.worker import Worker, pick_device
 
     how = execution(options)
-    worker = Worker(store, how.data_root, pick_device(how.device), how.checkpoint_seconds, _log(job))
+    device = pick_device(how.device)
+    worker = Worker(store, how.data_root, device, how.checkpoint_seconds, _log(job), keep=how.keep)
 
     def requeue(signum: int, frame: FrameType | None) -> None:
         # The requeueing kills this step with SIGTERM, and the scontrol that asks for it with it.

@@ -54,6 +54,7 @@ class TrainRuns:
             log,
             self.submitted,
             self.execution.seeds_at_once,
+            self.execution.keep,
         )
         missing = [run for run in self.runs if not store.has(run)]
         with display(len(missing)) as shown:

@@ -25,6 +25,7 @@ from benchmark.options import DATA_ROOT
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import PAPER, digest
 from benchmark.store.atomic import write_atomically
+from benchmark.store.named import RUN, choose
 from benchmark.store.record import Record
 from benchmark.store.store import Store
 from datasets import BiasedDataset
@@ -49,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         description="Show which training images the biased model of a stored run found bias-conflicting.",
         epilog=EPILOG,
     )
-    parser.add_argument("run", metavar="RUN", help="task/method/hash-sSEED, an unambiguous beginning, or a record")
+    parser.add_argument("run", metavar="RUN", help=RUN)
     parser.add_argument(
         "--results", type=folder, default="results", metavar="FOLDER", help="folder of records (default results/)"
     )
@@ -92,27 +93,6 @@ def _main(options: argparse.Namespace) -> int:
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}): name another folder with --output.") from error
     return 0
-
-
-def choose(name: str, results: Path) -> tuple[Store, Record]:
-    """The results folder and the record of one run. Raises UserError where ``name`` fits none, or several."""
-    if name.endswith(".json"):
-        path = Path(name).resolve()
-        if not path.is_file() or path.parts[-4:-3] != ("runs",):
-            raise UserError(f"{name} is no record: they are called <results>/runs/<task>/<method>/<hash>-s<seed>.json.")
-        results, name = path.parents[3], path.relative_to(path.parents[2]).as_posix().removesuffix(".json")
-    store = Store(results)
-    found = [record for run in store.ids(name) if (record := store.read(run))]
-    if len(found) != 1:
-        listed = ", ".join(_described(record) for record in found)
-        raise UserError(f"{len(found)} runs begin with '{name}': {listed}: give more of the one you mean.")
-    return store, found[0]
-
-
-def _described(record: Record) -> str:
-    """The run's id and, in brackets, what sets it apart from its recipe."""
-    changes = load().with_folder_of(record.settings).changes(record.settings)
-    return record.run.id + (f" ({', '.join(map(str, changes))})" if changes else "")
 
 
 def network_of(record: Record, recipes: Recipes) -> str:

@@ -1,4 +1,4 @@
-"""Contact sheets: many small images in two grids side by side, each with a few words beneath, as one PNG."""
+"""Contact sheets: many small images in a grid or two side by side, each with a few words beneath, as one PNG."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from PIL import Image
 COLUMNS, ALIGNED_COLUMNS, LEAST_ROWS = (6, 10), 4, 2
 # Pixels of the sheet. Small images are enlarged by whole numbers to at least SMALL, large ones reduced to LARGE.
 SMALL, LARGE = 80, 128
+WIDTH = 900  # at least, for the words of a sheet of one grid
 MARGIN, GAP, FRAME, LINE, HEAD, DIVIDE = 20, 10, 3, 14, 118, 44
 DPI = 100
 AGREES, DISAGREES, UNKNOWN = (0, 158, 115), (230, 97, 0), (190, 190, 190)
@@ -42,10 +43,12 @@ class Panel:
 
 @dataclass(frozen=True)
 class Sheet:
+    """``aligned`` is for contrast, a narrow grid beside the other; without it that takes the whole sheet."""
+
     title: str
     subtitle: str
     found: Panel
-    aligned: Panel
+    aligned: Panel | None
     notes: Sequence[str]
 
 
@@ -73,19 +76,22 @@ def enlarged(image: np.ndarray) -> np.ndarray:
 
 def png(sheet: Sheet) -> bytes:
     """The sheet as a PNG; the same sheet gives the same bytes."""
-    tiles = [*sheet.found.tiles, *sheet.aligned.tiles]
+    aligned = sheet.aligned
+    tiles = [*sheet.found.tiles, *(aligned.tiles if aligned else ())]
     height, width = np.max([enlarged(tile.image).shape[:2] for tile in tiles], 0)
     words = max(len(tile.lines) for tile in tiles)
     row, column = height + 2 * FRAME + words * LINE + GAP, width + 2 * FRAME + GAP
     found_columns, rows = columns(len(sheet.found.tiles)), beside(len(sheet.found.tiles)) // ALIGNED_COLUMNS
     left = MARGIN + found_columns * column + DIVIDE
     bottom = HEAD + rows * row
-    shape = bottom + (len(sheet.notes) + 1) * 18, left + ALIGNED_COLUMNS * column + MARGIN
+    right = left + ALIGNED_COLUMNS * column if aligned else max(WIDTH, left - DIVIDE)
+    shape = bottom + (len(sheet.notes) + 1) * 18, right + MARGIN
 
     canvas = np.full((*shape, 3), 255, np.uint8)
     figure = plt.figure(figsize=(shape[1] / DPI, shape[0] / DPI), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
-    for panel, x, across in ((sheet.found, MARGIN, found_columns), (sheet.aligned, left, ALIGNED_COLUMNS)):
+    panels = [(sheet.found, MARGIN, found_columns), *([(aligned, left, ALIGNED_COLUMNS)] if aligned else [])]
+    for panel, x, across in panels:
         _text(axes, x, HEAD - 30, panel.heading, 15, weight="bold")
         _text(axes, x, HEAD - 12, panel.order if panel.tiles else "none", 12, color="#444444")
         for number, tile in enumerate(panel.tiles):
@@ -99,7 +105,8 @@ def png(sheet: Sheet) -> bytes:
     _text(axes, MARGIN, 54, sheet.subtitle, 14)
     for index, note in enumerate(sheet.notes):
         _text(axes, MARGIN, bottom + (index + 1) * 18, note, 12, color="#444444")
-    axes.plot([left - DIVIDE / 2] * 2, [HEAD - 44, bottom - GAP], color="#BBBBBB", linewidth=1)
+    if aligned:
+        axes.plot([left - DIVIDE / 2] * 2, [HEAD - 44, bottom - GAP], color="#BBBBBB", linewidth=1)
     axes.imshow(canvas, interpolation="none", extent=(0, shape[1], shape[0], 0), zorder=0)
     axes.set(xlim=(0, shape[1]), ylim=(shape[0], 0))
     axes.axis("off")

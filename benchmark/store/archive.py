@@ -79,6 +79,10 @@ class Archive:
     def __contains__(self, name: str) -> bool:
         return name in self._members
 
+    def beginning(self, start: str) -> list[str]:
+        """The names of members that begin so, in order."""
+        return sorted(name for name in self._members if name.startswith(start))
+
     def read(self, name: str) -> bytes:
         """The content of a member. Raises ValueError where it is damaged."""
         self.unread.discard(name)

@@ -2,7 +2,7 @@
 
 A record exists, valid, or not at all. Its predictions are written before it, under a name that holds their digest,
 which the record holds, too: a record that is there has its predictions, and predictions without theirs count for
-nothing.
+nothing. So are its kept models, in a folder of their own, under names that hold the record's digest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import time
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,26 @@ import numpy as np
 
 from benchmark.errors import UserError, say, unknown
 from benchmark.plan.run import Run
+from benchmark.rules import Rule
 from benchmark.store import record as records
 from benchmark.store.atomic import create_atomically, is_abandoned, remove, sha256, write_atomically
 from benchmark.store.record import Record
 
 Predictions = tuple[np.ndarray, np.ndarray]
 """Predicted class, int64 [n], and probability of the label, float64 [n], of every training sample."""
+Models = Callable[[str], Mapping[str, bytes]]
+"""What is kept of a run's models, given the SHA-256 of its record's file: contents by how the files' names end."""
 ROOM = 1 << 20  # bytes that a folder must have room for: those of a record and its predictions, about
 # The name of a record, as seen from the results folder; a note of a failure has one more dot.
 RECORD = re.compile(r"runs/([^/]+/[^/]+/[^/.]+)\.json")
 # Ends of files that serve to get a record and nobody needs beside one.
 SUPERSEDED = (".ckpt", ".ckpt.corrupt", ".failed.json", ".lease")
+WEIGHTS, ANSWERS = ".safetensors", ".npz"  # of a kept model: its file, and that of its predictions
 
 
 @dataclass(frozen=True)
 class Store:
-    """Records, failure notes, checkpoints and predictions of all runs, under ``folder``/runs."""
+    """Records, failure notes, checkpoints and predictions of all runs, under ``folder``/runs; kept models beside it."""
 
     folder: Path
 
@@ -55,9 +59,47 @@ class Store:
         return self.record_path(record.run).with_suffix(f".{(record.provenance.predictions or '')[:12]}.npz")
 
     def belonging(self, record: Record) -> dict[Path, str]:
-        """The files that belong to a record, whether they are there or not: the SHA-256 that it holds of each."""
+        """The files that a record names, whether they are there or not: the SHA-256 that it holds of each."""
         predictions = record.provenance.predictions
         return {self.predictions_path(record): predictions} if predictions else {}
+
+    def models_of(self, run: Run) -> dict[str, Path]:
+        """Where the models that were kept with the run's record are, by the rules that chose their epochs."""
+        files = [path for path in self._model_files(run.id) if path.suffix == WEIGHTS]
+        beginning = self._model_path(run.id, self.digest(run), "").name if files else ""
+        return {path.name[len(beginning) : -len(WEIGHTS)]: path for path in files if path.name.startswith(beginning)}
+
+    def lacks_models(self, record: Record, rules: Iterable[Rule]) -> bool:
+        """Whether a model of one of the rules could have been kept with the record, and is not there."""
+        wanted = {rule.name for rule in rules if not record.why_not(rule)}
+        return bool(wanted) and not wanted <= self.models_of(record.run).keys()
+
+    def digest(self, run: Run) -> str:
+        """The SHA-256 of the file of the run's record; empty where there is none."""
+        try:
+            return hashlib.sha256(self.record_path(run).read_bytes()).hexdigest()
+        except OSError:
+            return ""
+
+    def files(self, record: Record) -> list[Path]:
+        """All that is stored of a finished run: its record, its predictions, and its kept models with theirs."""
+        models = [each for path in self.models_of(record.run).values() for each in (path, path.with_suffix(ANSWERS))]
+        paths = (self.record_path(record.run), *self.belonging(record), *models)
+        return [path for path in paths if path.is_file()]
+
+    def models_beginning(self, record: Record) -> str:
+        """How the names of the models begin that were kept with a record, as seen from the folder."""
+        digest = hashlib.sha256(records.encode(record).encode()).hexdigest()
+        return self._model_path(record.run.id, digest, "").relative_to(self.folder).as_posix()
+
+    def _model_path(self, run_id: str, digest: str, end: str) -> Path:
+        return self._models / f"{run_id}.{digest[:12]}.{end}"
+
+    def _model_files(self, run_id: str) -> list[Path]:
+        """Those of any record of the run, but for what was set aside and what is half written."""
+        folder, _, stem = f"{self._models}/{run_id}".rpartition("/")
+        names = _by_stem(Path(folder)).get(stem, [])
+        return [Path(folder, name) for name in sorted(names) if name.endswith((WEIGHTS, ANSWERS))]
 
     def failure_path(self, run: Run) -> Path:
         return self.record_path(run).with_suffix(".failed.json")
@@ -78,9 +120,7 @@ class Store:
 
         Nothing that a living launcher still needs: of a run that has its record it needs nothing.
         """
-        for folder in self._runs.glob("*/*"):
-            if not folder.is_dir():
-                continue
+        for folder in (*self._runs.glob("*/*"), *self._models.glob("*/*")):
             for stem, names in _by_stem(folder).items():
                 if stem:
                     self._clean(folder / f"{stem}.json", names)
@@ -130,17 +170,22 @@ class Store:
         """The SHA-256 of the file of every record by its id, without a look at what it says; None: cannot be read."""
         return {each: sha256(self._runs / f"{each}.json") for each in self._ids()}
 
-    def ids(self, beginning: str) -> list[str]:
-        """The stored runs that are called, or begin, so, in order. Raises UserError where none is."""
+    def ids(self, part: str) -> list[str]:
+        """The stored runs that are called so, or begin so, or at least have it in their names, in order.
+
+        Raises UserError where none is.
+        """
         ids = self._ids()
         if not ids:
             raise UserError(
                 f"{self._runs} holds no record: train with python -m benchmark.run, or name another --results."
             )
-        chosen = [beginning] if beginning in ids else [each for each in ids if each.startswith(beginning)]
-        if not chosen:
-            raise unknown("run", beginning, {each.rpartition("/")[0] for each in ids})
-        return chosen
+        if part in ids:
+            return [part]
+        found = [each for each in ids if each.startswith(part)] or [each for each in ids if part in each]
+        if not found:
+            raise unknown("run", part, {each.rpartition("/")[0] for each in ids})
+        return found
 
     def read(self, run_id: str) -> Record | None:
         """The record of a run of that id, or None, as ``load``. One that cannot even be read stays where it is."""
@@ -162,10 +207,8 @@ class Store:
             return None
         except (ValueError, RecursionError) as error:
             problem = str(error)
-        aside = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%d-%H%M%S')}")
-        kept = f"kept as {aside.name}"
         try:
-            os.replace(path, aside)
+            kept = f"kept as {self._set_aside(run_id, 'corrupt').name}"
         except FileNotFoundError:  # another process has just done so
             return None
         except OSError as error:
@@ -177,6 +220,10 @@ class Store:
     def _runs(self) -> Path:
         return self.folder / "runs"
 
+    @property
+    def _models(self) -> Path:
+        return self.folder / "models"
+
     def _id(self, path: Path) -> str:
         """The id of the run whose record, or note of a failure, is at ``path``."""
         return path.relative_to(self._runs).as_posix().removesuffix(".json")
@@ -186,22 +233,35 @@ class Store:
         return sorted(each for path in paths if (each := run_id(path.relative_to(self.folder).as_posix())))
 
     def set_aside(self, run: Run, why: str) -> None:
-        """Give the run's record another name, so that the run is done again and nothing is lost."""
-        path = self.record_path(run)
-        os.replace(path, path.with_name(f"{path.name}.{why}-{time.strftime('%Y%m%d-%H%M%S')}"))
+        """Give the run's record another name, and its models, so that the run is done again and nothing is lost."""
+        self._set_aside(run.id, why)
 
-    def save(self, record: Record, predictions: Predictions | None = None) -> bool:
-        """Store a finished run with what ``Training.predictions`` gives, which is kept out of the text of the record.
+    def _set_aside(self, run_id: str, why: str) -> Path:
+        """As ``set_aside``; returns where the record is then."""
+        path, end = self._runs / f"{run_id}.json", f".{why}-{time.strftime('%Y%m%d-%H%M%S')}"
+        aside = path.with_name(path.name + end)
+        os.replace(path, aside)
+        for model in self._model_files(run_id):
+            os.replace(model, model.with_name(model.name + end))
+        return aside
+
+    def save(self, record: Record, predictions: Predictions | None = None, models: Models | None = None) -> bool:
+        """Store a finished run with what ``Training.predictions`` gives, which is kept out of the text of the record,
+        and its kept models.
 
         False, and nothing is changed, where the run has a record already: it was finished elsewhere. Raises ValueError
         for a record that contradicts itself, UserError where something that is no record has its name.
         """
-        if predictions is None:
-            return self.add(record, {})
-        content = _packed(*predictions)
-        provenance = msgspec.structs.replace(record.provenance, predictions=hashlib.sha256(content).hexdigest())
-        record = msgspec.structs.replace(record, provenance=provenance)
-        return self.add(record, {self.predictions_path(record): content})
+        files: dict[Path, bytes] = {}
+        if predictions is not None:
+            content = _packed(*predictions)
+            provenance = msgspec.structs.replace(record.provenance, predictions=hashlib.sha256(content).hexdigest())
+            record = msgspec.structs.replace(record, provenance=provenance)
+            files[self.predictions_path(record)] = content
+        if models:
+            digest = hashlib.sha256(records.encode(record).encode()).hexdigest()
+            files |= {self._model_path(record.run.id, digest, end): each for end, each in models(digest).items()}
+        return self.add(record, files)
 
     def add(self, record: Record, files: Mapping[Path, bytes]) -> bool:
         """Store a record with files that belong to it, as ``save`` does; those come first."""
@@ -212,14 +272,23 @@ class Store:
             create_atomically(path, text)
         except FileExistsError:
             if stored := self.load(record.run):
-                for place in files.keys() - self.belonging(stored).keys():
+                for place in files.keys() - {*self.files(stored)}:
                     remove(place)
+                self._remove_models_but(record.run.id, self.digest(record.run))
                 return records.encode(stored) == text  # stored by an attempt that failed only afterwards
             if path.exists():
                 raise UserError(f"{path} is in the way of a record and no record: remove it.") from None
             return self.add(record, files)  # a damaged one, which was set aside
+        self._remove_models_but(record.run.id, hashlib.sha256(text.encode()).hexdigest())
         self.clean_up(record.run)
         return True
+
+    def _remove_models_but(self, run_id: str, digest: str) -> None:
+        """Remove models of other records than the run's: of attempts that stored none, or came too late."""
+        belonging = self._model_path(run_id, digest, "").name
+        for path in self._model_files(run_id):
+            if digest and not path.name.startswith(belonging):
+                remove(path)
 
     def predictions(self, record: Record) -> Predictions | None:
         """The predictions that belong to the record; None where there are none, or they are not what was stored."""

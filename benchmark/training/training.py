@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from benchmark.errors import unknown
 from benchmark.plan import code
+from benchmark.rules import Rule
 from benchmark.training import checkpoint as checkpoints
 from benchmark.training import progress as progresses
-from benchmark.training import samplers
+from benchmark.training import samplers, snapshots
 from benchmark.training.checkpoint import Checkpoint, State
 from benchmark.training.loader import Augmentation, DeviceSplit
 from benchmark.training.measure import Measurement, Metrics, Splits
@@ -43,7 +44,8 @@ class Training:
     Another seed of the run shares its ``splits``. ``fingerprint`` is the data set's, as far as a checkpoint is to tell
     data from other data. Raises UserError for settings that its network or method excludes.
 
-    Of validation images, a method that declares their use is ``given`` half; ``dataset`` keeps the other half.
+    Of validation images, a method that declares their use is ``given`` half; ``dataset`` keeps the other half. Of the
+    epochs that the rules ``keep`` choose, the networks are kept in ``snapshots``.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Training:
         report: Callable[[EpochEntry], None] = lambda entry: None,
         splits: Splits | None = None,
         fingerprint: Fingerprint | None = None,
+        keep: Sequence[Rule] = (),
     ) -> None:
         self.dataset, self.given = _shared_out(dataset, get(settings["method"]))
         self.fingerprint = fingerprint
@@ -73,6 +76,7 @@ class Training:
         self.layout = memory_format(self.method)
         self.phases = self.method.phases()
         self.progress = Progress()
+        self.snapshots = snapshots.Snapshots(keep, self.sizes)
         self.optimizers: list[torch.optim.Optimizer] = []
         self._images: dict[int, Tensor] = {}
         self._started = 0.0
@@ -114,6 +118,11 @@ class Training:
     @property
     def total_epochs(self) -> int:
         return sum(self.epochs(phase) for phase in self.phases)
+
+    @property
+    def sizes(self) -> Sizes:
+        train, test = (self.dataset.group_sizes(split) for split in (self.dataset.train, self.dataset.test))
+        return Sizes(train, test, self.measurement.validation_sizes)
 
     def images(self, split: SplitName) -> Split:
         """The images of a split that is trained on. Raises ValueError for one whose use the method does not declare."""
@@ -163,11 +172,12 @@ class Training:
         """Call the hooks, measure, checkpoint and report, after an epoch of that mean loss that was counted."""
         phase, progress = self.phase, self.progress
         progress.epoch += 1
-        self.call(phase.end_epoch)
         entry: EpochEntry = {"phase": phase.name, "epoch": progress.epoch, "loss": loss}
         if self.is_measured(phase, progress.epoch):
             entry |= self._measure()
         progress.history.append(entry)
+        self.snapshots.look(progress.history, self.method)  # before a hook changes what was measured
+        self.call(phase.end_epoch)
         progress.seconds = time.perf_counter() - self._started
         if self.checkpoint:
             self.checkpoint.keep(*self._state())
@@ -196,6 +206,7 @@ class Training:
             "data": list(self.fingerprint or ()),
             "generator": self.generator.get_state(),
             "progress": progress,
+            "snapshots": dict(self.snapshots.taken),
         }
 
     def _resume(self) -> None:
@@ -207,6 +218,7 @@ class Training:
             self.optimizers = self._new_optimizers()
             return
         self.progress = Progress(**state["progress"])
+        self.snapshots.resume(state["snapshots"])
         self.method.load_state_dict(state["method"])
         self.generator.set_state(state["generator"])
         self.optimizers = self._new_optimizers()
@@ -222,11 +234,9 @@ class Training:
             raise ValueError("it is of another version")
         if state["data"] != own["data"]:
             raise ValueError("it is of other data")
-        dataset = self.dataset
-        stages = [self._stage(phase) for phase in self.phases]
-        train, test = (dataset.group_sizes(split) for split in (dataset.train, dataset.test))
-        progresses.check(state["progress"], stages, Sizes(train, test, self.measurement.validation_sizes))
+        progresses.check(state["progress"], [self._stage(phase) for phase in self.phases], self.sizes)
         checkpoints.check_tensors(state["method"], own["method"])
+        snapshots.check(state["snapshots"], self.method)
         checkpoints.check_generator(state["generator"])
         phase, epoch = self.phases[state["progress"]["phase_index"]], state["progress"]["epoch"]
         optimizers = self._optimizers(phase)

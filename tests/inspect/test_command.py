@@ -93,7 +93,7 @@ def test_a_network_without_a_biased_model_is_called_what_it_is(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("colored_digits", "2 runs begin with 'colored_digits': colored_digits/poisoner/"),
+        ("colored_digits", "2 runs fit 'colored_digits': colored_digits/poisoner/"),
         ("colored_digits", "(epochs=3, poisoner.conflict_factor=1.5), colored_digits/vanilla/"),
         ("colored_digits/poisonner", "did you mean 'colored_digits/poisoner'"),
         ("pyproject.toml", "Unknown run"),

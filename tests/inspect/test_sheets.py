@@ -11,12 +11,14 @@ from PIL import Image
 from benchmark.inspect import sheets
 
 
-def test_a_sheet_shows_the_pixels_themselves() -> None:
+@pytest.mark.parametrize("contrasted", [True, False])
+def test_a_sheet_shows_the_pixels_themselves(contrasted: bool) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (14, 3, 28, 28), dtype=np.uint8)
     tiles = [sheets.Tile(image, ("$cat_1$",), agrees) for image, agrees in zip(images, [None, True] * 7, strict=True)]
     found, aligned = sheets.Panel("found", "", tiles[:7]), sheets.Panel("aligned", "", tiles[7:])
-    content = sheets.png(sheets.Sheet("title", "subtitle", found, aligned, ["note"]))
+    sheet = sheets.Sheet("title", "subtitle", found, aligned if contrasted else None, ["note"])
+    content = sheets.png(sheet)
     picture = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
     size = 3 * 28
     column, row = size + 2 * sheets.FRAME + sheets.GAP, size + 2 * sheets.FRAME + sheets.LINE + sheets.GAP
@@ -27,7 +29,7 @@ def test_a_sheet_shows_the_pixels_themselves() -> None:
         assert np.array_equal(shown, images[number].transpose(1, 2, 0).repeat(3, 0).repeat(3, 1)), number
         frame = tuple(picture[top - 1, left - 1])
         assert frame == (sheets.AGREES if number % 2 else sheets.UNKNOWN)
-    assert content == sheets.png(sheets.Sheet("title", "subtitle", found, aligned, ["note"]))
+    assert content == sheets.png(sheet)
 
 
 @pytest.mark.parametrize(

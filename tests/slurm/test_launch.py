@@ -326,6 +326,15 @@ def test_a_job_with_a_failed_run_fails_and_the_note_names_its_log(
     assert found.condition == "failed", "although its job has not left the queue yet"
 
 
+def test_a_job_keeps_the_models_that_were_asked_for(
+    tmp_path: Path, cluster: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert submit(tmp_path, "--methods", "vanilla", "--keep", "--select", "validation") == 0
+    (task,) = pickled_tasks(tmp_path)
+    run_task(task, monkeypatch, tmp_path)
+    assert set(Store(tmp_path).models_of(task.runs[0])) == {"last", "validation"}
+
+
 def test_a_difference_of_commits_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -352,9 +361,10 @@ def test_processes_of_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture
         "--device",
         "cpu",
     )
-    assert command(tmp_path, *arguments, "--wait") == 0
+    assert command(tmp_path, *arguments, "--wait", "--keep") == 0
     printed = capsys.readouterr().out
     assert "Submitted 2 jobs for 3 runs" in printed
+    assert len(list((tmp_path / "models").rglob("*.last.safetensors"))) == 3
     assert "| GCE " in printed
     assert command(tmp_path, *arguments) == 0
     assert "Nothing to submit" in capsys.readouterr().out

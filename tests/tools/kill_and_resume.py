@@ -19,17 +19,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file
 
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
 from benchmark.plan.table import Override
+from benchmark.rules import LAST, RULES
 from benchmark.store.store import Store
 from benchmark.worker import Worker
 from methods import METHODS
 
+KEPT = (LAST, RULES["validation_worst"])
+
 
 def execute(run: Run, folder: Path) -> None:
-    worker = Worker(Store(folder), Path("unused"), torch.device("cpu"), checkpoint_seconds=0)
+    worker = Worker(Store(folder), Path("unused"), torch.device("cpu"), checkpoint_seconds=0, keep=KEPT)
     with (folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
         worker.execute([run])
 
@@ -47,6 +51,13 @@ def predictions(folder: Path, run: Run) -> tuple[np.ndarray, np.ndarray]:
     found = store.predictions(record)
     assert found, f"{run} has no predictions beside its record"
     return found
+
+
+def models(folder: Path, run: Run) -> dict[str, tuple[dict[str, np.ndarray], bytes]]:
+    """The kept models, by rule: their weights, and the file of their predictions."""
+    paths = Store(folder).models_of(run)
+    assert set(paths) == {rule.name for rule in KEPT}, f"{run} lacks a kept model"
+    return {rule: (load_file(path), path.with_suffix(".npz").read_bytes()) for rule, path in paths.items()}
 
 
 def start(run: Run, folder: Path) -> Any:
@@ -98,6 +109,11 @@ def torture(method: str, kills: int, folder: Path, seed: int = 0, epochs: int = 
     assert numbers(broken, run) == numbers(whole, run), f"{method}: the resumed run has other numbers"
     for one, other in zip(predictions(broken, run), predictions(whole, run), strict=True):
         assert np.array_equal(one, other), f"{method}: the resumed run has other predictions"
+    resumed = models(broken, run)
+    for rule, (weights, answers) in models(whole, run).items():
+        assert answers == resumed[rule][1], f"{method}: the model of {rule} predicts otherwise"
+        same = {name: np.array_equal(each, resumed[rule][0][name]) for name, each in weights.items()}
+        assert all(same.values()), f"{method}: the model of {rule} has other weights"
     return killed_at
 
 
