@@ -79,6 +79,8 @@ def download(wanted: Download, path: Path) -> None:
     partial = path.with_name(f"{path.name}.partial")
     reasons = []
     with _alone(partial) as origin:
+        if path.exists():
+            return  # another process has just been quicker
         for url in wanted.urls:
             try:
                 _from_mirror(url, partial, origin, wanted)
@@ -157,8 +159,10 @@ def _connect(url: str, partial: Path, origin: TextIO, wanted: Download) -> None:
         if error.code != 416:  # nothing is left to send: the earlier attempt had it all
             raise
         _, total = _range(error.headers)
-        if (wanted.size or total or done) != done:
-            raise Refused(f"it has {total or done:,} bytes, where {wanted.size or done:,} were expected") from error
+        if wanted.size or (total or done) != done:
+            wrong = f"it has {total or done:,} bytes, where {wanted.size or done:,} were expected"
+            # A mirror that has less than is here says nothing against what another one sent.
+            raise (OSError if wanted.size and total != done else Refused)(wrong) from error
         return
     with answer:
         start, total = 0, _length(answer.headers)
@@ -168,7 +172,9 @@ def _connect(url: str, partial: Path, origin: TextIO, wanted: Download) -> None:
                 raise Refused(f"asked for what follows byte {done:,} it sends something else")
             start = done
         if wanted.size and total and total != wanted.size:
-            raise Refused(f"it has {total:,} bytes, where {wanted.size:,} were expected")
+            raise OSError(f"it has {total:,} bytes, where {wanted.size:,} were expected")
+        if answer.headers.get_content_type() == "text/html":
+            raise OSError("it sends a page in place of the file, of a quota, say")
         expected = total or wanted.size
         _announce(partial, url, start, expected, bool(wanted.unpacks_to))
         with partial.open("ab" if start else "wb") as file:
@@ -229,7 +235,7 @@ def _validator(origin: TextIO, url: str) -> str:
     """What this mirror called the version of which the partial file is a part; empty where it did not say."""
     origin.seek(0)
     known, _, validator = origin.read().partition("\n")
-    return validator if known == url else ""
+    return validator if known == url and validator.isascii() and validator.isprintable() else ""
 
 
 def _version(headers: Message) -> str:

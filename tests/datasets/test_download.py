@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import http.server
 import io
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -45,6 +46,7 @@ class Hosted:
     """Whether If-Range is looked at."""
     length: bool = True
     """Whether the length is told; otherwise in chunks, as what is made while it is sent."""
+    kind: str = "application/octet-stream"
     stalls: bool = False
     """Whether it waits, rather than lose the connection."""
     wrong_start: int = 0
@@ -101,7 +103,7 @@ def server() -> Iterator[Server]:
                 self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
             else:
                 self.send_response(200)
-            for name, value in (("ETag", hosted.tag), ("Last-Modified", hosted.date)):
+            for name, value in (("Content-Type", hosted.kind), ("ETag", hosted.tag), ("Last-Modified", hosted.date)):
                 if value:
                     self.send_header(name, value)
             body = hosted.content[start:]
@@ -242,6 +244,30 @@ def test_mirrors_are_tried_in_turn_and_go_on_with_the_same_bytes(tmp_path: Path,
     assert server.asked[-1] == ("/second.bin", "bytes=1000000-", None), "a version of another mirror means nothing here"
 
 
+@pytest.mark.parametrize(
+    "how",
+    [{"content": b"<html></html>", "kind": "text/html"}, {"content": CONTENT[:500_000]}, {"content": CONTENT * 2}],
+)
+def test_a_mirror_that_is_wrong_costs_nothing_of_what_another_sent(tmp_path: Path, server: Server, how: dict) -> None:
+    urls = (server.host("good.bin", losses=(1_000_000, 0)), server.host("bad.bin", **how))
+    wanted = Download("set.bin", urls, sha256(CONTENT), len(CONTENT))
+    with pytest.raises(UserError, match="could not be downloaded"):
+        obtain(wanted, tmp_path)
+    assert obtain(wanted, tmp_path)
+    assert server.asked[-1] == ("/good.bin", "bytes=1000000-", None)
+
+
+def test_a_damaged_note_of_the_origin_only_costs_time(tmp_path: Path, server: Server) -> None:
+    url = server.host("set.tgz", SET)
+    for content in (b"\x00\xff\n", f"{url}\n\x00a\r\nHost: x".encode()):
+        (tmp_path / "set.tgz.partial").write_bytes(SET[:1000])
+        (tmp_path / "set.tgz.partial.origin").write_bytes(content)
+        assert obtain(Download("set.tgz", (url,), unpacks_to="set"), tmp_path)
+        assert server.ranges[-1] is None
+        shutil.rmtree(tmp_path / "set")
+        (tmp_path / "set.tgz").unlink()
+
+
 def test_without_a_checksum_no_mirror_goes_on_with_the_bytes_of_another(tmp_path: Path, server: Server) -> None:
     first = server.host("first.tgz", SET, losses=(1_000_000, 0), tag='"v1"')
     urls = (first, server.host("second.tgz", tar({"set/a.bin": OTHER}), tag='"v1"'))
@@ -254,9 +280,10 @@ def test_without_a_checksum_no_mirror_goes_on_with_the_bytes_of_another(tmp_path
 FAULTS: dict[str, tuple[dict, str]] = {
     "another length": ({"content": CONTENT + b"more"}, "it has 3,000,004 bytes, where 3,000,000 were expected"),
     "another content": ({"content": OTHER}, "what is sent has sha256 .*, but .* was expected"),
-    "a page in its place": (
-        {"content": b"<html>Quota exceeded</html>", "length": False},
-        "it has 27 bytes, where 3,000,000 were expected",
+    "less": ({"content": CONTENT[:22], "length": False}, "it has 22 bytes, where 3,000,000 were expected"),
+    "a page": (
+        {"content": b"<html>Try later</html>", "length": False, "kind": "text/html"},
+        "it sends a page in place",
     ),
     "no end": ({"content": CONTENT + bytes(5_000_000), "length": False}, "it goes on after 3,000,000 bytes"),
 }
