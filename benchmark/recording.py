@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -15,7 +16,7 @@ import networks
 from benchmark.plan import code
 from benchmark.plan.run import Run
 from benchmark.plan.uses import MARKS
-from benchmark.store.provenance import commit
+from benchmark.store.provenance import REPOSITORY, commit
 from benchmark.store.record import (
     NETWORKS,
     SCHEMA,
@@ -31,6 +32,11 @@ from benchmark.store.record import (
 from benchmark.training.progress import EpochEntry
 from benchmark.training.training import Training
 from datasets.base import Fingerprint
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 def make_record(
@@ -75,7 +81,7 @@ def make_record(
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             python=platform.python_version(),
             torch=str(torch.__version__),
-            benchmark=version("debiasing-benchmark"),
+            benchmark=release(),
             device=device_name(training.device),
             threads=torch.get_num_threads(),
             precision=str(training.precision).removeprefix("torch."),
@@ -94,6 +100,11 @@ def make_record(
             submitted=submitted,
         ),
     )
+
+
+def release() -> str:
+    """The version of the suite, as its checkout states it: in a container it is not installed."""
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
 def package_of(network: str) -> str:

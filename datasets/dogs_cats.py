@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.errors import UserError
-from datasets.download import Archive
+from datasets.download import Download
 from datasets.images import register_images
 from datasets.labels import require_file
 from datasets.listing import Listing
@@ -30,7 +30,7 @@ SOURCE = Source(
     ("train", "list_bright.txt", "list_dark.txt"),
     "put train.zip of https://www.kaggle.com/c/dogs-vs-cats, and list_bright.txt and list_dark.txt of "
     "https://github.com/feidfoe/learning-not-to-learn, into the folder dogs_and_cats there.",
-    Archive("dogs_and_cats/train.zip", (), None, "train"),
+    (Download("dogs_and_cats/train.zip", unpacks_to="train"),),
 )
 
 

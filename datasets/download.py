@@ -1,207 +1,254 @@
-"""Fetching archives: mirrors, checksums, interrupted downloads that go on, and unpacking that stays in its folder."""
+"""Fetching files: mirrors in turn, checksums, and downloads that go on where they were interrupted."""
 
 from __future__ import annotations
 
-import gzip
+import fcntl
 import hashlib
-import lzma
 import os
+import re
 import shutil
-import stat
-import struct
 import sys
-import tarfile
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from email.message import Message
+from http.client import HTTPException
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, say
+from datasets.archives import BLOCK, GB, Refused, unpack
 
-BLOCK = 1 << 20
-GB = 1 << 30
 TIMEOUT = 30  # seconds without any answer
-
-
-# What the readers of archives raise for one that is damaged, or is written in a way that they do not know.
-DAMAGED = (
-    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError,
-    ValueError, OverflowError, struct.error,
-)  # fmt: skip
+ATTEMPTS = 20  # connections to one mirror, each of which must bring something
 
 
 @dataclass(frozen=True)
-class Archive:
-    """A file to unpack: its place under the data root, its mirrors in the order they are tried, and its checksum
-    "md5:…" or "sha256:…".
+class Download:
+    """A file to have: its place under the data root, its mirrors in the order they are tried, its checksum "md5:…" or
+    "sha256:…" and its bytes, where these are known.
 
-    ``urls`` is empty where the owner asks for a login or an agreement; a person then puts the file in place.
-    ``unpacks_to`` is what it holds, and what appears beside it; it holds no more than ``at_most`` bytes.
+    ``urls`` is empty where the owner asks for a login; a person then puts the file in place. An archive has
+    ``unpacks_to``, the folder that it holds, which appears beside it, with no more than ``at_most`` bytes; ``bare`` is
+    a file in that folder, by which mirrors are known that pack its files without the folder.
     """
 
     file: str
-    urls: tuple[str, ...]
-    checksum: str | None
-    unpacks_to: str
+    urls: tuple[str, ...] = ()
+    checksum: str | None = None
+    size: int | None = None
+    unpacks_to: str = ""
+    bare: str = ""
     at_most: int = 10 * GB
 
 
-def obtain(archive: Archive, data_root: Path) -> bool:
-    """Find or download the archive and unpack it beside itself; False where that is done or cannot be done.
+def obtain(wanted: Download, data_root: Path, may_download: bool = True) -> bool:
+    """Find or download the file, and unpack an archive beside itself; False where that is done or cannot be done.
 
-    Raises UserError for a wrong checksum, a member outside the folder, and where no mirror answers.
+    Raises UserError for what was put there and is wrong, for want of room, and where no mirror has the right file.
     """
-    path = data_root / archive.file
-    if (path.parent / archive.unpacks_to).exists():
+    path = data_root / wanted.file
+    if wanted.unpacks_to and (path.parent / wanted.unpacks_to).exists():
         return False  # what is missing is something else
     if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file: put the archive itself there.")
-    if not path.exists():
-        if not archive.urls:
+        raise UserError(f"{path} is no file: put the {'archive' if wanted.unpacks_to else 'file'} itself there.")
+    if path.exists():
+        if not wanted.unpacks_to:
             return False
-        download(archive.urls, path)
-    if archive.checksum:
-        verify(path, archive.checksum)
-    unpack(path, archive.unpacks_to, archive.at_most)
+        if wrong := wanted.checksum and mismatch(path, wanted.checksum):
+            raise UserError(f"{path} {wrong}: delete it and fetch it again.")
+        unpack(path, wanted.unpacks_to, wanted.at_most, wanted.bare)
+        return True
+    if not wanted.urls or not may_download:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    download(wanted, path)
     return True
 
 
-def download(urls: tuple[str, ...], path: Path) -> None:
-    """Download ``path`` from the first mirror that answers, going on with what an earlier attempt has left."""
+def download(wanted: Download, path: Path) -> None:
+    """Download ``path``, and unpack it, from the first mirror that has it, going on with what earlier attempts left.
+
+    Raises UserError with what each mirror said where none has it.
+    """
     partial = path.with_name(f"{path.name}.partial")
     reasons = []
-    for url in urls:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _download(url, partial)
-        except (OSError, ValueError) as error:  # URLError and timeouts are OSErrors
-            reasons.append(f"{url}: {error}")
-        else:
-            os.replace(partial, path)
-            return
+    with _alone(partial) as origin:
+        if path.exists():
+            return  # another process has just been quicker
+        for url in wanted.urls:
+            try:
+                _from_mirror(url, partial, origin, wanted)
+                os.replace(partial, path)
+                if wanted.unpacks_to:
+                    unpack(path, wanted.unpacks_to, wanted.at_most, wanted.bare)
+                return
+            except Refused as error:
+                path.unlink(missing_ok=True)
+                reasons.append(f"{url}: {error}")
+            except (OSError, HTTPException, ValueError) as error:  # URLError and timeouts are OSErrors
+                reasons.append(f"{url}: {error or type(error).__name__}")
     raise UserError(f"{path.name} could not be downloaded ({'; '.join(reasons)}): put it into {path.parent} yourself.")
 
 
-def _download(url: str, partial: Path) -> None:
-    done = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+@contextmanager
+def _alone(partial: Path) -> Iterator[TextIO]:
+    """The file that says where the partial one is from, locked. Raises UserError while another process downloads."""
+    note = partial.with_name(f"{partial.name}.origin")
+    with note.open("a+", encoding="utf-8", errors="replace") as origin:
+        try:
+            fcntl.flock(origin, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{partial.stem} is being downloaded by another process: wait for that one.") from error
+        except OSError:
+            pass  # a file system without locks
+        try:
+            yield origin
+        finally:
+            if not partial.exists():
+                note.unlink(missing_ok=True)
+
+
+def _from_mirror(url: str, partial: Path, origin: TextIO, wanted: Download) -> None:
+    """Have ``partial`` whole and right, over as many connections as bring something.
+
+    Raises Refused for a wrong content, also OSError and HTTPException.
+    """
+    afresh = False
+    for _ in range(ATTEMPTS):
+        before = _bytes(partial)
+        try:
+            _connect(url, partial, origin, wanted)
+            if wrong := wanted.checksum and mismatch(partial, wanted.checksum):
+                raise Refused(f"what is sent {wrong}")
+            return
+        except Refused:
+            partial.unlink(missing_ok=True)
+            if afresh or not before:  # otherwise it is what an earlier attempt left that may be wrong
+                raise
+            afresh = True
+        except (OSError, HTTPException):
+            if _bytes(partial) <= before:
+                raise
+    raise OSError(f"the connection was lost {ATTEMPTS} times")
+
+
+def _connect(url: str, partial: Path, origin: TextIO, wanted: Download) -> None:
+    """One connection, from the first byte that is missing.
+
+    What is there is only continued where it is sure to belong together: by the validator that the mirror gave (an
+    entity tag or date), or by the checksum in the end.
+    """
+    done = _bytes(partial)
+    if done and done == wanted.size:
+        return
+    validator = _validator(origin, url)
+    if not (validator or wanted.checksum) or (wanted.size and done > wanted.size):
+        done = 0
+    headers = {"Range": f"bytes={done}-"} if done else {}
+    if done and validator:
+        headers["If-Range"] = validator
     try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code != 416:  # nothing is left to send: the earlier attempt had it all
             raise
+        _, total = _range(error.headers)
+        if wanted.size or (total or done) != done:
+            wrong = f"it has {total or done:,} bytes, where {wanted.size or done:,} were expected"
+            # A mirror that has less than is here says nothing against what another one sent.
+            raise (OSError if wanted.size and total != done else Refused)(wrong) from error
         return
     with answer:
-        resumed = answer.status == 206
-        rest = answer.headers.get("Content-Length")
-        expected = (done if resumed else 0) + int(rest) if rest else None
-        with (
-            partial.open("ab" if resumed else "wb") as file,
-            tqdm(
+        start, total = 0, _length(answer.headers)
+        if answer.status == 206:
+            begin, total = _range(answer.headers)
+            if begin != done or (validator and _version(answer.headers) not in ("", validator)):
+                raise Refused(f"asked for what follows byte {done:,} it sends something else")
+            start = done
+        if wanted.size and total and total != wanted.size:
+            raise OSError(f"it has {total:,} bytes, where {wanted.size:,} were expected")
+        if answer.headers.get_content_type() == "text/html":
+            raise OSError("it sends a page in place of the file, of a quota, say")
+        expected = total or wanted.size
+        _announce(partial, url, start, expected, bool(wanted.unpacks_to))
+        with partial.open("ab" if start else "wb") as file:
+            origin.truncate(0)  # only now: until here the note was of what the file held
+            origin.write(f"{url}\n{_version(answer.headers)}")
+            origin.flush()
+            limit = expected or wanted.at_most
+            with tqdm(
                 total=expected,
-                initial=file.tell(),
+                initial=start,
                 unit="B",
                 unit_scale=True,
                 desc=partial.stem,
                 disable=not sys.stderr.isatty(),
-            ) as bar,
-        ):
-            while block := answer.read(BLOCK):
-                file.write(block)
-                bar.update(len(block))
-    if expected is not None and partial.stat().st_size != expected:
-        raise OSError(f"the connection ended after {partial.stat().st_size:,} of {expected:,} bytes")
+            ) as bar:
+                while block := answer.read1(BLOCK):
+                    file.write(block)
+                    bar.update(len(block))
+                    if file.tell() > limit:
+                        raise Refused(f"it goes on after {limit:,} bytes")
+    if expected and _bytes(partial) != expected:
+        raise OSError(f"the connection ended after {_bytes(partial):,} of {expected:,} bytes")
 
 
-def verify(path: Path, checksum: str) -> None:
-    """Raises UserError unless the file has the checksum "md5:…" or "sha256:…"."""
+def _announce(partial: Path, url: str, start: int, expected: int | None, is_archive: bool) -> None:
+    """Say how much is coming. Raises UserError where there is no room for it."""
+    free = shutil.disk_usage(partial.parent).free
+    size = tqdm.format_sizeof(expected, "B") if expected else "size unknown"
+    there = f", of which {tqdm.format_sizeof(start, 'B')} are here" if start else ""
+    say(f"Downloading {partial.stem} ({size}{there}) from {urlsplit(url).hostname} into {partial.parent} …")
+    if expected:
+        # Images hardly get smaller in an archive: it unpacks to as much again.
+        needed = expected - start + expected * is_archive
+        if needed > free:
+            raise UserError(
+                f"{partial.stem} needs {tqdm.format_sizeof(needed, 'B')}{' unpacked' if is_archive else ''}, of which "
+                f"{partial.parent} has {tqdm.format_sizeof(free, 'B')}: make room, or name another --data-root."
+            )
+
+
+def _bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _length(headers: Message) -> int | None:
+    text = headers.get("Content-Length", "")
+    return int(text) if text.isdecimal() else None
+
+
+def _range(headers: Message) -> tuple[int | None, int | None]:
+    """Where the part that is sent begins, and how many bytes there are in all, where the server says so."""
+    found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", headers.get("Content-Range", ""))
+    start, total = found.groups() if found else (None, None)
+    return int(start) if start else None, int(total) if total else None
+
+
+def _validator(origin: TextIO, url: str) -> str:
+    """What this mirror called the version of which the partial file is a part; empty where it did not say."""
+    origin.seek(0)
+    known, _, validator = origin.read().partition("\n")
+    return validator if known == url and validator.isascii() and validator.isprintable() else ""
+
+
+def _version(headers: Message) -> str:
+    """What the mirror calls this version, by which If-Range may ask for it: its strong entity tag, else its date."""
+    tag = headers.get("ETag", "W/")
+    return headers.get("Last-Modified", "") if tag.startswith("W/") else tag
+
+
+def mismatch(path: Path, checksum: str) -> str:
+    """Nothing for a file with the checksum "md5:…" or "sha256:…", else what it has in its place."""
     kind, _, expected = checksum.partition(":")
     digest = hashlib.new(kind)
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
-    if digest.hexdigest() != expected:
-        raise UserError(
-            f"{path} has {kind} {digest.hexdigest()}, but {expected} was expected: delete it and fetch it again."
-        )
-
-
-def unpack(path: Path, unpacks_to: str, at_most: int = 10 * GB) -> None:
-    """Unpack a .zip or .tar archive beside itself, where ``unpacks_to`` appears whole or not at all.
-
-    Raises UserError, before anything is written, where a member is no plain file or would land outside, where all
-    together would take more than ``at_most`` bytes or than the disk has, and for a damaged or encrypted archive.
-    """
-    folder = path.parent
-    staging = folder / f".{path.name}.{os.getpid()}.partial"
-    damaged = f"{path} cannot be unpacked ({{}}): delete it and fetch it again."
-    try:
-        _unpack(path, staging, at_most)
-        if not (staging / unpacks_to).exists():
-            raise UserError(f"{path} does not hold {unpacks_to}: fetch the right archive.")
-        os.replace(staging / unpacks_to, folder / unpacks_to)
-    except DAMAGED as error:
-        raise UserError(damaged.format(error)) from error
-    except OSError as error:
-        if error.errno is None:  # what bz2 and gzip say of a stream that is not theirs
-            raise UserError(damaged.format(error)) from error
-        raise UserError(f"{path} cannot be unpacked into {folder} ({error}): make room or choose another.") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _unpack(path: Path, staging: Path, at_most: int) -> None:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as zipped:
-            for entry in zipped.infolist():
-                kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the archive's maker does not say
-                _require_plain(entry.filename, path, kind in (0, stat.S_IFREG, stat.S_IFDIR))
-                if entry.flag_bits & 1:
-                    raise UserError(f"{path} is encrypted: unpack it yourself, beside it.")
-            _require_room(path, sum(entry.file_size for entry in zipped.infolist()), at_most)
-            zipped.extractall(staging)
-        return
-    with tarfile.open(path) as tarred:
-        total = 0
-        for member in tarred:  # one by one: what comes next is only found by reading all of what is refused
-            _require_plain(member.name, path, member.isfile() or member.isdir())
-            total += member.size + tarfile.BLOCKSIZE  # empty files fill a disk, too
-            _require_room(path, total, at_most)
-        tarred.extraction_filter = getattr(tarfile, "data_filter", None)
-        tarred.extractall(staging)
-        _read_to_the_end(tarred, path, at_most)
-
-
-def _require_plain(name: str, path: Path, is_plain: bool) -> None:
-    """Raises UserError for a member that would be written outside of the folder, or is no file and no folder."""
-    parts = PureWindowsPath(name)  # which knows both kinds of slashes, and drives
-    if parts.drive or parts.root or ".." in parts.parts:
-        raise UserError(f"{path} holds '{name}', which would be written outside its folder: do not use this archive.")
-    if not is_plain:
-        raise UserError(f"{path} holds '{name}', which is no plain file: do not use this archive.")
-
-
-def _require_room(path: Path, total: int, at_most: int) -> None:
-    """Raises UserError where files of so many bytes are more than were expected, or than there is room for."""
-    if total > at_most:
-        raise UserError(
-            f"{path} would unpack to {total / GB:,.1f} GB or more, where at most {at_most / GB:,.1f} are expected: "
-            "do not use this archive."
-        )
-    if total > (free := shutil.disk_usage(path.parent).free):
-        raise UserError(
-            f"{path} would unpack to {total / GB:,.1f} GB, of which {path.parent} has {free / GB:,.1f}: make room."
-        )
-
-
-def _read_to_the_end(tarred: tarfile.TarFile, path: Path, at_most: int) -> None:
-    """Read what comes after the last member, too, where a compressed stream has the checksum of the whole."""
-    left = at_most
-    while tarred.fileobj and (block := tarred.fileobj.read(BLOCK)):
-        left -= len(block)
-        if left < 0:
-            raise UserError(f"{path} goes on without end behind its last file: do not use this archive.")
+    return "" if digest.hexdigest() == expected else f"has {kind} {digest.hexdigest()}, but {expected} was expected"

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmark.errors import UserError
 from datasets.coloring import assign_colors
-from datasets.download import Archive
+from datasets.download import Download
 from datasets.images import register_images
 from datasets.labels import read_table
 from datasets.listing import Listing
@@ -48,11 +48,13 @@ IMAGENETTE_SOURCE = Source(
     ("val",),
     "put imagenette2.tgz of https://github.com/fastai/imagenette there and run python -m datasets.prepare imagenet_b, "
     "which also tries to download it; a folder imagenet that has the classes will do.",
-    Archive(
-        "imagenette2.tgz",
-        ("https://s3.amazonaws.com/fast-ai-imageclas/imagenette2.tgz",),
-        "md5:fe2fc210e6bb7c5664d602c3cd71e612",
-        "imagenette2",
+    (
+        Download(
+            "imagenette2.tgz",
+            ("https://s3.amazonaws.com/fast-ai-imageclas/imagenette2.tgz",),
+            "md5:fe2fc210e6bb7c5664d602c3cd71e612",
+            unpacks_to="imagenette2",
+        ),
     ),
 )
 IMAGENET_SOURCE = Source(

@@ -21,7 +21,6 @@ from benchmark.options import DATA_ROOT, with_dataset
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import PAPER, Settings
 from datasets import colored_mnist
-from datasets.download import obtain
 from datasets.folder import LABELS
 from datasets.images import IMAGE_SETS
 from datasets.listing import SPLITS, Listing
@@ -43,6 +42,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--bias", nargs="+", default=[], metavar="COLUMN", help="columns that are a folder's bias")
     parser.add_argument("--allow-subset", action="store_true", help="accept a part of the data")
     parser.add_argument(
+        "--accept-terms", action="store_true",
+        help="accept the terms of a set that has some, and download it (CelebA: non-commercial research only)",
+    )  # fmt: skip
+    parser.add_argument(
         "--data-root", type=folder, default=str(DATA_ROOT),
         help="folder of the datasets (default: $BENCHMARK_DATA_ROOT or data/)",
     )  # fmt: skip
@@ -51,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0, or 2 for bad input."""
-    return exit_code(lambda: _main(parser().parse_args(arguments)), "Interrupted; nothing unfinished is left behind.")
+    interrupted = "Interrupted; the same command goes on with a download, and nothing else unfinished is left behind."
+    return exit_code(lambda: _main(parser().parse_args(arguments)), interrupted)
 
 
 def _main(options: argparse.Namespace) -> int:
@@ -83,7 +87,7 @@ def prepare_task(task: str, data_root: Path, recipes: Recipes, options: argparse
     try:
         listing = IMAGE_SETS[builder].listing(data_root, **settings)
     except NotFound as error:
-        if error.archive is None or not obtain(error.archive, data_root):
+        if not error.source.obtain(data_root, options.accept_terms):
             raise
         listing = IMAGE_SETS[builder].listing(data_root, **settings)
     path = prepared_path(listing, settings["size"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.download import Archive
+from datasets.download import Download
 from datasets.images import register_images
 from datasets.labels import read_table, require_columns, require_unique, require_values
 from datasets.listing import Listing
@@ -21,11 +21,19 @@ SOURCE = Source(
     (METADATA,),
     f"put {RELEASE}.tar.gz from https://github.com/kohpangwei/group_DRO there and run "
     "python -m datasets.prepare waterbirds, which also tries to download it.",
-    Archive(
-        f"{RELEASE}.tar.gz",
-        (f"https://nlp.stanford.edu/data/dro/{RELEASE}.tar.gz",),
-        None,  # none is published; the group sizes are checked instead
-        RELEASE,
+    (
+        Download(
+            f"{RELEASE}.tar.gz",
+            (
+                f"https://nlp.stanford.edu/data/dro/{RELEASE}.tar.gz",
+                f"https://downloads.cs.stanford.edu/nlp/data/dro/{RELEASE}.tar.gz",
+                # That of WILDS, which packs the files as it sends them, without the folder.
+                "https://worksheets.codalab.org/rest/bundles/0x505056d5cdea4e4eaa0e242cbfe2daa4/contents/blob/",
+            ),
+            # The owners publish no checksum; the group sizes are checked instead.
+            unpacks_to=RELEASE,
+            bare=METADATA,
+        ),
     ),
 )
 # [land bird, water bird] × [land, water]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +20,12 @@ from benchmark.store.atomic import write_atomically
 from benchmark.store.store import Store
 from slurm import jobs
 
+AGAIN = 75
+"""The exit code that asks slurm/array.sbatch to requeue the task; EX_TEMPFAIL of sysexits.h."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train the i-th run that was missing when the array began. Exit codes are those of benchmark.run."""
+    """Train the i-th run that was missing when the array began. Exit codes are those of benchmark.run, and AGAIN."""
     return exit_code(lambda: _train(parser().parse_args(arguments)))
 
 
@@ -44,14 +46,12 @@ def _train(options: argparse.Namespace) -> int:
     device = pick_device(how.device)
     worker = Worker(store, how.data_root, device, how.checkpoint_seconds, _log(job), keep=how.keep)
 
-    def requeue(signum: int, frame: FrameType | None) -> None:
-        # The requeueing kills this step with SIGTERM, and the scontrol that asks for it with it.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    def suspend(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # it may come twice: from SLURM, and passed on by a container
         worker.suspend()
-        subprocess.run(["scontrol", "requeue", job], check=True)
-        sys.exit(0)
+        sys.exit(AGAIN)
 
-    signal.signal(signal.SIGUSR2, requeue)
+    signal.signal(signal.SIGUSR2, suspend)
     with display(1) as shown:
         worker.tell = shown.tell
         return 1 if "failed" in worker.work([run]) else 0

@@ -21,8 +21,9 @@ from factories.images import own_listing, save_image, unreachable, write_folder,
 from PIL import Image
 
 from benchmark.errors import UserError
-from datasets import download
-from datasets.download import Archive, obtain, unpack
+from datasets import archives
+from datasets.archives import unpack
+from datasets.download import Download, obtain
 from datasets.folder import bias_of
 from datasets.images import dataset
 from datasets.prepared import prepare, prepared_path
@@ -40,14 +41,14 @@ def zipped(*members: tuple[str, bytes], kind: int = zipfile.ZIP_DEFLATED, mode: 
     return content.getvalue()
 
 
-def tarred(member: tarfile.TarInfo | None = None, data: bytes = CONTENT, kind: str = "w:gz") -> bytes:
+def tarred(*members: tarfile.TarInfo, data: bytes = CONTENT, kind: str = "w:gz") -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode=kind) as archive:  # type: ignore[call-overload]
         first = tarfile.TarInfo("set/a.bin")
         first.size = len(data)
         archive.addfile(first, io.BytesIO(data))
-        if member:
-            archive.addfile(member)
+        for each in members:
+            archive.addfile(each)
     return content.getvalue()
 
 
@@ -122,12 +123,18 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     "tar with a pipe": (lambda: tarred(member("set/p", tarfile.FIFOTYPE)), "is no plain file"),
     "tar of a terabyte": (huge_tar, "would unpack to 1,024.0 GB or more"),
     "tar without end": (lambda: gzip.compress(tarred(kind="w:") + bytes(150 << 20), 1), "goes on without end"),
+    "very many files": (lambda: zipped(*((f"set/{number}", b"") for number in range(1200))), "more than 1,000 files"),
+    "very many folders": (
+        lambda: tarred(*(member(f"set/{number}", tarfile.DIRTYPE) for number in range(1200))),
+        "more than 1,000 files",
+    ),
     "something else": (lambda: zipped(("other/a.bin", b"a")), "does not hold set"),
 }
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_a_bad_archive(tmp_path: Path, name: str) -> None:
+def test_a_bad_archive(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MOST_MEMBERS", 1000)
     content, message = ARCHIVES[name]
     path = tmp_path / "set.archive"
     path.write_bytes(content())
@@ -148,16 +155,16 @@ def test_a_good_archive(tmp_path: Path, content: bytes) -> None:
 def test_an_archive_for_which_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "set.archive"
     path.write_bytes(GOOD_ZIP)
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: download.shutil._ntuple_diskusage(100, 90, 10))
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: archives.shutil._ntuple_diskusage(100, 90, 10))
     with pytest.raises(UserError, match="make room"):
         unpack(path, "set")
 
 
 def test_a_pipe_in_the_place_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
     os.mkfifo(tmp_path / "set.zip")
     with pytest.raises(UserError, match="is no file: put the archive itself there"):
-        obtain(Archive("set.zip", ("http://localhost/set.zip",), None, "set"), tmp_path)
+        obtain(Download("set.zip", ("http://localhost/set.zip",), unpacks_to="set"), tmp_path)
 
 
 # Rows of a labels.csv, and what is wrong with them.

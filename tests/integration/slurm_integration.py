@@ -155,3 +155,19 @@ def test_an_array_submitted_by_hand(tmp_path: Path) -> None:
     run(tmp_path / "inline", *vanilla(10, "--seeds", "3"))
     assert after == numbers(tmp_path / "inline")
     assert sum("Nothing to train" in path.read_text() for path in tmp_path.glob("*.log")) == 3
+
+
+def test_a_signalled_task_of_an_array_goes_on_without_scontrol_in_its_step(
+    tmp_path: Path, ten_seconds: tuple[str, ...], inline: dict[str, Any]
+) -> None:
+    """As in a container: the interpreter is a command of several words, which finds nothing of SLURM."""
+    python = f"--export=ALL,PYTHON=env PATH=/usr/sbin:/nowhere {sys.executable}"
+    arguments = ("--tasks", "colored_digits", *ten_seconds, "--device", "cpu", "--results", str(tmp_path / "slurm"))
+    shell("sbatch", python, f"--output={tmp_path}/%a.log", "--array=0-0", "slurm/array.sbatch", *arguments)
+    wait_until(lambda: "seed 0 5/" in "".join(path.read_text() for path in tmp_path.glob("*.log")))
+    (job,) = queued()
+    shell("scancel", "--signal=USR2", job)
+    wait_until(lambda: restarts(job) == 1)
+    wait_until_idle()
+    ((seed_0, result),) = numbers(tmp_path / "slurm").items()
+    assert result == inline[seed_0]

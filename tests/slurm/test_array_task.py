@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,30 @@ def test_tasks_of_a_hand_made_array_share_one_list(tmp_path: Path, monkeypatch: 
     assert len(list((tmp_path / "models").rglob("*.last.safetensors"))) == 2
     monkeypatch.delenv("SLURM_ARRAY_JOB_ID")
     assert array_task.main(arguments) == 2
+
+
+@pytest.mark.parametrize(("code", "requeued"), [(0, ""), (1, ""), (array_task.AGAIN, "requeue 7_3\n")])
+def test_the_script_starts_any_command_and_requeues_what_was_suspended(
+    tmp_path: Path, code: int, requeued: str
+) -> None:
+    """With a scontrol that the host has, and a container, here srun itself, has not."""
+    said = tmp_path / "said"
+    said.touch()
+    for name, body in {"srun": f'printf "%s|" "$@"; exit {code}', "scontrol": f'echo "$@" >> {said}'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "PYTHON": "apptainer exec --nv debiasing.sif python",
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "SLURM_ARRAY_JOB_ID": "7",
+        "SLURM_ARRAY_TASK_ID": "3",
+    }
+    script = Path(array_task.__file__).with_name("array.sbatch")
+    ended = subprocess.run(
+        ["bash", script, "--table", "1", "--results", "a b"], env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == code
+    assert ended.stdout.split("|")[:5] == ["apptainer", "exec", "--nv", "debiasing.sif", "python"]
+    assert ended.stdout.split("|")[5:] == ["-u", "-m", "slurm.array_task", "--table", "1", "--results", "a b", ""]
+    assert said.read_text() == requeued
