@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, groupby
+from itertools import groupby
 from typing import Literal
 
 import matplotlib.pyplot as plt
@@ -73,8 +73,6 @@ PANELS = (
     _training("conflicting_loss"),
 )
 PREVIEWED = ("avg_acc", "model_bias", "bias_acc")
-# Two colours more, for methods that are not in the paper's comparison.
-STYLES = [*style.STYLES, ("#8C510A", "-."), ("#542788", "-.")]
 # More lines than these cannot be told apart, and their legend leaves the page.
 MOST = 14
 # The mark that goes with each dash.
@@ -227,16 +225,9 @@ def legible(group: Group, results: Results) -> Group:
 
 
 def _lines(found: Sequence[Series], results: Results) -> Iterator[Line]:
-    """A method looks as in the tables' figures; its variants have the same colour and other dashes."""
-    known = [*METHODS, *sorted({series.method for series in found} - set(METHODS))]
-    used: set[tuple[str, str]] = set()
-    for series in found:
-        color, dash = STYLES[known.index(series.method) % len(STYLES)]
-        variants = ((color, each) for each in MARKERS)
-        others = ((other, each) for other, _ in STYLES for each in MARKERS)
-        look = next((each for each in chain([(color, dash)], variants, others) if each not in used), (color, dash))
-        used.add(look)
-        yield Line(series, _label(series, results), *look)
+    """A method looks as everywhere; its variants have the same colour and other dashes."""
+    for series, (color, dash) in zip(found, style.looks(series.method for series in found), strict=True):
+        yield Line(series, _label(series, results), color, dash)
 
 
 def _label(series: Series, results: Results) -> str:

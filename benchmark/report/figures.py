@@ -16,7 +16,7 @@ from benchmark import metrics
 from benchmark.compare import published
 from benchmark.metrics import METRICS
 from benchmark.plan.table import Figure, Panel, Row, Table
-from benchmark.report.style import METHODS, STYLES, plain, plot, save
+from benchmark.report.style import look, looks, plain, plot, save
 from benchmark.report.tables import seeds, seeds_of
 from benchmark.rules import LAST, Rule
 from benchmark.store.record import Record
@@ -28,6 +28,7 @@ PANELS: tuple[tuple[str, str, Literal["target", "biased"]], ...] = (
     ("model_bias", METRICS["model_bias"].panel, "target"),
     ("bias_acc", "Bias Accuracy of the biased model (%)", "biased"),
 )
+MOST_LINES = 18  # of a table that has curves
 X_TITLES = {
     "epoch": "epoch",
     "balance": "α: conflicting per aligned training sample",
@@ -58,14 +59,14 @@ def write_curves(table: Table, results: Results) -> list[Path]:
 
 def has_curves(table: Table) -> bool:
     """Whether the curves of the table's methods are drawn."""
-    return "avg_acc" in table.metrics and len(table.rows) <= 2 * len(STYLES)
+    return "avg_acc" in table.metrics and len(table.rows) <= MOST_LINES
 
 
 def curves(table: Table, results: Results, task: str) -> Drawing:
     """The figure of one task: mean over seeds, with a band of one standard deviation where there are several."""
     figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 4.2), layout="constrained")
     found = {row.key: results.cell(table, row, task) for row in table.rows}
-    for row, (color, dash) in zip(table.rows, STYLES * len(table.rows), strict=False):
+    for row, (color, dash) in zip(table.rows, looks(row.method for row in table.rows), strict=True):
         records = found[row.key].records
         for axis, (metric, _, network) in zip(axes, PANELS, strict=True):
             if metric == "bias_acc" and not _has_biased_model(row.method, records):
@@ -163,7 +164,7 @@ def _draw_sweep(axes: Axes, panel: Panel, found: Found, results: Results, task: 
         for metric in panel.metrics:
             name, color, dash = METRICS[metric].label, METRICS[metric].colour, "-"
             if len(methods) > 1:
-                name, (color, dash) = results.row_title(points[0][1]), METHODS[method]
+                name, (color, dash) = results.row_title(points[0][1]), look(method)
             values = [_finals(found[row.key].records, metric, results.rule) for _, row in points]
             mean = np.array([each.mean() for each in values])
             spread = np.array([each.std(ddof=1) if len(each) > 1 else 0 for each in values])
