@@ -13,11 +13,11 @@ from matplotlib.figure import Figure as Drawing
 from benchmark.compare.significance import LEVEL, Ranking
 from benchmark.metrics import METRICS
 from benchmark.report.style import COLUMN, PAGE
+from benchmark.report.words import COLLAPSED
 
 # In inches, as printed.
 LINE, BAR, CHARACTER = 0.15, 0.07, 0.062
 LONGEST = 42  # characters of a name that leave the axis a fifth of the page
-COLLAPSED = "†"
 
 
 def draw(found: Sequence[Ranking], names: Sequence[Sequence[str]], title: str) -> Drawing:
@@ -88,5 +88,5 @@ def _diagram(axes: Axes, ranking: Ranking, names: Sequence[str], left: float, ri
         height = y - BAR * (len(groups) + 1) - LINE * (number if better else rows - 0.5 - number) - 0.05
         edge, side = (left - 0.03, "right") if better else (right + 0.03, "left")
         line([x, x, edge], [y, height, height])
-        dagger = COLLAPSED if ranking.collapsed[:, row].any() else ""
-        axes.text(edge + (-0.03 if better else 0.03), height, names[row] + dagger, va="center", ha=side)
+        mark = COLLAPSED if ranking.collapsed[:, row].any() else ""
+        axes.text(edge + (-0.03 if better else 0.03), height, names[row] + mark, va="center", ha=side)

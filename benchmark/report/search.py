@@ -11,7 +11,6 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from tabulate import tabulate
 
 from benchmark import quoting
 from benchmark.compare.search import Outcome
@@ -90,7 +89,7 @@ def choices(outcomes: Sequence[Outcome], results: Results) -> str:
         )
     head = ["Method", "Points", "Failed", "Hours", "Score of the recipe", "Best score", "Chosen"]
     said = "\n".join(f"- {quoting.markdown(note)}" for note in notes(outcomes, results))
-    grid = tabulate(body, head, tablefmt="github", disable_numparse=True)
+    grid = quoting.grid(body, head)
     return f"# What the search chose\n\n{grid}\n\n{said}\n"
 
 
