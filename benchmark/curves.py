@@ -259,7 +259,7 @@ def curves(group: Group) -> Figure:
             style.percent(axis)
         style.plain(axis)
         handles, labels = axis.get_legend_handles_labels()
-        legend = dict(zip(labels, handles, strict=True)) | legend
+        legend |= dict(zip(labels, handles, strict=True)) | legend
     note = f"{_footnote(group)} {style.spread(len(line.series) for line in group.lines)}"
     style.finish(figure, f"{group.title}: after each epoch", legend, note)
     return figure

@@ -228,7 +228,7 @@ def test_a_figure_of_unlabelled_images_says_what_it_lacks(tmp_path: Path, capsys
     before, errors, sweeps = said
     assert "Nothing is drawn: not measured." in before
     assert "Nothing is drawn: needs the bias of training images." in errors
-    assert "Nothing is drawn" not in sweeps
+    assert "Not drawn: Bias identification over p: needs the bias of training images." in sweeps
     assert [path.name.partition("-")[0] for path in (results / "figures").glob("*.png")] == ["figure7"]
 
 

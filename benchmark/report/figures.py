@@ -85,7 +85,7 @@ def curves(table: Table, results: Results, task: str) -> Drawing:
         axes.set(title=title, xlabel="epoch", ylabel=METRICS[metric].panel)
         _scale(axes, [metric])
         plain(axes)
-        entries = _entries(axes) | entries
+        entries |= _entries(axes) | entries
     measured = ", ".join(filter(None, (f"n = {seeds(map(len, found.values()))}", table.modified)))
     finish(
         drawing, f"{results.task_title(task)}, after each epoch ({measured})", entries, spread(map(len, found.values()))
@@ -236,7 +236,7 @@ def draw(figure: Figure, results: Results) -> Drawing:
         else:
             _draw_sweep(axes, part, results, width / columns)
         if len(own := _entries(axes)) > 1:  # a single line is named by its axis
-            entries = own | entries
+            entries |= own | entries
         if any(line.get_marker() == style.DIAMOND for line in axes.lines):
             published_too["as published"] = PUBLISHED
         if part.task in figure.own_tasks:
@@ -259,7 +259,9 @@ def _unit(panel: Panel) -> str:
     if len(panel.metrics) == 1:
         return METRICS[panel.metrics[0]].label
     first = METRICS[panel.metrics[0]]
-    return f"training {first.axis.split()[0]} ({first.unit})" if _of_one_kind(panel) else f"percent ({first.unit})"
+    if _of_one_kind(panel):
+        return f"training {first.axis.split()[0]} ({first.unit})"
+    return f"{'test' if panel.metrics[0] in metrics.FAIRNESS else 'training'} images ({first.unit})"
 
 
 def _of_one_kind(panel: Panel) -> bool:

@@ -225,7 +225,7 @@ def draw(found: Sequence[Measurement]) -> Drawing:
         expected = [rate(measurement, VANILLA) / implied(measurement, names[index]) for index in methods]
         axes.plot(expected, methods, "D", color="#D55E00", label=EXPECTED)
         axes.invert_yaxis()
-        axes.set_title("\n".join(wrap(title(measurement), PAGE / len(found) - 1)))
+        axes.set_title("\n".join(wrap(title(measurement), PAGE / len(found) - 1.6)))
         axes.set(xlabel="images/s", xlim=(0, 1.3 * max(values)))
         axes.xaxis.set_major_locator(MaxNLocator(4))
         plain(axes)
