@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, groupby
+from itertools import groupby
 from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from tabulate import tabulate
 
 from benchmark.arguments import Parser, folder
@@ -26,6 +25,7 @@ from benchmark.plan.paper import COMPARED, TABLES
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import PAPER
 from benchmark.report import style
+from benchmark.report.style import MOST_LINES
 from benchmark.report.tables import seeds
 from benchmark.store.record import Entry, Record
 from benchmark.store.results import Results, Series
@@ -54,31 +54,28 @@ class Panel:
 
 
 def _test(metric: str) -> Panel:
-    return Panel(metric, f"Test: {METRICS[metric].label} {METRICS[metric].arrow}", "target")
+    return Panel(metric, f"Test: {METRICS[metric].axis} {METRICS[metric].arrow}", "target")
 
 
 def _training(metric: str) -> Panel:
-    return Panel(metric, f"Training*: {METRICS[metric].label}", "biased")
+    return Panel(metric, f"Training*: {METRICS[metric].axis}", "biased")
 
 
-# Row by row; the panel that is None holds the legend.
+# Row by row; None is left empty.
 PANELS = (
     _test("avg_acc"),
+    _test("worst_acc"),
+    _test("model_bias"),
     _training("bias_acc"),
     _training("aligned_error"),
     _training("conflicting_error"),
-    _test("model_bias"),
     None,
     _training("aligned_loss"),
     _training("conflicting_loss"),
 )
 PREVIEWED = ("avg_acc", "model_bias", "bias_acc")
-# Two colours more, for methods that are not in the paper's comparison.
-STYLES = [*style.STYLES, ("#8C510A", "-."), ("#542788", "-.")]
-# More lines than these cannot be told apart, and their legend leaves the page.
-MOST = 14
 # The mark that goes with each dash.
-MARKERS = {"-.": "^", ":": "D", "--": "s", "-": "o"}
+MARKERS = {"-.": "^", ":": "v", "--": "s", "-": "o"}
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -210,33 +207,26 @@ def group_by_task(found: Sequence[Series], results: Results) -> list[Group]:
 
 def legible(group: Group, results: Results) -> Group:
     """The group, of too many lines only those as in the recipes, with a word. Raises UserError if still too many."""
-    if len(group.lines) <= MOST:
+    if len(group.lines) <= MOST_LINES:
         return group
     own = [line.series for line in group.lines if line.series.changes == () and not line.series.older]
-    if not 0 < len(own) <= MOST:
+    if not 0 < len(own) <= MOST_LINES:
         raise UserError(
-            f"{group.title} has {len(own) or len(group.lines)} kinds of runs, of which a figure shows {MOST} at most: "
-            "choose some with --methods or --runs."
+            f"{group.title} has {len(own) or len(group.lines)} kinds of runs, of which a figure shows "
+            f"{MOST_LINES} at most: choose some with --methods or --runs."
         )
     print(
         f"{group.task}: {len(own)} of {len(group.lines)} kinds of runs, those as in the recipes; for others name "
-        f"{MOST} at most with --runs."
+        f"{MOST_LINES} at most with --runs."
     )
     # Styled anew, as if the others were not there.
     return group_by_task(own, results)[0]
 
 
 def _lines(found: Sequence[Series], results: Results) -> Iterator[Line]:
-    """A method looks as in the tables' figures; its variants have the same colour and other dashes."""
-    known = [*METHODS, *sorted({series.method for series in found} - set(METHODS))]
-    used: set[tuple[str, str]] = set()
-    for series in found:
-        color, dash = STYLES[known.index(series.method) % len(STYLES)]
-        variants = ((color, each) for each in MARKERS)
-        others = ((other, each) for other, _ in STYLES for each in MARKERS)
-        look = next((each for each in chain([(color, dash)], variants, others) if each not in used), (color, dash))
-        used.add(look)
-        yield Line(series, _label(series, results), *look)
+    """A method looks as everywhere; its variants have the same colour and other dashes."""
+    for series, (color, dash) in zip(found, style.looks(series.method for series in found), strict=True):
+        yield Line(series, _label(series, results), color, dash)
 
 
 def _label(series: Series, results: Results) -> str:
@@ -250,36 +240,28 @@ def _label(series: Series, results: Results) -> str:
 
 def curves(group: Group) -> Figure:
     """What was measured after each epoch: mean over seeds, with a band of one standard deviation."""
-    figure, axes = plt.subplots(2, 4, figsize=(17, 7.6), layout="constrained")
+    figure, axes = plt.subplots(3, 3, figsize=(style.PAGE, 5.4), layout="constrained")
+    legend: dict[str, Artist] = {}
     for axis, panel in zip(axes.flat, PANELS, strict=True):
         if panel is None:
+            axis.axis("off")
             continue
         metric = panel.metric
         for line in group.lines:
             epochs = [record.curve(panel.network) for record in line.records]
             style.plot(axis, epochs, metric, line.label, line.color, line.dash)
-        axis.set_title(panel.title, fontsize=11)
-        axis.set_xlabel("epoch")
+        axis.set(title=panel.title, xlabel="epoch", ylabel=METRICS[metric].unit)
         if metric.endswith("_loss"):
-            axis.set_yscale("log")
-        elif metric == "aligned_error":  # a few percent that would lie on the axis
-            axis.set_ylim(bottom=0)
+            style.logarithmic(axis)
+        elif metric in ("aligned_error", "model_bias"):  # a few percent that would lie on the axis
+            style.from_zero(axis)
         else:
-            axis.set_ylim(0, 100)
+            style.percent(axis)
         style.plain(axis)
-    corner = axes.flat[PANELS.index(None)]
-    size, spacing = (10.0, 0.5) if len(group.lines) < 10 else (8.5, 0.3)  # the footnote stands below
-    corner.legend(
-        *axes.flat[0].get_legend_handles_labels(),
-        loc="upper left",
-        fontsize=size,
-        labelspacing=spacing,
-        frameon=False,
-    )
-    corner.text(0.03, 0, _footnote(group), transform=corner.transAxes, va="bottom", fontsize=9, color="#444444")
-    corner.axis("off")
-    band = any(len(line.series) > 1 for line in group.lines)
-    figure.suptitle(f"{group.title}: after each epoch" + (", with a band of ± one standard deviation" if band else ""))
+        handles, labels = axis.get_legend_handles_labels()
+        legend |= dict(zip(labels, handles, strict=True)) | legend
+    note = f"{_footnote(group)} {style.spread(len(line.series) for line in group.lines)}"
+    style.finish(figure, f"{group.title}: after each epoch", legend, note)
     return figure
 
 
@@ -289,27 +271,27 @@ def _footnote(group: Group) -> str:
     parts = [f"of the biased model of {', '.join(own)}"] if own else []
     if len(own) < len(group.lines):
         parts.append("of the tested network" + (" of all others" if own else ""))
-    return textwrap.fill(f"* {'; '.join(parts)}", 48)
+    return f"* {'; '.join(parts)}."
 
 
 def tradeoff(group: Group, results: Results) -> Figure:
-    """Model bias against average accuracy: a small mark a seed, a large one for their mean, a hollow one as published.
+    """Model bias against average accuracy: a small mark a seed, a large one for their mean, a diamond as published.
 
     A published number belongs to the settings of its table's row only, and is joined to what they measured.
     """
-    figure, axis = plt.subplots(figsize=(8, 5.6), layout="constrained")
+    figure, axis = plt.subplots(figsize=(style.COLUMN, 2.8), layout="constrained")
     for line in group.lines:
         _mark(axis, line, printed(line.series, results))
     axis.set(xlabel="← better     model bias (%)", ylabel="average group accuracy (%)     better →")
     style.plain(axis)
     handles, labels = axis.get_legend_handles_labels()
-    grey = "#777777"
-    for label, size, face in (("measured, mean", 9, grey), ("measured, a seed", 4, grey), ("published", 9, "white")):
-        mark = Line2D([], [], color=grey, linestyle="", marker="o", markersize=size, markerfacecolor=face)
-        handles.append(mark)
-        labels.append(label)
-    axis.legend(handles, labels, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    figure.suptitle(f"{group.title}: bias and accuracy on the test set", fontsize=12)
+    legend: dict[str, Artist] = dict(zip(labels, handles, strict=True))
+    if any(line.get_marker() == style.DIAMOND for line in axis.lines):
+        legend["as published"] = style.PUBLISHED
+    several = any(len(line.series) > 1 for line in group.lines)
+    note = "Large marks are means over seeds, small ones are seeds. " if several else ""
+    note += "Hollow marks are of one seed." if any(len(line.series) == 1 for line in group.lines) else ""
+    style.finish(figure, f"{group.title}: bias and accuracy on the test set", legend, note)
     return figure
 
 
@@ -320,11 +302,13 @@ def _mark(axis: Axes, line: Line, paper: tuple[float, float] | None) -> None:
     mean, color = points.mean(0), line.color
     marker = MARKERS[line.dash]
     if paper:
-        axis.plot(*zip(mean, paper, strict=True), color=color, linewidth=0.8, alpha=0.6, zorder=1)
-        axis.plot(*paper, marker, markersize=9, color=color, markerfacecolor="white")
+        axis.plot(*zip(mean, paper, strict=True), color=color, linewidth=0.6, alpha=0.6, zorder=1)
+        axis.plot(*paper, style.DIAMOND, markersize=4.5, color=color, markerfacecolor="white")
     if len(points) > 1:
-        axis.plot(*points.T, marker, markersize=4, color=color, alpha=0.5, markeredgewidth=0)
-    axis.plot(*mean, marker, markersize=9, color=color, label=line.label)
+        axis.plot(*points.T, marker, markersize=2.5, color=color, alpha=0.5, markeredgewidth=0)
+    axis.plot(
+        *mean, marker, markersize=5.5, color=color, markerfacecolor=style.face(len(points), color), label=line.label
+    )
 
 
 def measured(series: Series) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 class Metric:
     """How a metric is shown: ``title`` in a sentence, ``head`` over a column, ``axis`` on an axis or in a legend.
 
-    ``colour`` is for panels that contrast metrics rather than methods. Losses are in nats, which no axis says.
+    ``colour`` is for panels that contrast metrics rather than methods.
     """
 
     title: str
@@ -24,7 +24,7 @@ class Metric:
     colour: str
     better: Literal["lower", "higher"] | None = None
     head: str = ""
-    unit: Literal["%", ""] = "%"
+    unit: Literal["%", "nats"] = "%"
 
     @property
     def arrow(self) -> str:
@@ -39,7 +39,7 @@ class Metric:
     @property
     def label(self) -> str:
         """``axis`` with its unit."""
-        return f"{self.axis} ({self.unit})" if self.unit else self.axis
+        return f"{self.axis} ({self.unit})"
 
     @property
     def panel(self) -> str:
@@ -48,6 +48,7 @@ class Metric:
 
 
 BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
+SKY, PURPLE = "#56B4E9", "#CC79A7"
 METRICS = {
     "model_bias": Metric("model bias", "model bias", ORANGE, "lower", "Bias"),
     "avg_acc": Metric("average accuracy", "average group accuracy", BLUE, "higher", "Avg."),
@@ -55,10 +56,10 @@ METRICS = {
     "bias_acc": Metric("Bias Accuracy", "Bias Accuracy", BLACK, "higher", "Bias Acc."),
     "aligned_error": Metric("error on aligned samples", "error on aligned", BLUE),
     "conflicting_error": Metric("error on conflicting samples", "error on conflicting", ORANGE),
-    "aligned_loss": Metric("loss of aligned samples", "loss of aligned", BLUE, unit=""),
-    "conflicting_loss": Metric("loss of conflicting samples", "loss of conflicting", ORANGE, unit=""),
-    "recall": Metric("recall of conflicting samples", "recall of conflicting", ORANGE, "higher"),
-    "precision": Metric("precision of conflicting samples", "precision of conflicting", GREEN, "higher"),
+    "aligned_loss": Metric("loss of aligned samples", "loss of aligned", BLUE, unit="nats"),
+    "conflicting_loss": Metric("loss of conflicting samples", "loss of conflicting", ORANGE, unit="nats"),
+    "recall": Metric("recall of conflicting samples", "recall of conflicting", SKY, "higher"),
+    "precision": Metric("precision of conflicting samples", "precision of conflicting", PURPLE, "higher"),
 }
 FAIRNESS = ("model_bias", "avg_acc", "worst_acc")  # the columns of Tables 1 and 2
 

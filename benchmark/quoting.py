@@ -6,7 +6,10 @@ HTML is quoted by the page's templates, and what is meant for a shell by ``shlex
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from tabulate import tabulate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,9 +42,12 @@ LATEX = str.maketrans(
         "≤": r"$\leq$",
         "¹": r"\textsuperscript{1}",
         "²": r"\textsuperscript{2}",
-        "*": r"$^*$",
-        "†": r"$^\dagger$",
-        "‡": r"$^\ddagger$",
+        "±": r"$\pm$",
+        "*": "{*}",  # a star after a \\ is part of it
+        "†": r"\dag{}",
+        "‡": r"\ddag{}",
+        "§": r"\S{}",
+        "°": r"\textdegree{}",
     }
 )
 FORMULA = re.compile(r"[=+\-@\t\r]")
@@ -51,6 +57,12 @@ NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 def markdown(text: str) -> str:
     """The text without cells of tables and tags of HTML in it."""
     return text.translate(MARKDOWN)
+
+
+def grid(body: Sequence[Sequence[object]], head: Sequence[str], words: int = 1) -> str:
+    """A table in Markdown, of quoted cells: so many columns of words to the left, the others to the right."""
+    align = ["left"] * words + ["right"] * (len(head) - words)
+    return tabulate(body, head, tablefmt="pipe", disable_numparse=True, colalign=align)
 
 
 def latex(text: str) -> str:

@@ -69,7 +69,7 @@ def test_a_run_that_fails_is_told_and_the_others_finish(
     table = printed[printed.index("# Quick") :]
     cells = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in table.splitlines() if "|" in line}
     assert cells["Focal"] == "–"
-    assert float(cells["GCE"].strip("*<u>/")) >= 0
+    assert float(cells["GCE"].strip("*<ins>/°§")) >= 0
     note = json.loads(next(tmp_path.rglob("*.failed.json")).read_text())
     assert "in fail" in note["trace"]
 

@@ -19,6 +19,7 @@ from benchmark.curves import main
 from benchmark.errors import UserError
 from benchmark.plan.paper import TABLES
 from benchmark.plan.recipes import load
+from benchmark.report.style import MOST_LINES
 from benchmark.store.provenance import REPOSITORY
 from benchmark.store.results import Results, Series
 
@@ -97,7 +98,7 @@ def test_a_record_of_an_older_recipe_is_not_taken_for_todays(folder: Path) -> No
 def test_of_too_many_kinds_of_runs_those_as_in_the_recipes_are_drawn(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for epochs in range(6, 6 + curves.MOST):
+    for epochs in range(6, 6 + MOST_LINES):
         save_seeds(folder, "vanilla", {0: 0.3}, changes=[f"epochs={epochs}"])
     results = make_results(folder)
     crowded = group(results)
@@ -107,7 +108,7 @@ def test_of_too_many_kinds_of_runs_those_as_in_the_recipes_are_drawn(
     assert [len(line.series) for line in drawn.lines] == [2] * 4
     assert curves.legible(drawn, results) is drawn
     variants = [line for line in crowded.lines if line.label.startswith("Vanilla (")]
-    with pytest.raises(UserError, match=f"has {len(variants)} kinds of runs, of which a figure shows {curves.MOST}"):
+    with pytest.raises(UserError, match=f"has {len(variants)} kinds of runs, of which a figure shows {MOST_LINES}"):
         curves.legible(replace(crowded, lines=variants), results)
 
 
@@ -119,11 +120,11 @@ def test_curves_read_training_errors_from_the_biased_model(folder: Path) -> None
     results = make_results(folder, make_record(make_run("cmnist_98", "poisoner"), phases=parts))
     figure = curves.curves(group(results, "cmnist_98"))
     by_title = {axis.get_title(): axis for axis in figure.axes}
-    drawn = {line.get_label(): line for line in by_title["Training*: error on conflicting (%)"].lines}
+    drawn = {line.get_label(): line for line in by_title["Training*: error on conflicting"].lines}
     assert drawn["Poisoner"].get_ydata().tolist() == [90.0]
     assert drawn["Vanilla"].get_ydata().tolist() == [60.0, 40.0, 20.0]
     assert by_title["Training*: loss of conflicting"].get_yscale() == "log"
-    assert len(by_title["Test: average group accuracy (%) ↑"].lines) == 2
+    assert len(by_title["Test: average group accuracy ↑"].lines) == 2
     (corner,) = (axis for axis in figure.axes if axis.texts)
     footnote = corner.texts[0].get_text().replace("\n", " ")
     assert footnote == "* of the biased model of Poisoner; of the tested network of all others"
@@ -133,7 +134,7 @@ def test_the_preview_shows_a_few_epochs_and_all_of_them_as_blocks(folder: Path) 
     assert curves.sparkline(np.array([0, 50, 99.9, 100])) == "▁▅██"
     assert len(curves.sparkline(np.linspace(0, 100, 500))) == 30
     printed = curves.text(group(make_results(folder)))
-    block = printed[printed.index("Bias Accuracy") : printed.index("Test: model bias")]
+    block = printed[printed.index("Training: Bias Accuracy") :]
     rows = {line[: line.index("  ")]: line.split()[-4:] for line in block.splitlines() if "  " in line}
     # The invented target loses ten points an epoch; Poisoner's biased model has a single one.
     assert rows["Vanilla"] == ["80.0", "70.0", "60.0", "▇▆▅"]

@@ -70,7 +70,7 @@ def test_latex_carries_out_nothing_of_a_name(results: Results, table: Table) -> 
     (head,) = [line for line in path.read_text().splitlines() if line.startswith(r" & \multicolumn")]
     expected = (
         r"=1+2\textbar{}a\textbackslash{}b\{c\}\_\%\&\#\$\textbackslash{}frac\^{}\~{}\textless{}b\textgreater{}x"
-        r"\textless{}i\textgreater{}{[}d{]}$^*$\textbackslash{}\textquotedbl{}'`"
+        r"\textless{}i\textgreater{}{[}d{]}{*}\textbackslash{}\textquotedbl{}'`"
     )
     assert head == rf" & \multicolumn{{3}}{{c}}{{{expected}}} \\"
 

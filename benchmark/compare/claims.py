@@ -370,3 +370,8 @@ CLAIMS = (
     *_fit_without_gifl(),
     *_hyperparameters(),
 )
+
+
+def of_figure(number: str) -> list[Claim]:
+    """The claims that a figure of the paper is to show."""
+    return [claim for claim in CLAIMS if claim.id.startswith(f"fig{number}")]

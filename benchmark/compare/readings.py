@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
-from tabulate import tabulate
 
 from benchmark import quoting
 from benchmark.compare import cells, fidelity, published
@@ -196,7 +195,7 @@ def markdown(found: pd.DataFrame, results: Results) -> str:
         ]
         parts += [
             f"## {quoting.markdown(results.task_title(str(task)))}",
-            tabulate(body, head, tablefmt="github", disable_numparse=True),
+            quoting.grid(body, head),
         ]
     return "\n\n".join(parts) + "\n"
 

@@ -268,7 +268,7 @@ def _section(number: int, claim: Claim, lines: pd.DataFrame, results: Results) -
             for line in decided.to_dict("records")
         ]
         head = ["Task", "Verdict", "Decided by", "Measured", "95 % interval", "n", "Paper"]
-        parts.append(tabulate(body, head, tablefmt="github", disable_numparse=True))
+        parts.append(quoting.grid(body, head, words=3))
     missing = lines[lines.verdict == MISSING]
     titles = "; ".join(results.task_title(task) for task in missing.task)
     notes = [f"Not measured in the paper's settings: {titles}."] if titles else []

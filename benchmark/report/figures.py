@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from benchmark import metrics
-from benchmark.compare import published
+from benchmark.compare import published, verdicts
+from benchmark.compare.claims import of_figure
 from benchmark.metrics import METRICS
 from benchmark.plan.table import Figure, Panel, Row, Table
-from benchmark.report.style import METHODS, STYLES, plain, plot, save
+from benchmark.report import style
+from benchmark.report.style import COLUMN, PAGE, PUBLISHED, finish, look, looks, percent, plain, plot, save, spread
 from benchmark.report.tables import seeds, seeds_of
 from benchmark.rules import LAST, Rule
-from benchmark.store.record import Record
+from benchmark.store.record import Entry, Record
 from benchmark.store.results import Results, Series
 
 # Metric, title and network of each panel of a table's curves.
 PANELS: tuple[tuple[str, str, Literal["target", "biased"]], ...] = (
-    ("avg_acc", METRICS["avg_acc"].panel, "target"),
-    ("model_bias", METRICS["model_bias"].panel, "target"),
-    ("bias_acc", "Bias Accuracy of the biased model (%)", "biased"),
+    ("avg_acc", "Test", "target"),
+    ("model_bias", "Test", "target"),
+    ("bias_acc", "Training, biased model", "biased"),
 )
+MOST_COLUMNS = 4  # of panels beside each other
 X_TITLES = {
     "epoch": "epoch",
-    "balance": "α: conflicting per aligned training sample",
+    "balance": "α, conflicting per aligned sample",
     "poisoner.gamma": "γ",
     "poisoner.percentile": "p (%)",
     "poisoner.conflict_factor": "λ",
 }
 LOGARITHMIC = ("balance", "poisoner.percentile")
-Found = Mapping[str, Series]
-"""What is stored of each row on one task, by the row's key."""
 
 
 def write_curves(table: Table, results: Results) -> list[Path]:
@@ -58,101 +60,233 @@ def write_curves(table: Table, results: Results) -> list[Path]:
 
 def has_curves(table: Table) -> bool:
     """Whether the curves of the table's methods are drawn."""
-    return "avg_acc" in table.metrics and len(table.rows) <= 2 * len(STYLES)
+    return "avg_acc" in table.metrics and len(table.rows) <= style.MOST_LINES
 
 
 def curves(table: Table, results: Results, task: str) -> Drawing:
     """The figure of one task: mean over seeds, with a band of one standard deviation where there are several."""
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 4.2), layout="constrained")
     found = {row.key: results.cell(table, row, task) for row in table.rows}
-    for row, (color, dash) in zip(table.rows, STYLES * len(table.rows), strict=False):
-        records = found[row.key].records
-        for axis, (metric, _, network) in zip(axes, PANELS, strict=True):
-            if metric == "bias_acc" and not _has_biased_model(row.method, records):
-                continue
-            plot(axis, [record.curve(network) for record in records], metric, results.row_title(row), color, dash)
-    for axis, (_, title, _) in zip(axes, PANELS, strict=True):
-        axis.set(title=title, xlabel="epoch", ylim=(0, 100))
-        plain(axis)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    modified = f", {table.modified}" if table.modified else ""
-    measured = seeds(map(len, found.values()))
-    figure.suptitle(f"{results.task_title(task)}: test metrics and bias after each epoch (n = {measured}{modified})")
-    return figure
+    lines = {
+        metric: [
+            [record.curve(network) for record in found[row.key].records]
+            if metric != "bias_acc" or _has_biased_model(row.method, found[row.key].records)
+            else []
+            for row in table.rows
+        ]
+        for metric, _, network in PANELS
+    }
+    panels = [each for each in PANELS if any(_measured(each[0], of_row) for of_row in lines[each[0]])]
+    drawing, grid = plt.subplots(1, len(panels), figsize=(PAGE, 2.1), layout="constrained", squeeze=False)
+    entries: dict[str, Artist] = {}
+    for axes, (metric, title, _) in zip(grid.flat, panels, strict=True):
+        chosen = looks(row.method for row in table.rows)
+        for row, (colour, dash), of_row in zip(table.rows, chosen, lines[metric], strict=True):
+            plot(axes, of_row, metric, results.row_title(row), colour, dash)
+        axes.set(title=title, xlabel="epoch", ylabel=METRICS[metric].panel)
+        _scale(axes, [metric])
+        plain(axes)
+        entries |= _entries(axes) | entries
+    measured = ", ".join(filter(None, (f"n = {seeds(map(len, found.values()))}", table.modified)))
+    finish(
+        drawing, f"{results.task_title(task)}, after each epoch ({measured})", entries, spread(map(len, found.values()))
+    )
+    return drawing
 
 
 def _has_biased_model(method: str, records: Sequence[Record]) -> bool:
     return method == "vanilla" or any(record.has_biased for record in records)
 
 
+def _measured(metric: str, lines: Sequence[Sequence[Entry]]) -> bool:
+    """Whether a metric was measured after the epochs of these curves."""
+    return any(line and line[0].get(metric) is not None for line in lines)
+
+
+def _entries(axes: Axes) -> dict[str, Artist]:
+    """What a legend shows of the axes, by its label."""
+    handles, labels = axes.get_legend_handles_labels()
+    return dict(zip(labels, handles, strict=True))
+
+
+def _scale(axes: Axes, chosen: Sequence[str]) -> None:
+    """Percent of which 100 is the aim on their whole scale, all others from 0."""
+    if any(METRICS[metric].unit == "%" and metric != "model_bias" for metric in chosen):
+        percent(axes)
+    else:
+        style.from_zero(axes)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A panel of a figure on one task, with what is stored of its rows."""
+
+    figure: Figure
+    panel: Panel
+    task: str
+    found: Mapping[str, Series]
+
+    def lacks(self, rule: Rule) -> str:
+        """Why there is nothing to draw, or nothing."""
+        if not any(map(len, self.found.values())):
+            return "not measured" if self.panel.rows else NEEDS_BIAS
+        if self.panel.x == "epoch":
+            there = any(
+                _measured(metric, [record.curve(self.panel.network) for record in series.records])
+                for series in self.found.values()
+                for metric in self.panel.metrics
+            )
+        else:
+            there = any(
+                np.isfinite(_finals(series.records, metric, rule)).any()
+                for series in self.found.values()
+                for metric in self.panel.metrics
+            )
+        return "" if there else NEEDS_BIAS
+
+
+NEEDS_BIAS = "needs the bias of training images"
+
+
+def parts(figure: Figure, results: Results) -> list[Part]:
+    """The panels of a figure on each of its tasks, row by row."""
+    return [
+        Part(figure, panel, task, {row.key: results.cell(figure, row, task) for row in panel.rows})
+        for task in figure.tasks
+        for panel in figure.panels
+    ]
+
+
 def write_figure(figure: Figure, results: Results) -> list[Path]:
-    """Draw one of the paper's figures to figures/<stem>.png and .pdf; panels without records say so."""
-    return save(draw(figure, results), results.folder / "figures" / results.name(figure.stem))
+    """Draw one of the paper's figures to figures/<stem>.png and .pdf; without records there is none, nor an old one."""
+    stem = results.folder / "figures" / results.name(figure.stem)
+    if has_panels(figure, results):
+        return save(draw(figure, results), stem)
+    for suffix in ("png", "pdf"):
+        stem.with_name(f"{stem.name}.{suffix}").unlink(missing_ok=True)
+    return []
+
+
+def has_panels(figure: Figure, results: Results) -> bool:
+    """Whether anything of the figure is measured, so that it is drawn."""
+    return any(not part.lacks(results.rule) for part in parts(figure, results))
 
 
 def caption(figure: Figure, results: Results) -> str:
-    """What the figure shows, on what, from how many seeds, and what the paper reads from it."""
+    """What the figure shows, on what, from how many seeds, what the paper reads from it, and what came out."""
+    return f"{subject(figure, results)} {reading(figure, results)}"
+
+
+def subject(figure: Figure, results: Results) -> str:
+    """What the figure shows, on what, and from how many seeds."""
     tasks = " and ".join(map(results.task_title, figure.tasks))
     originals = " and ".join(map(results.task_title, figure.own_tasks))
     instead = f", in place of the paper's {originals}" if figure.stand_in else ""
     modified = f"; {figure.modified}" if figure.modified else ""
     chosen = "" if results.rule is LAST else f"; numbers of the test of the {results.rule.note}"
     measured = f"n = {seeds_of(figure, results)}{modified}{chosen}"
-    return f"{figure.title}. {tasks}{instead} ({measured}). The paper's claim: {figure.claim}"
+    return f"{figure.title}. {tasks}{instead} ({measured})."
+
+
+def reading(figure: Figure, results: Results) -> str:
+    """What the paper reads from the figure, what came out of it here, and which panels are not drawn."""
+    said = [f"The paper's claim: {figure.claim}", *_outcomes(figure, results)]
+    missing: dict[str, list[str]] = {}
+    all_parts = parts(figure, results)
+    for part in all_parts:
+        if why := part.lacks(results.rule):
+            missing.setdefault(why, []).append(_name(part, results))
+    for why, names in missing.items():
+        which = "Nothing is drawn" if len(names) == len(all_parts) else f"Not drawn: {'; '.join(names)}"
+        said.append(f"{which}: {why}." if names else "")
+    return " ".join(said)
+
+
+def _name(part: Part, results: Results) -> str:
+    """A panel by its title, its task, or both where there are several of both."""
+    several = len(part.figure.tasks) > 1 or not part.panel.title
+    return ", ".join(filter(None, (part.panel.title, results.task_title(part.task) if several else "")))
+
+
+def _outcomes(figure: Figure, results: Results) -> Iterator[str]:
+    """The verdicts on what the paper reads from the figure, the claims of each verdict after one another."""
+    if figure.overrides:
+        return  # verdicts are of runs as in the recipes
+    for task in figure.tasks:
+        found: dict[str, list[str]] = {}
+        for claim in of_figure(figure.number):
+            verdict = verdicts.decide(claim, task, figure.preset, results)["verdict"]
+            if verdict != verdicts.MISSING:
+                found.setdefault(verdict, []).append(claim.sentence)
+        for verdict, sentences in found.items():
+            yield f"{verdict.capitalize()} on {results.task_title(task)}: {' '.join(sentences)}"
 
 
 def draw(figure: Figure, results: Results) -> Drawing:
-    """The figure, a row of panels for each of its tasks."""
-    rows, columns = len(figure.tasks), len(figure.panels)
-    if columns == 1:  # the tasks side by side
-        rows, columns = columns, rows
-    size = (max(4.2 * columns, 6.5), 3.6 * rows + 1.5)
-    drawing, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-    pairs = [(task, panel) for task in figure.tasks for panel in figure.panels]
-    for axes, (task, panel) in zip(grid.flat, pairs, strict=True):
-        found = {row.key: results.cell(figure, row, task) for row in panel.rows}
+    """The figure: those of its panels that are measured, for each task."""
+    shown = [part for part in parts(figure, results) if not part.lacks(results.rule)]
+    columns = min(len(shown), MOST_COLUMNS, len(figure.panels) if len(figure.panels) > 1 else len(figure.tasks))
+    rows = -(-len(shown) // columns)
+    width = PAGE if columns > 1 else COLUMN
+    drawing, grid = plt.subplots(rows, columns, figsize=(width, 2.1 * rows), layout="constrained", squeeze=False)
+    entries, published_too = dict[str, Artist](), dict[str, Artist]()
+    for axes, part in zip(grid.flat, shown, strict=False):
+        panel = part.panel
         if panel.x == "epoch":
-            _draw_curves(axes, panel, found, results)
+            _draw_curves(axes, part, results)
         else:
-            _draw_sweep(axes, panel, found, results, task)
-        if task in figure.own_tasks and any(map(len, found.values())):
+            _draw_sweep(axes, part, results, width / columns)
+        if len(own := _entries(axes)) > 1:  # a single line is named by its axis
+            entries |= own | entries
+        if any(line.get_marker() == style.DIAMOND for line in axes.lines):
+            published_too["as published"] = PUBLISHED
+        if part.task in figure.own_tasks:
             for x, y, text in panel.marks:
-                axes.plot(x, y, "D", color="#555555", markerfacecolor="none")
-                axes.annotate(text, (x, y), (6, 4), textcoords="offset points", fontsize="small", color="#555555")
-        titles = (panel.title, results.task_title(task) if len(figure.tasks) > 1 or not panel.title else "")
-        axes.set(title="\n".join(filter(None, titles)), xlabel=X_TITLES[panel.x])
+                style.published(axes, x, y, style.PAPER)
+                published_too[text] = PUBLISHED
+        title = _name(part, results) if len(shown) > 1 else panel.title
+        axes.set_title("\n".join(style.wrap(title, width / columns - 0.3)))
+        axes.set(xlabel=X_TITLES[panel.x], ylabel=_unit(panel))
         plain(axes)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize="small")
-        else:
-            axes.set(xticks=[], yticks=[])
-            unlabelled = any(map(len, found.values())) or not panel.rows
-            why = "needs the bias of training images" if unlabelled else "not measured"
-            axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color="#777777")
-    heading = f"{figure.heading}: {caption(figure, results)}"
-    drawing.suptitle(textwrap.fill(heading, int(size[0] * 12.5)), fontsize="medium", ha="left", x=0.01)
+    for axes in grid.flat[len(shown) :]:
+        axes.remove()
+    note = f"{reading(figure, results)} {spread(len(series) for part in shown for series in part.found.values())}"
+    finish(drawing, f"{figure.heading}: {subject(figure, results)}", entries | published_too, note)
     return drawing
 
 
-def _draw_curves(axes: Axes, panel: Panel, found: Found, results: Results) -> None:
+def _unit(panel: Panel) -> str:
+    """What the y-axis counts: the panel's one metric, or what its metrics have in common."""
+    if len(panel.metrics) == 1:
+        return METRICS[panel.metrics[0]].label
+    first = METRICS[panel.metrics[0]]
+    if _of_one_kind(panel):
+        return f"training {first.axis.split()[0]} ({first.unit})"
+    return f"{'test' if panel.metrics[0] in metrics.FAIRNESS else 'training'} images ({first.unit})"
+
+
+def _of_one_kind(panel: Panel) -> bool:
+    """Whether all metrics are the errors, or the losses, on aligned and conflicting samples."""
+    return len({METRICS[metric].axis.split()[0] for metric in panel.metrics}) == 1
+
+
+def _draw_curves(axes: Axes, part: Part, results: Results) -> None:
     """Metrics by colour, rows by dashes."""
+    panel = part.panel
     for row, dash in zip(panel.rows, ("-", "--", ":", "-."), strict=False):
-        lines = [record.curve(panel.network) for record in found[row.key].records]
+        lines = [record.curve(panel.network) for record in part.found[row.key].records]
         for metric in panel.metrics:
-            name, color = METRICS[metric].label, METRICS[metric].colour
+            name, colour = METRICS[metric].axis, METRICS[metric].colour
+            if _of_one_kind(panel):
+                name = f"{name.split()[-1]} samples"
             label = f"{results.row_title(row)}: {name}" if len(panel.rows) > 1 else name
-            plot(axes, lines, metric, label, color, dash)
-    if panel.metrics[0].endswith("error"):
-        axes.set_ylim(-2, 102)
-    else:
-        axes.set_ylim(bottom=0)
+            plot(axes, lines, metric, label, colour, dash)
+    _scale(axes, panel.metrics)
 
 
-def _draw_sweep(axes: Axes, panel: Panel, found: Found, results: Results, task: str) -> None:
-    """A line through the points of each method and metric; what the paper prints of a point as a hollow diamond."""
+def _draw_sweep(axes: Axes, part: Part, results: Results, width: float) -> None:
+    """A line through the points of each method and metric, and beside them what the paper prints."""
+    panel, found = part.panel, part.found
     methods = list(dict.fromkeys(row.method for row in panel.rows))
-    published_too = False
     for method in methods:
         rows = [row for row in panel.rows if row.method == method and len(found[row.key])]
         points = sorted(
@@ -161,27 +295,39 @@ def _draw_sweep(axes: Axes, panel: Panel, found: Found, results: Results, task: 
         if not points:
             continue
         for metric in panel.metrics:
-            name, color, dash = METRICS[metric].label, METRICS[metric].colour, "-"
+            name, colour, dash = METRICS[metric].axis, METRICS[metric].colour, "-"
             if len(methods) > 1:
-                name, (color, dash) = results.row_title(points[0][1]), METHODS[method]
+                name, (colour, dash) = results.row_title(points[0][1]), look(method)
             values = [_finals(found[row.key].records, metric, results.rule) for _, row in points]
-            mean = np.array([each.mean() for each in values])
-            spread = np.array([each.std(ddof=1) if len(each) > 1 else 0 for each in values])
-            x = np.array([position for position, _ in points])
-            axes.errorbar(x, mean, spread, color=color, linestyle=dash, marker="o", markersize=4, capsize=2, label=name)
-            for position, row in points:
-                if (value := _printed(row, task, metric)) is not None:
-                    axes.plot(position, value, "D", color=color, markerfacecolor="none")
-                    published_too = True
-    if published_too:
-        axes.plot([], [], "D", color="#555555", markerfacecolor="none", label="as published")
+            mean = [each.mean() for each in values]
+            x = [position for position, _ in points]
+            axes.plot(x, mean, color=colour, linestyle=dash, label=name)
+            for (position, row), each in zip(points, values, strict=True):
+                deviation = each.std(ddof=1) if len(each) > 1 else None
+                axes.errorbar(
+                    position, each.mean(), deviation, color=colour, marker="o", capsize=2, linewidth=0.8,
+                    markerfacecolor=style.face(len(each), colour),
+                )  # fmt: skip
+                if (value := _printed(row, part.task, metric)) is not None:
+                    style.published(axes, position, value, colour)
+    ticks = sorted({_position(panel.x, each.records[0]) for each in found.values() if len(each)})
     if panel.x in LOGARITHMIC:
         axes.set_xscale("log")
-        ticks = sorted({_position(panel.x, each.records[0]) for each in found.values() if len(each)})
-        axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks], rotation=45)
         axes.minorticks_off()
-    axes.set_ylim(0, 100 if any(metric != "model_bias" for metric in panel.metrics) else None)
-    axes.set_ylabel(METRICS[panel.metrics[0]].label if len(panel.metrics) == 1 else "%")
+    axes.margins(x=0.08)
+    axes.set_xticks(ticks, _labels(axes, ticks, width))
+    _scale(axes, panel.metrics)
+
+
+def _labels(axes: Axes, ticks: Sequence[float], width: float) -> list[str]:
+    """The numbers at ticks, of which those are left out that would run into the next one."""
+    places = axes.transAxes.inverted().transform(axes.transData.transform([(tick, 0) for tick in ticks]))[:, 0]
+    kept, labels = np.inf, []
+    for tick, place in zip(reversed(ticks), reversed(places * (width - 0.6)), strict=True):
+        fits = kept - place > 0.3
+        kept = place if fits else kept
+        labels.append(f"{round(tick, 2):g}" if fits else "")
+    return labels[::-1]
 
 
 def _position(x: str, record: Record) -> float:

@@ -218,7 +218,7 @@ def _figures(table: Table, results: Results) -> Iterator[Context]:
             "heading": table.full_title,
             "caption": figures.caption(table, results),
             "image": _image(folder / f"{results.name(table.stem)}.png", lambda: figures.write_figure(table, results))
-            if any(map(len, found))
+            if figures.has_panels(table, results)
             else None,
             "alt": f"Chart of {panels or table.title}. The caption says what is drawn.",
             "command": "" if all(map(len, found)) else command(table, table.tasks, [], results),

@@ -12,13 +12,12 @@ from matplotlib.figure import Figure as Drawing
 
 from benchmark.compare.significance import LEVEL, Ranking
 from benchmark.metrics import METRICS
+from benchmark.report.style import COLUMN, PAGE
+from benchmark.report.words import COLLAPSED
 
-# In inches, as printed: a column of the paper's two, or both where the names need it.
-COLUMN, PAGE = 3.33, 7.0
+# In inches, as printed.
 LINE, BAR, CHARACTER = 0.15, 0.07, 0.062
-TEXT = 7  # points
 LONGEST = 42  # characters of a name that leave the axis a fifth of the page
-COLLAPSED = "†"
 
 
 def draw(found: Sequence[Ranking], names: Sequence[Sequence[str]], title: str) -> Drawing:
@@ -31,7 +30,7 @@ def draw(found: Sequence[Ranking], names: Sequence[Sequence[str]], title: str) -
     height = sum(heights) + LINE * (len(above) + len(below)) + 0.1
     drawing = plt.figure(figsize=(width, height))
     for lines, top, weight in ((above, height - 0.05, "bold"), (below, LINE * len(below) + 0.03, "normal")):
-        drawing.text(0.04 / width, top / height, "\n".join(lines), fontsize=TEXT, va="top", weight=weight)
+        drawing.text(0.04 / width, top / height, "\n".join(lines), va="top", weight=weight)
     top = height - LINE * len(above) - 0.05
     for ranking, own_height, own in zip(found, heights, names, strict=True):
         top -= own_height
@@ -65,18 +64,18 @@ def _diagram(axes: Axes, ranking: Ranking, names: Sequence[str], left: float, ri
     p = ranking.friedman.f_p
     told = f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}" + ("" if p < LEVEL else ", not told apart")
     heading = f"{METRICS[ranking.metric].heading}: {len(ranking.tasks)} tasks, {told}"
-    axes.text(0.04, -0.12, heading, fontsize=TEXT, va="center")
+    axes.text(0.04, -0.12, heading, va="center")
     length = place(1 + ranking.critical_difference) - left  # to the axis' scale, and perhaps longer than it
     end = min(left + length, axes.get_xlim()[1] - 0.05)
     line([left, end], [-0.3, -0.3], 1.2)
     for x in (left, left + length) if end == left + length else (left,):
         line([x, x], [-0.27, -0.33])
-    axes.text(left - 0.05, -0.3, f"CD = {ranking.critical_difference:.2f}", fontsize=TEXT, va="center", ha="right")
+    axes.text(left - 0.05, -0.3, f"CD = {ranking.critical_difference:.2f}", va="center", ha="right")
     line([left, right], [y, y])
     for rank in range(1, rows + 1):
         line([place(rank)] * 2, [y, y + 0.05])
         if rows <= 20 or rank % 5 == 0 or rank == 1:
-            axes.text(place(rank), y + 0.07, str(rank), fontsize=TEXT, va="bottom", ha="center")
+            axes.text(place(rank), y + 0.07, str(rank), va="bottom", ha="center")
     groups = ranking.groups()
     for number, group in enumerate(groups, 1):
         ends = [place(ranking.average[each]) for each in (group[0], group[-1])]
@@ -89,5 +88,5 @@ def _diagram(axes: Axes, ranking: Ranking, names: Sequence[str], left: float, ri
         height = y - BAR * (len(groups) + 1) - LINE * (number if better else rows - 0.5 - number) - 0.05
         edge, side = (left - 0.03, "right") if better else (right + 0.03, "left")
         line([x, x, edge], [y, height, height])
-        dagger = COLLAPSED if ranking.collapsed[:, row].any() else ""
-        axes.text(edge + (-0.03 if better else 0.03), height, names[row] + dagger, fontsize=TEXT, va="center", ha=side)
+        mark = COLLAPSED if ranking.collapsed[:, row].any() else ""
+        axes.text(edge + (-0.03 if better else 0.03), height, names[row] + mark, va="center", ha=side)

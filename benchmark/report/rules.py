@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from tabulate import tabulate
 
 from benchmark import quoting
 from benchmark.compare.cells import tidy
 from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.table import Row, Table
 from benchmark.report.tables import provenance, row_title
-from benchmark.report.words import Context, lines_of, number
+from benchmark.report.words import COLLAPSED, ONE_SEED, Context, lines_of, number
 from benchmark.rules import LAST, RULES
 from benchmark.store.atomic import withdraw, write_atomically
 from benchmark.store.results import Results
@@ -54,8 +53,8 @@ def markdown(table: Table, lines: pd.DataFrame, tasks: Sequence[str], results: R
                 head.append("paper")
                 body = [[*line, printed[row.key]] for line, row in zip(body, table.rows, strict=True)]
             parts.append(f"## {quoting.markdown(results.task_title(task))}: {METRICS[metric].title}")
-            parts.append(tabulate(body, head, tablefmt="github", disable_numparse=True))
-    notes = "\n".join(f"- {quoting.markdown(note)}" for note in provenance(table, results))
+            parts.append(quoting.grid(body, head))
+    notes = "\n".join(f"- {quoting.markdown(note)}" for note in (f"{ONE_SEED} one seed.", *provenance(table, results)))
     return "\n\n".join((*parts, *([notes] if notes else []))) + "\n"
 
 
@@ -65,8 +64,9 @@ def _cells(found: Mapping[tuple[str, str], Context], row: Row) -> list[str]:
     most = max(line["n"] for line in lines)
     return [
         number(line["mean"])
-        + (" (collapsed)" if line["collapsed"] else "")
-        + (f" (n = {line['n']})" if line["n"] < most else "")
+        + ONE_SEED * (line["n"] == 1)
+        + COLLAPSED * bool(line["collapsed"])
+        + (f" (n = {line['n']})" if 1 < line["n"] < most else "")
         if line["n"]
         else "–"
         for line in lines

@@ -10,12 +10,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
-from tabulate import tabulate
+from matplotlib.lines import Line2D
 
 from benchmark import quoting
 from benchmark.compare.search import Outcome
 from benchmark.plan.table import Table
-from benchmark.report.style import plain, save
+from benchmark.report.style import COLUMN, PAGE, finish, plain, save
 from benchmark.report.tables import row_title
 from benchmark.store.atomic import write_atomically
 from benchmark.store.results import Results
@@ -89,7 +89,7 @@ def choices(outcomes: Sequence[Outcome], results: Results) -> str:
         )
     head = ["Method", "Points", "Failed", "Hours", "Score of the recipe", "Best score", "Chosen"]
     said = "\n".join(f"- {quoting.markdown(note)}" for note in notes(outcomes, results))
-    grid = tabulate(body, head, tablefmt="github", disable_numparse=True)
+    grid = quoting.grid(body, head)
     return f"# What the search chose\n\n{grid}\n\n{said}\n"
 
 
@@ -101,29 +101,28 @@ def draw(outcomes: Sequence[Outcome], table: Table, results: Results) -> list[Pa
     """Each option of each row against the validation score of its points: figures/<stem>-options.png and .pdf."""
     columns = max(len(_searched(each)) for each in outcomes)
     drawing, grid = plt.subplots(
-        len(outcomes), columns, figsize=(2.2 * columns + 0.6, 1.9 * len(outcomes) + 0.9),
+        len(outcomes), columns, figsize=(PAGE if columns > 1 else COLUMN, 1.6 * len(outcomes)),
         layout="constrained", squeeze=False,
     )  # fmt: skip
     for line, each in zip(grid, outcomes, strict=True):
         searched = _searched(each)
         for axis, name in zip(line, searched, strict=False):
             _panel(axis, each, name)
-            axis.set_xlabel(name.partition(".")[2] or name, fontsize=8)
-            axis.tick_params(labelsize=7)
+            axis.set_xlabel(name.partition(".")[2] or name)
             plain(axis)
-        line[0].set_ylabel(f"{row_title(each.search.row, results)}\nscore (%)", fontsize=8)
+        line[0].set_ylabel(f"{row_title(each.search.row, results)}\nscore (%)")
         for axis in line[len(searched) :]:
             axis.axis("off")
-    for marker, colour, face, label in (
-        ("o", GREY, GREY, "a point"),
-        ("s", BLUE, BLUE, "the recipe"),
-        ("*", ORANGE, "none", "chosen"),
-    ):
-        grid[0][0].plot([], [], marker, color=colour, markerfacecolor=face, label=label)
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    legend = {
+        label: Line2D([], [], color=colour, marker=marker, linestyle="", markerfacecolor=face)
+        for marker, colour, face, label in (
+            ("o", GREY, GREY, "a point"),
+            ("s", BLUE, BLUE, "the recipe"),
+            ("*", ORANGE, "none", "chosen"),
+        )
+    }
     task = results.task_title(outcomes[0].search.task)
-    drawing.suptitle(f"{task}: validation score, {results.rule.name}, over the searched options", fontsize=9)
+    finish(drawing, f"{task}: validation score, {results.rule.name}, over the searched options", legend)
     return save(drawing, results.folder / "figures" / f"{results.name(table.stem)}-options")
 
 
@@ -138,7 +137,7 @@ def _panel(axis: Axes, outcome: Outcome, name: str) -> None:
         own = {each.name: each.value for each in point.overrides}
         values[number] = own.get(name, _default(outcome, name))
     for number, (score, *_) in sorted(outcome.scores.items()):
-        marker, colour, size = ("s", BLUE, 5) if number == 0 else ("o", GREY, 4)
+        marker, colour, size = ("s", BLUE, 4) if number == 0 else ("o", GREY, 3)
         axis.plot(values[number], score, marker, color=colour, markersize=size)
     if (chosen := outcome.chosen) is not None:
         score = outcome.scores[chosen][0]
@@ -148,9 +147,9 @@ def _panel(axis: Axes, outcome: Outcome, name: str) -> None:
             score,
             "*",
             color=ORANGE,
-            markersize=12,
+            markersize=9,
             markerfacecolor="none",
-            markeredgewidth=1.5,
+            markeredgewidth=1.2,
             zorder=3,
         )
     axis.margins(0.1)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tabulate import tabulate
 
 from benchmark import quoting
 from benchmark.compare import significance
@@ -16,9 +15,9 @@ from benchmark.metrics import METRICS
 from benchmark.plan.table import Table
 from benchmark.plan.uses import MARKS, WORDS
 from benchmark.report import rank_diagram
-from benchmark.report.rank_diagram import COLLAPSED
 from benchmark.report.style import save
 from benchmark.report.tables import provenance, row_title, seeds, selection
+from benchmark.report.words import COLLAPSED, ONE_SEED
 from benchmark.store.atomic import withdraw, write_atomically
 from benchmark.store.results import Results
 
@@ -76,7 +75,7 @@ def _on_tasks_explained(reference: str) -> str:
         f"Points by which each method differs from {reference}, the first row of the table, in the mean over the n "
         "seeds that both have; in brackets Student's 95 % interval of the paired differences, in bold where it leaves "
         "out 0. Every interval stands for itself: of twenty methods that differ in nothing, one is in bold. One seed "
-        "has no interval."
+        f"has no interval ({ONE_SEED})."
     )
 
 
@@ -93,17 +92,17 @@ def _differences(table: Table, lines: pd.DataFrame, task: str, results: Results)
             n = seeds(each["n"] for each in own if each)
             body.append([quoting.markdown(row_title(row, results)), *shown, n])
     head = ["Method", *(METRICS[metric].heading for metric in table.metrics), "n"]
-    return tabulate(body, head, tablefmt="github", disable_numparse=True)
+    return quoting.grid(body, head)
 
 
 def _difference(line: dict[Any, Any]) -> str:
     mean, low, high = (f"{line[name]:+.2f}" for name in ("difference", "low", "high"))
     if line["n"] == 1:
-        shown = f"{mean} (n = 1: no interval)"
+        shown = f"{mean}{ONE_SEED}"
     else:
         outside = line["low"] > 0 or line["high"] < 0
         shown = (f"**{mean}**" if outside and not line["collapsed"] else mean) + f" ({low} to {high})"
-    return shown + (" (collapsed)" if line["collapsed"] else "")
+    return shown + COLLAPSED * bool(line["collapsed"])
 
 
 ACROSS_EXPLAINED = f"""\
@@ -139,7 +138,7 @@ def _ranking(ranking: Ranking, results: Results) -> Iterator[str]:
         for row in order
     ]
     head = ["Method", "Average rank", *(quoting.markdown(results.task_title(task)) for task in ranking.tasks)]
-    yield tabulate(body, head, tablefmt="github", disable_numparse=True)
+    yield quoting.grid(body, head)
     if ranking.collapsed.any():
         yield f"{COLLAPSED} collapsed, hence last: {ranking.collapsed.sum()} of these {ranking.collapsed.size} cells."
     few, gaps = ranking.left_out

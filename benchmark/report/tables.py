@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
-from tabulate import tabulate
 
 from benchmark import quoting
 from benchmark.compare import cells, published
 from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import COMPARISONS, Row, Table
+from benchmark.plan.uses import MARKS, WORDS
+from benchmark.report.words import COLLAPSED, ONE_SEED
 from benchmark.rules import LAST
 from benchmark.store.atomic import write_atomically
 from benchmark.store.record import Record
@@ -30,12 +32,12 @@ def write(table: Table, results: Results, compare: str = COMPARISONS[0], said: S
     """
     lines = cells.tidy(table, results)
     grid = Grid(table, lines, results)
-    notes = [*said, *footer(table, results)]
-    text = markdown(grid, notes, compare)
+    notes, commits = [*said, *footer(table, results), *grid.left_out()], commits_note(table, results)
+    text = markdown(grid, [*notes, *commits], compare)
     folder, name = results.folder / "tables", results.name(table.stem)
     write_atomically(folder / f"{name}.csv", quoting.csv(lines))
     write_atomically(folder / f"{name}.md", text)
-    write_atomically(folder / f"{name}.tex", latex(grid, notes, compare))
+    write_atomically(folder / f"{name}.tex", latex(grid, notes, commits, compare))
     return text
 
 
@@ -56,33 +58,42 @@ def seeds_of(table: Table, results: Results) -> str:
 
 
 def footer(table: Table, results: Results) -> list[str]:
-    """What a reader must know of the numbers: seeds, spread, selection, commits, and why cells are empty."""
+    """What a reader must know of the numbers: seeds, spread, selection, and why cells are empty."""
     marks = "".join(results.mark(row.method) for row in table.rows)
     of_bias = [text for mark, text in LEGEND if mark in marks]
     fairness = f", among methods without bias labels ({', '.join(of_bias)})" if of_bias else ""
-    empty = [task for task in table.tasks if not results.measured(table, task)]
+    empty = [results.task_title(task) for task in table.tasks if not results.measured(table, task)]
     return [
         f"Percent; {_seeds_note(table, results)}; selection: {selection(table, results)}.",
         *_unselected_note(table, results),
         f"Best in bold, second underlined{fairness}.",
         *(["‡ trains on validation images, without their bias labels."] if "‡" in marks else []),
-        *provenance(table, results),
-        *([f"Without records: {', '.join(empty)}."] if empty else []),
+        *caveats(table, results),
+        *([f"Left out, without records: {'; '.join(empty)}."] if empty else []),
         *(f"Failed: {failure}" for failure in failures(table, results)),
     ]
 
 
 def provenance(table: Table, results: Results) -> list[str]:
-    """What a reader must know of the records: which collapsed, their preset, data and code."""
+    """What a reader must know of the records: ``caveats``, and the commits of their code."""
+    return [*caveats(table, results), *commits_note(table, results)]
+
+
+def caveats(table: Table, results: Results) -> list[str]:
+    """What a reader must know of the records: which collapsed, their preset and data, and how old their code is."""
     found = results.records_of(table, table.tasks)
-    commits = sorted({record.provenance.short_commit for record in found})
     return [
         *_collapsed_note(found, table, results),
         *_preset_note(table),
         *_data_notes(table, results),
         *_stale_note(found),
-        *([f"Commit {', '.join(commits)}."] if commits else []),
     ]
+
+
+def commits_note(table: Table, results: Results) -> list[str]:
+    """The commits of the code that measured the table's records; nothing without records."""
+    commits = sorted({record.provenance.short_commit for record in results.records_of(table, table.tasks)})
+    return [f"Commit {', '.join(commits)}."] if commits else []
 
 
 def selection(table: Table, results: Results) -> str:
@@ -110,7 +121,10 @@ def _unselected_note(table: Table, results: Results) -> Iterator[str]:
 def _collapsed_note(found: Sequence[Record], table: Table, results: Results) -> list[str]:
     if "avg_acc" not in table.metrics or not any(record.collapsed(results.rule) for record in found):
         return []
-    return ["Collapsed: some or all of its runs are at chance or with one answer for everything; never the best."]
+    return [
+        f"{COLLAPSED} collapsed: some or all of its runs are at chance or with one answer for everything; never the "
+        "best."
+    ]
 
 
 def _seeds_note(table: Table, results: Results) -> str:
@@ -118,8 +132,8 @@ def _seeds_note(table: Table, results: Results) -> str:
     if n == "0":
         return "no records yet"
     if n == "1":
-        return "n = 1"
-    alone = "; numbers without ± are of one" if n.startswith("1 ") else ""
+        return f"n = 1 ({ONE_SEED} one seed)"
+    alone = f"; {ONE_SEED} one seed" if n.startswith("1 ") else ""
     return f"n = {n}, mean ± sample standard deviation (ddof 1) over seeds{alone}"
 
 
@@ -180,29 +194,42 @@ class Grid:
         self._mean, self._std, self._n, self._collapsed, self._paper = values
         self._rank = cells.ranks(table, lines, results)
         self.titles = {row.key: row_title(row, results) for row in table.rows}
-        self.compared = not lines.paper.isna().all()
 
-    def measured(self, key: Key, marks: Sequence[str], plus_minus: str, gap: str) -> str:
-        mean, std = self._mean[key], self._std[key]
-        if pd.isna(mean):
+    def number(self, key: Key, marks: Sequence[str], gap: str) -> str:
+        """The mean, as the best or second in ``marks``, with what is to be known of its seeds behind it."""
+        if pd.isna(self._mean[key]):
             return gap
-        spread = "" if pd.isna(std) else plus_minus.format(f"{std:.1f}")
-        text = f"{mean:.2f}"
-        if self._collapsed[key]:
-            return f"{text}{spread} (collapsed)"
-        if key not in self._rank:
-            return text + spread
-        # A single run that is ahead of means over several may be so by luck.
-        alone = self._n[key] == 1 and any(n > 1 for other, n in self._n.items() if other[1:] == key[1:])
-        return marks[self._rank[key]].format(text) + spread + (" (n = 1)" if alone else "")
+        text = f"{self._mean[key]:.2f}"
+        if key in self._rank:
+            text = marks[self._rank[key]].format(text)
+        return text + ONE_SEED * (self._n[key] == 1) + COLLAPSED * bool(self._collapsed[key])
+
+    def spread(self, key: Key) -> str:
+        """The standard deviation over seeds, empty for one seed."""
+        return "" if pd.isna(self._std[key]) else f"{self._std[key]:.1f}"
+
+    def columns(self, values: str) -> list[tuple[str, str]]:
+        """The (task, metric) that have any value in "measured" or "paper"."""
+        source = self._mean if values == "measured" else self._paper
+        return list(dict.fromkeys((task, metric) for (_, task, metric), value in source.items() if not pd.isna(value)))
+
+    def marks(self) -> list[str]:
+        """What the marks of methods mean."""
+        found = "".join(self.titles.values())
+        return [f"{mark} uses {WORDS[use]}." for use, mark in MARKS.items() if mark in found]
+
+    def left_out(self) -> Iterator[str]:
+        """Which metrics of measured tasks have no column."""
+        shown = self.columns("measured")
+        measured = {task for task, _ in shown}
+        for metric in self.table.metrics:
+            lacking = [task for task in self.table.columns if task in measured and (task, metric) not in shown]
+            if lacking:
+                titles = "; ".join(map(self.results.task_title, lacking))
+                yield f"Left out, since it cannot be measured there: {METRICS[metric].head} on {titles}."
 
     def paper(self, key: Key, gap: str) -> str:
         return gap if pd.isna(self._paper[key]) else f"{self._paper[key]:.2f}"
-
-    def tasks(self, values: str) -> list[str]:
-        """The tasks that have any value in "measured" or "paper"."""
-        source = self._mean if values == "measured" else self._paper
-        return list(dict.fromkeys(task for (_, task, _), value in source.items() if not pd.isna(value)))
 
 
 def markdown(grid: Grid, notes: Sequence[str], compare: str = COMPARISONS[0]) -> str:
@@ -225,7 +252,9 @@ Key = tuple[str, str, str]
 
 def _sections(grid: Grid, values: str, section: Callable[[Grid, Columns], str]) -> Iterator[str]:
     """Headings and grids of the tasks that have any of the values."""
-    tasks, metrics, title = grid.tasks(values), grid.table.metrics, grid.results.task_title
+    metrics, title = grid.table.metrics, grid.results.task_title
+    columns = grid.columns(values)
+    tasks = list(dict.fromkeys(task for task, _ in columns))
     if len(metrics) == 1:
         if tasks:
             arrow = METRICS[metrics[0]].arrow
@@ -233,20 +262,22 @@ def _sections(grid: Grid, values: str, section: Callable[[Grid, Columns], str]) 
         return
     for task in tasks:
         yield f"## {quoting.markdown(title(task))}"
-        yield section(grid, [(task, metric, METRICS[metric].heading) for metric in metrics])
+        yield section(
+            grid, [(task, metric, METRICS[metric].heading) for metric in metrics if (task, metric) in columns]
+        )
 
 
 def _beside(grid: Grid, columns: Columns) -> str:
     """Measured columns, each followed by the paper's where it has any."""
-    published_tasks = grid.tasks("paper")
+    published_too = grid.columns("paper")
     head, body = ["Method"], [[quoting.markdown(title)] for title in grid.titles.values()]
     for task, metric, heading in columns:
-        head += [heading, "paper"] if task in published_tasks else [heading]
+        head += [heading, "paper"] if (task, metric) in published_too else [heading]
         for key, line in zip(grid.titles, body, strict=True):
             line.append(_markdown_cell(grid, (key, task, metric)))
-            if task in published_tasks:
+            if (task, metric) in published_too:
                 line.append(grid.paper((key, task, metric), "–"))
-    return tabulate(body, head, tablefmt="github", disable_numparse=True)
+    return quoting.grid(body, head)
 
 
 def _measured(grid: Grid, columns: Columns) -> str:
@@ -262,80 +293,139 @@ def _plain(grid: Grid, columns: Columns, cell: Callable[[Key], str]) -> str:
         [quoting.markdown(title), *(cell((key, task, metric)) for task, metric, _ in columns)]
         for key, title in grid.titles.items()
     ]
-    return tabulate(body, ["Method", *(heading for *_, heading in columns)], tablefmt="github", disable_numparse=True)
+    return quoting.grid(body, ["Method", *(heading for *_, heading in columns)])
 
 
 def _markdown_cell(grid: Grid, key: Key) -> str:
-    return grid.measured(key, ("**{}**", "<u>{}</u>"), " ± {}", "–")
+    spread = grid.spread(key)
+    return grid.number(key, ("**{}**", "<ins>{}</ins>"), "–") + (f" ± {spread}" if spread else "")
 
 
-def latex(grid: Grid, notes: Sequence[str], compare: str = COMPARISONS[0]) -> str:
+# In points: the width of a column of a paper's two, and of both; of a character of the 7 points that tables are set in,
+# and of the gap between columns. Nothing is scaled: what is too wide gets further lines instead.
+COLUMN, PAGE = 241, 505
+CHARACTER, GAP = 4.0, 5.0
+
+
+def latex(grid: Grid, notes: Sequence[str], commits: Sequence[str] = (), compare: str = COMPARISONS[0]) -> str:
     """A booktabs table in the paper's arrangement: tasks as column groups, bold for the best, * for bias labels.
 
-    The paper's numbers stand under each row, or in a second table below, where it has any.
+    Only columns that have numbers are there. The paper's numbers stand under each row, or in a second table below,
+    where it has any; standard deviations beside the means, or under them where the page is too narrow for that.
     """
     table = grid.table
-    columns = [(task, metric) for task in table.columns for metric in table.metrics]
-
-    def measured(key: str) -> str:
-        marks = (r"\textbf{{{}}}", r"\underline{{{}}}")
-        numbers = (grid.measured((key, *column), marks, r"{{\tiny\,±{}}}", "--") for column in columns)
-        return " & ".join((quoting.latex(grid.titles[key]), *numbers)) + r" \\"
-
-    def printed(key: str) -> list[str]:
-        return [grid.paper((key, *column), "--") for column in columns]
-
-    def printed_below(key: str) -> str:
-        return " & ".join((r"\quad\textit{paper}", *(rf"\textit{{{each}}}" for each in printed(key)))) + r" \\"
-
-    def printed_alone(key: str) -> str:
-        return " & ".join((quoting.latex(grid.titles[key]), *printed(key))) + r" \\"
-
-    caption = " ".join((f"{table.title}" + (f" ({table.modified})." if table.modified else "."), *notes))
-    if not grid.compared:
-        tables = [_latex_table(grid, caption, [measured])]
+    title = table.title + (f" ({table.modified})" if table.modified else "")
+    own, printed = (_Latex(grid, grid.columns(values)) for values in ("measured", "paper"))
+    parts = [*(f"% {note}" for note in commits), r"% Needs \usepackage{booktabs} and LaTeX of 2020 or later."]
+    if not own.columns:
+        unmeasured = "Nothing is measured yet."
+        alone = [f"Percent, as published. {unmeasured}", *grid.marks()]
+        parts.append(printed.table(title, alone, [printed.published_alone]) if printed.columns else f"% {unmeasured}")
     elif compare == "beside":
-        tables = [_latex_table(grid, caption, [measured, printed_below])]
+        parts.append(own.table(title, notes, [own.measured, own.spreads_below, own.published_below]))
     else:
-        tables = [
-            _latex_table(grid, caption, [measured]),
-            _latex_table(grid, f"{table.title}, as published.", [printed_alone]),
-        ]
-    return "\n".join((r"% Needs \usepackage{booktabs,graphicx}.", *tables, "")).replace("±", r"$\pm$")
+        parts.append(own.table(title, notes, [own.measured, own.spreads_below]))
+        if printed.columns:
+            parts.append(printed.table(f"{table.title}, as published", grid.marks(), [printed.published_alone]))
+    return "\n".join((*parts, ""))
 
 
-def _latex_table(grid: Grid, caption: str, lines: Sequence[Callable[[str], str]]) -> str:
-    """The frame around the ``lines`` of every row; methods with bias labels stand apart."""
-    table, body = grid.table, []
-    apart = grid.results.use_bias_labels
-    groups = ([key for key in grid.titles if key not in apart], [key for key in grid.titles if key in apart])
-    for number, group in enumerate(each for each in groups if each):
-        body += [r"\midrule"] * (number > 0)
-        body += [line(key) for key in group for line in lines]
-    width = len(table.metrics)
-    titles = (quoting.latex(grid.results.task_title(task)) for task in table.columns)
-    tops = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{title}}}" for title in titles)
-    rules = "".join(
-        rf"\cmidrule(lr){{{2 + width * index}-{1 + width * (index + 1)}}}" for index in range(len(table.columns))
-    )
-    arrows = {"lower": r" $\downarrow$", "higher": r" $\uparrow$", None: ""}
-    heads = " & ".join(
-        METRICS[metric].head + arrows[METRICS[metric].better] for _ in table.columns for metric in table.metrics
-    )
-    return "\n".join(
-        (
-            r"\begin{table*}\centering",
-            rf"\caption{{{quoting.latex(caption)}}}",
-            r"\resizebox{\textwidth}{!}{%",
-            rf"\begin{{tabular}}{{l{'r' * width * len(table.columns)}}}",
-            r"\toprule",
-            rf" & {tops} \\",
-            rules,
-            rf"Method & {heads} \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}}",
-            r"\end{table*}",
+class _Latex:
+    """A table of some columns: the lines of its rows, and the frame around them."""
+
+    def __init__(self, grid: Grid, columns: Sequence[tuple[str, str]]) -> None:
+        self.grid, self.columns = grid, columns
+        self.tasks = list(dict.fromkeys(task for task, _ in columns))
+        self.beside = self._width(beside=True) <= PAGE
+
+    def _width(self, *, beside: bool) -> float:
+        """About how wide the table is, in points, with standard deviations beside the means or without."""
+        grid, width = self.grid, CHARACTER * (1 + max(map(len, self.grid.titles.values())))
+        for task in self.tasks:
+            under_it = sum(self._column(column, beside=beside) for column in self.columns if column[0] == task)
+            width += max(under_it, CHARACTER * max(map(len, _lines(grid.results.task_title(task)))) + GAP)
+        return width
+
+    def _column(self, column: tuple[str, str], *, beside: bool) -> float:
+        cells = [METRICS[column[1]].head + "↑"] if len(self.grid.table.metrics) > 1 else []
+        for key in self.grid.titles:
+            spread = self.grid.spread((key, *column)) if beside else ""
+            cells.append(self.grid.number((key, *column), ("{}", "{}"), "--") + (f"± {spread}" if spread else ""))
+        return CHARACTER * max(map(len, cells)) + GAP
+
+    def measured(self, key: str) -> str:
+        cells = []
+        for column in self.columns:
+            spread = self.grid.spread((key, *column)) if self.beside else ""
+            number = self.grid.number((key, *column), (r"\textbf{{{}}}", r"\underline{{{}}}"), "--")
+            for mark in (ONE_SEED, COLLAPSED):
+                number = number.replace(mark, quoting.latex(mark))
+            cells.append(number + (rf"\,$\pm$\,{spread}" if spread else ""))
+        return _row(quoting.latex(self.grid.titles[key]), cells)
+
+    def spreads_below(self, key: str) -> str:
+        spreads = [self.grid.spread((key, *column)) for column in self.columns]
+        return _row(r"\quad$\pm$", spreads) if any(spreads) and not self.beside else ""
+
+    def published_below(self, key: str) -> str:
+        printed = [self.grid.paper((key, *column), "") for column in self.columns]
+        cells = [rf"\textit{{{each}}}" if each else "" for each in printed]
+        return _row(r"\quad\textit{paper}", cells) if any(printed) else ""
+
+    def published_alone(self, key: str) -> str:
+        cells = [self.grid.paper((key, *column), "--") for column in self.columns]
+        return _row(quoting.latex(self.grid.titles[key]), cells)
+
+    def _head(self) -> list[str]:
+        """Tasks over their metrics; of a single metric it stands where the methods are named."""
+        names = [_stacked(self.grid.results.task_title(task)) for task in self.tasks]
+        arrows = {"lower": r"$\downarrow$", "higher": r"$\uparrow$", None: ""}
+        if len(self.grid.table.metrics) == 1:
+            metric = METRICS[self.grid.table.metrics[0]]
+            return [_row(metric.head + arrows[metric.better], [rf"\multicolumn{{1}}{{c}}{{{name}}}" for name in names])]
+        widths = [sum(column[0] == task for column in self.columns) for task in self.tasks]
+        tops = [rf"\multicolumn{{{width}}}{{c}}{{{name}}}" for width, name in zip(widths, names, strict=True)]
+        ends = [1 + sum(widths[: place + 1]) for place in range(len(widths))]
+        rules = [rf"\cmidrule(lr){{{end - width + 1}-{end}}}" for end, width in zip(ends, widths, strict=True)]
+        heads = [METRICS[metric].head + arrows[METRICS[metric].better] for _, metric in self.columns]
+        return [_row("", tops), "".join(rules), _row("Method", heads)]
+
+    def table(self, title: str, notes: Sequence[str], lines: Sequence[Callable[[str], str]]) -> str:
+        """The frame around the ``lines`` of every row, notes below it; methods with bias labels stand apart."""
+        grid = self.grid
+        apart = grid.results.use_bias_labels
+        groups = ([key for key in grid.titles if key not in apart], [key for key in grid.titles if key in apart])
+        body: list[str] = []
+        for group in filter(None, groups):
+            body += [r"\midrule", *(text for key in group for line in lines if (text := line(key)))]
+        environment = "table" if self._width(beside=self.beside) <= COLUMN else "table*"
+        below = rf"\par\smallskip\parbox{{\linewidth}}{{{quoting.latex(' '.join(notes))}}}"
+        return "\n".join(
+            (
+                rf"\begin{{{environment}}}\centering",
+                r"\fontsize{7}{8.4}\selectfont\setlength{\tabcolsep}{2.5pt}",
+                rf"\caption{{{quoting.latex(title)}.}}",
+                rf"\begin{{tabular}}{{l{'r' * len(self.columns)}}}",
+                r"\toprule",
+                *self._head(),
+                *body,
+                r"\bottomrule",
+                r"\end{tabular}",
+                *([below] if notes else []),
+                rf"\end{{{environment}}}",
+            )
         )
-    )
+
+
+def _row(first: str, cells: Sequence[str]) -> str:
+    return " & ".join((first, *cells)) + r" \\"
+
+
+def _lines(title: str) -> list[str]:
+    """A heading in lines, of which "CelebA, big nose" and "C-MNIST¹ (ρ = 0.99)" have two."""
+    return re.split(r"(?<=,) | (?=\()", title)
+
+
+def _stacked(title: str) -> str:
+    lines = list(map(quoting.latex, _lines(title)))
+    return lines[0] if len(lines) == 1 else r"\shortstack{" + r" \\ ".join(lines) + "}"

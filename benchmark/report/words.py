@@ -1,4 +1,4 @@
-"""Numbers as the page prints them."""
+"""Numbers as the page prints them, and the marks that tables put behind them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+ONE_SEED, COLLAPSED = "°", "§"
 Context = dict[str, Any]
 """What a template shows, by name."""
 

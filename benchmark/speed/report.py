@@ -10,10 +10,11 @@ from typing import Annotated, Any, TypedDict
 import matplotlib.pyplot as plt
 import msgspec
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
 from tabulate import tabulate
 
 from benchmark.errors import say
-from benchmark.report.style import plain, save
+from benchmark.report.style import PAGE, finish, plain, save, wrap
 from benchmark.store.atomic import write_atomically
 
 PRODUCT, COPY = "matrix product", "copy"
@@ -206,31 +207,29 @@ def _notes(measurement: Measurement) -> list[str]:
     ]
 
 
+EXPECTED = "where the counted operations alone would put it, from Vanilla"
+
+
 def draw(found: Sequence[Measurement]) -> Drawing:
     """Bars of images/s, a panel for each measurement; diamonds where counted operations alone would put a method."""
-    height = 1.9 + 0.27 * max(len(loops(each)) for each in found)
-    drawing, grid = plt.subplots(1, len(found), figsize=(6.5 * len(found), height), layout="constrained", squeeze=False)
+    height = 0.5 + 0.16 * max(len(loops(each)) for each in found)
+    drawing, grid = plt.subplots(1, len(found), figsize=(PAGE, height), layout="constrained", squeeze=False)
     for axes, measurement in zip(grid.flat, found, strict=True):
         names = loops(measurement)
         values = [rate(measurement, name) for name in names]
         colors = ["#777777" if name in (BARE, FILES) else "#0072B2" for name in names]
         axes.barh(names, values, color=colors, height=0.7)
         for index, value in enumerate(values):
-            axes.text(1.28 * max(values), index, number(value), ha="right", va="center", fontsize="small")
+            axes.text(1.28 * max(values), index, number(value), ha="right", va="center")
         methods = [index for index, name in enumerate(names) if name not in (BARE, FILES, VANILLA)]
         expected = [rate(measurement, VANILLA) / implied(measurement, names[index]) for index in methods]
-        axes.plot(
-            expected,
-            methods,
-            "D",
-            color="#D55E00",
-            markersize=4,
-            label="where the counted operations alone would put it, from Vanilla",
-        )
+        axes.plot(expected, methods, "D", color="#D55E00", label=EXPECTED)
         axes.invert_yaxis()
-        axes.set(title=title(measurement), xlabel="images/s", xlim=(0, 1.3 * max(values)))
+        axes.set_title("\n".join(wrap(title(measurement), PAGE / len(found) - 1.6)))
+        axes.set(xlabel="images/s", xlim=(0, 1.3 * max(values)))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         plain(axes)
         axes.grid(visible=False, axis="y")
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center", frameon=False)
+    finish(drawing, "Images per second", dict(zip(labels, handles, strict=True)))
     return drawing

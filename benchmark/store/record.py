@@ -268,14 +268,19 @@ class Record(Part, frozen=True, dict=True):
         return chosen[-1]["bias_acc"] if chosen else None
 
     def identification(self) -> dict[str, Number]:
-        """Recall and precision, in percent, of calling conflicting what the biased network gets wrong in training."""
+        """Recall and precision, in percent, of calling conflicting what the biased network gets wrong in training.
+
+        None where no training image is known to be conflicting.
+        """
         right = self.train["biased" if self.has_biased else "target"]
         total = np.asarray(self.groups.train)
         wrong = total - np.asarray(right)
         conflicting = ~metrics.aligned_mask(wrong.shape, np.asarray(self.groups.aligned_bias))
         found = wrong[conflicting].sum()
+        if not total[conflicting].sum():
+            return {"recall": None, "precision": None}
         return {
-            "recall": float(100 * found / max(total[conflicting].sum(), 1)),
+            "recall": float(100 * found / total[conflicting].sum()),
             "precision": float(100 * found / max(wrong.sum(), 1)),
         }
 

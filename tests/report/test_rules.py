@@ -34,10 +34,10 @@ def test_every_rule_has_its_column_and_says_of_how_many_seeds(tmp_path: Path) ->
     assert dict(zip(head, vanilla, strict=True)) == {
         "Method": "Vanilla",
         "last": "30.00",
-        "validation": "20.00 (n = 1)",
-        "validation_class": "20.00 (n = 1)",
-        "validation_average": "20.00 (n = 1)",
-        "validation_worst": "20.00 (n = 1)",
+        "validation": "20.00°",
+        "validation_class": "20.00°",
+        "validation_average": "20.00°",
+        "validation_worst": "20.00°",
         "test_average": "30.00",
         "paper": "56.28",
     }
@@ -46,7 +46,7 @@ def test_every_rule_has_its_column_and_says_of_how_many_seeds(tmp_path: Path) ->
 
 def test_the_note_counts_the_seeds_whose_numbers_are_shown(tmp_path: Path) -> None:
     folder = make_results(tmp_path, record("vanilla", 0, [9, 50, 9]), record("vanilla", 1, None)).folder
-    for rule, said in (("last", "n = 2, mean"), ("validation_average", "n = 1; selection")):
+    for rule, said in (("last", "n = 2, mean"), ("validation_average", "n = 1 (° one seed); selection")):
         (note, *others) = tables.footer(TABLES["2"], replaced(make_results(folder), rule=RULES[rule]))
         assert said in note
         assert any("1 run cannot be selected so" in each for each in others) == (rule != "last")

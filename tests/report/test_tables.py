@@ -45,7 +45,7 @@ def test_best_and_second_are_marked_among_methods_without_bias_labels(results: R
     section = text[text.index("0.99") : text.index("0.98")]
     rows = {line.split("|")[1].strip(): line for line in section.splitlines() if line.startswith("| ")}
     assert "**" in rows["Poisoner"]
-    assert "<u>" in rows["LfF"]
+    assert "<ins>" in rows["LfF"]
     assert "*" not in rows["GroupDRO*"].replace("GroupDRO*", "")
     assert "**" not in rows["Vanilla"]
 
@@ -67,12 +67,12 @@ def test_methods_that_use_validation_images_are_marked_and_noted(results: Result
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
     assert "**" in rows["Poisoner"]
     assert "**" not in rows["DFR†"]
-    assert "<u>" not in rows["DFR†"]
+    assert "<ins>" not in rows["DFR†"]
     assert rows["AFR"]
     assert "among methods without bias labels (* uses them, † uses those of validation images)." in text
     assert f"C-MNIST¹ (ρ = 0.99): {note}" in text
     source = (results.folder / "tables" / "modern.tex").read_text()
-    assert source.index("AFR") < source.index("GroupDRO$^*$") < source.index(r"DFR$^\dagger$")
+    assert source.index("AFR") < source.index("GroupDRO{*}") < source.index(r"DFR\dag{}")
 
 
 def test_validation_images_without_bias_are_no_bias_labels(results: Results) -> None:
@@ -100,7 +100,7 @@ def test_a_selection_has_a_file_of_its_own(results: Results) -> None:
 def test_the_failure_and_its_reason_stand_under_the_table(results: Results) -> None:
     text = tables.write(TABLES["2"], results)
     assert "Failed: cmnist_98/lff seed 0: TrainingError: The loss became nan." in text
-    assert "Without records: waterbirds, dogs_cats, imagenet_b." in text
+    assert "Left out, without records: Waterbirds; Dogs & Cats; ImageNet-B (reconstruction)." in text
 
 
 def test_a_modified_run_never_stands_in_the_papers_table(results: Results) -> None:
@@ -136,7 +136,7 @@ def test_the_papers_numbers_may_stand_apart(results: Results) -> None:
 
 
 def test_every_table_compiles(results: Results) -> None:
-    """All tables in one document, by the TeX of this machine."""
+    """All tables in one document of two columns, by the TeX of this machine; none is wider than the page."""
     if shutil.which("pdflatex") is None:
         pytest.skip("no pdflatex here")
     folder = results.folder / "tables"
@@ -146,15 +146,50 @@ def test_every_table_compiles(results: Results) -> None:
     tables.write(replace(TABLES["2"], preset="reduced"), results, "apart")
     for own in (QUICK, *OURS.values()):
         tables.write(own, results)
-        assert "paper" not in (folder / f"{own.stem}.tex").read_text()
+        assert r"\textit{paper}" not in (folder / f"{own.stem}.tex").read_text()
     inputs = "".join(rf"\input{{{path.stem}}}" for path in sorted(folder.glob("*.tex")))
     (folder / "all.tex").write_text(
-        r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}" + inputs + r"\end{document}"
+        r"\documentclass[twocolumn]{article}\usepackage{booktabs}\textwidth=7in\columnwidth=3.35in\hsize=\columnwidth"
+        r"\linewidth=\columnwidth\oddsidemargin=-0.25in\columnsep=0.3in\begin{document}" + inputs + r"\end{document}"
     )
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"], cwd=folder, capture_output=True
     )
-    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    said = done.stdout.decode(errors="replace")
+    assert done.returncode == 0, said[-2000:]
+    assert "Overfull" not in said, said
+
+
+def test_latex_has_what_is_measured_in_the_papers_arrangement(tmp_path: Path) -> None:
+    for task in TABLES["1"].tasks:
+        for method in ("vanilla", "poisoner"):
+            save_seeds(tmp_path, method, {0: 0.5, 1: 0.6}, task=task)
+    tables.write(TABLES["1"], make_results(tmp_path))
+    source = (tmp_path / "tables" / "table1.tex").read_text()
+    assert source.startswith("% Commit ")
+    assert "Commit" not in source[source.index(r"\begin") :]
+    assert "resizebox" not in source
+    # All five column groups of three fit the page, standard deviations below the means, in numbers of the same size.
+    assert "{lrrrrrrrrrrrrrrr}" in source
+    assert r"\quad$\pm$ &" in source
+    assert r"\tiny" not in source
+    save_seeds(tmp_path / "one", "vanilla", {0: 0.5, 1: 0.6}, task="waterbirds")
+    tables.write(TABLES["2"], make_results(tmp_path / "one"))
+    source = (tmp_path / "one" / "tables" / "table2.tex").read_text()
+    assert r"\begin{table}" in source, "one group fits a column"
+    assert "{lrrr}" in source
+    assert "without records: Dogs \\& Cats;" in source
+    assert r"\,$\pm$\," in source
+
+
+def test_a_number_of_one_seed_is_marked(results: Results) -> None:
+    text = tables.write(TABLES["2"], results)
+    (lff, *_) = (line for line in text.splitlines() if line.startswith("| LfF"))
+    assert "<ins>12.00</ins>°" in lff
+    assert "; ° one seed; selection" in text
+    assert "°" not in next(line for line in text.splitlines() if line.startswith("| Vanilla"))
+    assert "|:----------|---" in text, "methods to the left"
+    assert "---:|---" in text, "numbers to the right"
 
 
 def test_records_of_different_data_are_not_silently_put_into_one_column(results: Results) -> None:
