@@ -130,6 +130,19 @@ def collapsed(correct: np.ndarray, total: np.ndarray) -> bool:
     return bool(average_accuracy(accuracy) <= 100 * chance + 2 * error or answers <= 1 < tested.sum())
 
 
+def inversion(correct: np.ndarray, total: np.ndarray, aligned_bias: np.ndarray) -> float | None:
+    """Points by which conflicting groups are answered better than aligned ones, on average over groups.
+
+    Far above 0, a model has turned the bias round: it answers by it, the other way. A test set of conflicting images
+    alone would praise it. None without groups of both kinds.
+    """
+    accuracy = group_accuracy(correct, total)
+    aligned = aligned_mask(accuracy.shape, aligned_bias)
+    if np.isnan(accuracy[aligned]).all() or np.isnan(accuracy[~aligned]).all():
+        return None
+    return float(np.nanmean(accuracy[~aligned]) - np.nanmean(accuracy[aligned]))
+
+
 def sample_accuracy(correct: np.ndarray | int, total: np.ndarray | int) -> float:
     """Plain accuracy over samples; needs no bias labels."""
     return float(100 * np.sum(correct) / np.sum(total))

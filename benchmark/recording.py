@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 import networks
+from benchmark import metrics
 from benchmark.plan import code
 from benchmark.plan.run import Run
 from benchmark.plan.uses import MARKS
@@ -31,7 +32,10 @@ from benchmark.store.record import (
 )
 from benchmark.training.progress import EpochEntry
 from benchmark.training.training import Training
+from datasets import BiasedDataset
 from datasets.base import Fingerprint
+
+INVERTED = 20.0  # points from which a target is said to have turned the bias round
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -73,7 +77,7 @@ def make_record(
         train={network: progress.train_counts[network] for network in NETWORKS if network in progress.train_counts},
         phases=phases_of(progress.history),
         summary=training.method.summary(),
-        warnings=progress.warnings,
+        warnings=[*progress.warnings, *_of_inversion(progress.history, dataset)],
         **{each: getattr(training.method, each) for each in MARKS},
         provenance=Provenance(
             commit=checkout.commit,
@@ -105,6 +109,18 @@ def make_record(
 def release() -> str:
     """The version of the suite, as its checkout states it: in a container it is not installed."""
     return tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+
+
+def _of_inversion(history: Sequence[EpochEntry], dataset: BiasedDataset) -> list[str]:
+    """A warning where the target has turned the bias round at its end."""
+    total = dataset.group_sizes(dataset.test)
+    right = answers_of(history).test[-1].reshape(total.shape)
+    points = metrics.inversion(right, total, dataset.aligned_bias)
+    if points is None or points <= INVERTED:
+        return []
+    return [
+        f"The bias is turned round: conflicting test groups are answered {points:.0f} points better than aligned ones."
+    ]
 
 
 def package_of(network: str) -> str:

@@ -64,6 +64,23 @@ def test_a_record_holds_every_number_of_the_training(tiny: BiasedDataset, method
     assert record.provenance.peak_device_memory is None
 
 
+def test_a_target_that_has_turned_the_bias_round_is_said_to(tiny: BiasedDataset) -> None:
+    """Trained where the colour says the next class, tested where it says the class itself."""
+    run = Run(tiny_settings("vanilla", epochs=30), 0)
+    turned = replace(tiny, train=replace(tiny.train, targets=(tiny.train.bias + 1) % 4))
+    warned = {}
+    for name, dataset in (("fair", tiny), ("turned", turned)):
+        training = Training(dataset, run.settings, 0)
+        train([training])
+        record = make_record(run, training, FINGERPRINT)
+        warned[name] = [each for each in record.warnings if "turned round" in each]
+        accuracy = np.array(record.answers.test[-1]).reshape(4, 4) / np.array(record.groups.test)
+        gap = 100 * (accuracy[~np.eye(4, dtype=bool)].mean() - np.diag(accuracy).mean())
+        assert len(warned[name]) == (gap > 20)
+    assert not warned["fair"]
+    assert len(warned["turned"]) == 1
+
+
 def test_scored_groups_and_notes_of_the_data_are_recorded(tiny: BiasedDataset) -> None:
     scored = np.eye(4, dtype=bool)
     told = replace(tiny, scored=scored, notes=("a part is missing",))
