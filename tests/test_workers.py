@@ -104,7 +104,13 @@ def start(folder: Path) -> subprocess.Popen[str]:
         "2",
     ]
     settings = ["--set", "epochs=4000", "--results", str(folder), "--checkpoint-seconds", "0.1"]
-    return subprocess.Popen([*command, *settings], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [*command, *settings],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
+    )
 
 
 def wait_for(what: Any, seconds: float = 120) -> Any:
