@@ -237,8 +237,16 @@ class Record(Part, frozen=True, dict=True):
 
     def collapsed(self, rule: Rule = LAST) -> bool:
         """Whether the network in the chosen epoch is at chance or gives one answer, see ``metrics.collapsed``."""
-        correct = self.correct(rule)
-        return correct is not None and metrics.collapsed(correct, np.asarray(self.groups.test))
+        return rule in self._collapsed
+
+    @cached_property
+    def _collapsed(self) -> frozenset[Rule]:
+        """The rules in whose epochs it is so."""
+        total = np.asarray(self.groups.test)
+        by_rule = {rule: self.correct(rule) for rule in RULES.values()}
+        return frozenset(
+            rule for rule, correct in by_rule.items() if correct is not None and metrics.collapsed(correct, total)
+        )
 
     @cached_property
     def _fairness(self) -> dict[Rule, dict[str, Number]]:
