@@ -55,8 +55,11 @@ def seeds_of(table: Table, results: Results) -> str:
     )
 
 
-def footer(table: Table, results: Results) -> list[str]:
-    """What a reader must know of the numbers: seeds, spread, selection, commits, and why cells are empty."""
+def footer(table: Table, results: Results, whole: bool = True) -> list[str]:
+    """What a reader must know of the numbers: seeds, spread, selection, commits, and why cells are empty.
+
+    Without ``whole`` not what can be said once of many tables: marks and commits.
+    """
     marks = "".join(results.mark(row.method) for row in table.rows)
     of_bias = [text for mark, text in LEGEND if mark in marks]
     fairness = f", among methods without bias labels ({', '.join(of_bias)})" if of_bias else ""
@@ -64,24 +67,24 @@ def footer(table: Table, results: Results) -> list[str]:
     return [
         f"Percent; {_seeds_note(table, results)}; selection: {selection(table, results)}.",
         *_unselected_note(table, results),
-        f"Best in bold, second underlined{fairness}.",
-        *(["‡ trains on validation images, without their bias labels."] if "‡" in marks else []),
-        *provenance(table, results),
+        *([f"Best in bold, second underlined{fairness}."] if whole else []),
+        *(["‡ trains on validation images, without their bias labels."] if "‡" in marks and whole else []),
+        *provenance(table, results, commits=whole),
         *([f"Without records: {', '.join(empty)}."] if empty else []),
         *(f"Failed: {failure}" for failure in failures(table, results)),
     ]
 
 
-def provenance(table: Table, results: Results) -> list[str]:
+def provenance(table: Table, results: Results, commits: bool = True) -> list[str]:
     """What a reader must know of the records: which collapsed, their preset, data and code."""
     found = results.records_of(table, table.tasks)
-    commits = sorted({record.provenance.short_commit for record in found})
+    sources = sorted({record.provenance.short_commit for record in found}) if commits else []
     return [
         *_collapsed_note(found, table, results),
         *_preset_note(table),
         *_data_notes(table, results),
         *_stale_note(found),
-        *([f"Commit {', '.join(commits)}."] if commits else []),
+        *([f"Commit {', '.join(sources)}."] if sources else []),
     ]
 
 
