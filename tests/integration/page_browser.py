@@ -83,9 +83,19 @@ def browser(results: Results) -> Iterator[webdriver.Chrome]:
 def page(browser: webdriver.Chrome, results: Results) -> webdriver.Chrome:
     """The page as it is when it is opened."""
     resize(browser, DESKTOP)
-    browser.get("about:blank")
-    browser.get((results.folder / "report.html").as_uri())
+    visit(browser, results, "#curve-charts .line")
     return browser
+
+
+def visit(browser: webdriver.Chrome, results: Results, drawn: str, fragment: str = "") -> None:
+    """Open the page anew, and wait until there is what is drawn last: a browser may say too early that it is ready."""
+    browser.get("about:blank")
+    browser.get((results.folder / "report.html").as_uri() + fragment)
+    WebDriverWait(browser, 30).until(
+        lambda it: it.execute_script(
+            "return document.readyState === 'complete' && document.querySelector(arguments[0])", drawn
+        )
+    )
 
 
 def resize(browser: webdriver.Chrome, width: int) -> None:
@@ -272,8 +282,7 @@ def test_the_script_writes_what_stands_there_without_it(page: webdriver.Chrome, 
         }))"""
     drawn = page.execute_script(text)
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    page.get("about:blank")
-    page.get((results.folder / "report.html").as_uri())
+    visit(page, results, "#about")
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     assert not page.execute_script("return document.documentElement.classList.contains('js')")
     plain = page.execute_script(text)
@@ -283,8 +292,7 @@ def test_the_script_writes_what_stands_there_without_it(page: webdriver.Chrome, 
 
 def test_a_link_to_a_cell_leads_to_it(page: webdriver.Chrome, results: Results) -> None:
     name = "table2.poisoner.cmnist_98.worst_acc"
-    page.get("about:blank")
-    page.get((results.folder / "report.html").as_uri() + f"#{name}~validation_worst")
+    visit(page, results, "#curve-charts .line", f"#{name}~validation_worst")
     WebDriverWait(page, 5).until(lambda it: focused(it) == name)
     assert page.execute_script("return document.getElementById('rule').value") == "validation_worst"
 
