@@ -22,8 +22,6 @@ from typing import Any
 from benchmark.compare import published
 from benchmark.options import Selection
 from benchmark.plan import catalogue
-from benchmark.plan.ours import QUICK
-from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.table import Figure, Table
 from benchmark.rules import LAST, Rule
@@ -84,11 +82,8 @@ def render(selection: Selection, store: Store, compare: str, rule: Rule, everyth
             tables.setdefault(table.stem, table)
         press.render([sheet for each in tables.values() for sheet in _sheets(press, each, results, compare)])
         if everything:
-            others = (each for each in (*TABLES.values(), *FIGURES.values(), QUICK) if each.stem not in tables)
-            more = [sheet for each in others for sheet in _sheets(press, each, results, compare)]
-            press.render([sheet for sheet in more if sheet.drawn])  # which the page shows
             write = partial(_write_report, variants, results)
-            press.render([press.sheet(results.name("report"), write, variants, results.content, press.pictures)])
+            press.render([press.sheet(results.name("report"), write, variants, results.content)])
         press.remember(command, results.digests, failed)
 
 
@@ -112,11 +107,6 @@ class Press:
 
     def sheet(self, name: str, write: Callable[[], str], *source: Any) -> Sheet:
         return Sheet(name, fingerprint(self.basis, name, *source), write)
-
-    @property
-    def pictures(self) -> dict[str, dict[str, str | None]]:
-        """The digests of all pictures so far."""
-        return {name: each.files for name, each in self.products.items() if name.startswith("figures/")}
 
     def render(self, sheets: Sequence[Sheet]) -> None:
         """Write those of the sheets that are not there as they would be written, and print all in their order."""

@@ -84,6 +84,7 @@ def errata() -> tuple[Erratum, ...]:
     return tuple(Erratum(_cell(line), line["kind"], line["note"]) for line in _lines("errata.csv", "kind", "note"))
 
 
-def errata_of(cell: Cell) -> list[Erratum]:
+@cache
+def errata_of(cell: Cell) -> tuple[Erratum, ...]:
     """The errata that concern one printed number, perhaps none."""
-    return [each for each in errata() if each.concerns(cell)]
+    return tuple(each for each in errata() if each.concerns(cell))

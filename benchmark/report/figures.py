@@ -137,7 +137,7 @@ class Part:
             )
         else:
             there = any(
-                np.isfinite(_finals(series.records, metric, rule)).any()
+                np.isfinite(finals(series.records, metric, rule)).any()
                 for series in self.found.values()
                 for metric in self.panel.metrics
             )
@@ -289,28 +289,26 @@ def _draw_sweep(axes: Axes, part: Part, results: Results, width: float) -> None:
     methods = list(dict.fromkeys(row.method for row in panel.rows))
     for method in methods:
         rows = [row for row in panel.rows if row.method == method and len(found[row.key])]
-        points = sorted(
-            ((_position(panel.x, found[row.key].records[0]), row) for row in rows), key=lambda each: each[0]
-        )
+        points = sorted(((position(panel.x, found[row.key].records[0]), row) for row in rows), key=lambda each: each[0])
         if not points:
             continue
         for metric in panel.metrics:
             name, colour, dash = METRICS[metric].axis, METRICS[metric].colour, "-"
             if len(methods) > 1:
                 name, (colour, dash) = results.row_title(points[0][1]), look(method)
-            values = [_finals(found[row.key].records, metric, results.rule) for _, row in points]
+            values = [finals(found[row.key].records, metric, results.rule) for _, row in points]
             mean = [each.mean() for each in values]
-            x = [position for position, _ in points]
+            x = [place for place, _ in points]
             axes.plot(x, mean, color=colour, linestyle=dash, label=name)
-            for (position, row), each in zip(points, values, strict=True):
+            for (place, row), each in zip(points, values, strict=True):
                 deviation = each.std(ddof=1) if len(each) > 1 else None
                 axes.errorbar(
-                    position, each.mean(), deviation, color=colour, marker="o", capsize=2, linewidth=0.8,
+                    place, each.mean(), deviation, color=colour, marker="o", capsize=2, linewidth=0.8,
                     markerfacecolor=style.face(len(each), colour),
                 )  # fmt: skip
-                if (value := _printed(row, part.task, metric)) is not None:
-                    style.published(axes, position, value, colour)
-    ticks = sorted({_position(panel.x, each.records[0]) for each in found.values() if len(each)})
+                if (value := printed_value(row, part.task, metric)) is not None:
+                    style.published(axes, place, value, colour)
+    ticks = sorted({position(panel.x, each.records[0]) for each in found.values() if len(each)})
     if panel.x in LOGARITHMIC:
         axes.set_xscale("log")
         axes.minorticks_off()
@@ -330,7 +328,7 @@ def _labels(axes: Axes, ticks: Sequence[float], width: float) -> list[str]:
     return labels[::-1]
 
 
-def _position(x: str, record: Record) -> float:
+def position(x: str, record: Record) -> float:
     """Where a record stands on a sweep's axis."""
     if x == "balance":
         total = np.asarray(record.groups.train)
@@ -339,7 +337,7 @@ def _position(x: str, record: Record) -> float:
     return record.settings["options"][x.partition(".")[2]]
 
 
-def _finals(records: Sequence[Record], metric: str, rule: Rule) -> np.ndarray:
+def finals(records: Sequence[Record], metric: str, rule: Rule) -> np.ndarray:
     """The metric of each seed, [seeds]: of test images in the epoch that the rule chooses, of training ones at the end.
 
     NaN where there is none.
@@ -349,7 +347,7 @@ def _finals(records: Sequence[Record], metric: str, rule: Rule) -> np.ndarray:
     return np.array([(record.fairness(rule) | record.identification()).get(metric) for record in records], float)
 
 
-def _printed(row: Row, task: str, metric: str) -> float | None:
+def printed_value(row: Row, task: str, metric: str) -> float | None:
     """What the paper prints of a point, or None."""
     values = (published.numbers().get((table, method, task, metric)) for table, method in row.published)
     return next((value for value in values if value is not None), None)

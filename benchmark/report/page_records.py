@@ -1,86 +1,115 @@
-"""What the page says of stored runs: their settings, provenance and curves, and which go together."""
+"""What the page knows of stored runs: numbers under every rule, provenance, settings and curves, in little space.
+
+What repeats itself, such as commits and settings, is stored once and named by its place.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import markupsafe
-import msgspec
+import numpy as np
 
-from benchmark.metrics import METRICS
-from benchmark.plan.run import PAPER
-from benchmark.report.words import Context
-from benchmark.store.record import NETWORKS, Record, numbers
+from benchmark.compare import published
+from benchmark.metrics import FAIRNESS, METRICS
+from benchmark.plan.table import Figure, Table
+from benchmark.report import style
+from benchmark.report.words import Context, hundredths
+from benchmark.rules import RULES
+from benchmark.store.record import NETWORKS, Network, Record
 from benchmark.store.results import Results, Series
 
-CURVES = {
-    "bias_acc": f"{METRICS['bias_acc'].label}",
-    **{
-        name: f"{METRICS[name].panel}, training samples"
-        for name in ("aligned_error", "conflicting_error", "aligned_loss", "conflicting_loss")
-    },
-    **{name: METRICS[name].panel for name in ("avg_acc", "worst_acc", "model_bias")},
-}
+TESTED = ("avg_acc", "worst_acc", "model_bias")
+TRAINED = ("bias_acc", "aligned_error", "conflicting_error", "aligned_loss", "conflicting_loss")
+CURVES = (*TESTED, *TRAINED)
+DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+GAP = len(DIGITS) ** 2 - 1
+DECADE = 400  # steps of the code between a loss and ten times as much
+LEAST = -7.0  # the power of ten that the smallest loss is
 
 
-def data(cells: Sequence[Context], results: Results) -> Iterator[markupsafe.Markup]:
-    """What the page's script knows, as JSON that may stand inside of HTML, a piece for each record.
+class Pool:
+    """Values by the order in which they came, each once."""
 
-    All at once would take several times the space of the records.
-    """
-    yield from _json('{"cells":', cells)
-    separator = ',"records":['
-    for series in results.series.values():
-        for record in series.records:
-            yield from _json(separator, _details(record, series, results))
-            separator = ","
-    yield from _json('],"metrics":' if results.records else ',"records":[],"metrics":', CURVES)
-    yield from _json(',"curves":', _choices(results), "}")
+    def __init__(self) -> None:
+        self.values: dict[Any, int] = {}
+
+    def place(self, value: Any) -> int:
+        return self.values.setdefault(value, len(self.values))
 
 
-def _json(before: str, value: Any, after: str = "") -> Iterator[markupsafe.Markup]:
-    text = msgspec.json.encode(value).decode().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    yield markupsafe.Markup(f"{before}{text}{after}")
-
-
-def _details(record: Record, series: Series, results: Results) -> Context:
-    """What the page says of a record on demand, and its curves."""
+def data(results: Results, shown: Sequence[Table]) -> Context:
+    """All series and runs, in order of their ids."""
+    settings, texts = Pool(), Pool()
+    printed = _printed(results, shown)
     return {
-        **summary(record, series, results),
-        "path": f"runs/{record.run.id}.json",
-        "settings": dict(_flat(record.settings)),
-        "provenance": record.provenance,
-        "warnings": record.warnings,
-        "curves": {
-            network: _curve(record, network)
-            for network in NETWORKS
-            if any(getattr(phase, network) for phase in record.phases)
-        },
+        "series": [
+            [
+                series.id,
+                series.settings["preset"],
+                list(map(str, series.changes or ())),
+                int(series.older),
+                [settings.place(f"{name}\t{value}") for name, value in _flat(series.settings)],
+                _curves(series),
+                printed.get(series.id, {}),
+            ]
+            for series in results.series.values()
+            if series.records
+        ],
+        "runs": [
+            [
+                place,
+                record.seed,
+                [_under(record, name) for name in RULES],
+                hundredths(record.bias_accuracy()),
+                [texts.place(each) for each in _provenance(record)],
+                [texts.place(each) for each in (*record.provenance.data_notes, *record.warnings)],
+            ]
+            for place, series in enumerate(each for each in results.series.values() if each.records)
+            for record in series.records
+        ],
+        "settings": list(settings.values),
+        "texts": list(texts.values),
     }
 
 
-def _curve(record: Record, network: str) -> dict[str, list[float | None]]:
-    """The network's metrics after each of its epochs, rounded to what a picture shows."""
-    own = [curves.measured for phase in record.phases if (curves := getattr(phase, network))]
-    found: dict[str, list[float | None]] = {}
-    for metric in CURVES:
-        values = [value for measured in own if metric in measured for value in numbers(measured[metric])]
-        if any(value is not None for value in values):
-            found[metric] = [None if value is None else float(f"{value:.4g}") for value in values]
-    return found
+PROVENANCE = (
+    "Commit", "Finished", "Seconds", "Device", "PyTorch", "Python", "Threads", "Data", "Validation data", "Weights",
+    "Seeds at once", "Stale",
+)  # fmt: skip
 
 
-def summary(record: Record, series: Series, results: Results) -> Context:
-    return {
-        "task": results.task_title(record.task),
-        "method": results.names.methods.get(record.method, record.method),
-        "preset": record.preset,
-        "changes": list(map(str, series.changes or ())),
-        "seed": record.seed,
-        "commit": record.provenance.short_commit,
-        "finished": record.provenance.finished[:10],
-    }
+def _provenance(record: Record) -> tuple[str, ...]:
+    """What PROVENANCE names, as text; nothing for what the record does not say."""
+    source = record.provenance
+    return (
+        f"{source.commit or 'unknown'}{' with changes that were not committed' if source.modified else ''}",
+        source.finished,
+        f"{source.seconds:.0f}",
+        source.device,
+        source.torch,
+        source.python,
+        str(source.threads),
+        source.data,
+        source.validation_data,
+        source.weights or "",
+        str(source.seeds_at_once) if source.seeds_at_once > 1 else "",
+        record.stale,
+    )
+
+
+def _under(record: Record, rule: str) -> list[int | None] | None:
+    """The epoch that a rule chooses, the metrics of the test there in hundredths, and 1 where it collapsed."""
+    epoch = record.epoch(RULES[rule])
+    if epoch is None:
+        return None
+    fairness = record.fairness(RULES[rule])
+    return [
+        epoch,
+        *(hundredths(fairness.get(each)) for each in FAIRNESS),
+        *([1] if record.collapsed(RULES[rule]) else []),
+    ]
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -92,22 +121,84 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def _choices(results: Results) -> list[Context]:
-    """The runs whose curves can be shown together: those of one task and preset. Most runs first."""
-    order = {method: place for place, method in enumerate(results.names.methods)}
-    groups: dict[tuple[str, str], list[tuple[tuple[Any, ...], int]]] = {}
-    place = 0
-    for series in results.series.values():
-        changes = list(map(str, series.changes or ()))
-        for record in series.records:
-            method = record.method
-            rank = (order.get(method, len(order)), method, len(changes), changes, record.seed)
-            groups.setdefault((record.task, record.preset), []).append((rank, place))
-            place += 1
+def _curves(series: Series) -> list[list[Any]]:
+    """[network, metric, mean, deviation] of what was measured after each epoch, the deviation over several seeds."""
     return [
-        {
-            "title": f"{results.task_title(task)}{'' if preset == PAPER else f' ({preset} preset)'}",
-            "runs": [number for _, number in sorted(members)],
-        }
-        for (task, preset), members in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+        [place, CURVES.index(metric), *_coded(values, logarithmic=metric.endswith("loss"))]
+        for place, network in enumerate(NETWORKS)
+        if network == "target" or any(record.has_biased for record in series.records)
+        for metric in (CURVES if network == "target" else TRAINED)
+        if (values := over_seeds(series.records, network, metric)) is not None
     ]
+
+
+def over_seeds(records: Sequence[Record], network: Network, metric: str) -> np.ndarray | None:
+    """A metric [seeds, epochs] in all epochs that every seed has; None where it was not measured."""
+    curves = [
+        np.concatenate(
+            [
+                own.measured.get(metric, np.full(len(phase.loss), np.nan))
+                for phase in record.phases
+                if (own := getattr(phase, network)) is not None
+            ]
+            or [np.empty(0)]
+        )
+        for record in records
+    ]
+    length = min(map(len, curves), default=0)
+    values = np.array([curve[:length] for curve in curves], dtype=float)
+    return values if length and np.isfinite(values).any() else None
+
+
+def _coded(values: np.ndarray, logarithmic: bool) -> list[str]:
+    mean = _code(values.mean(0), logarithmic)
+    return [mean, _code(values.std(0, ddof=1), logarithmic)] if len(values) > 1 else [mean]
+
+
+def _code(values: np.ndarray, logarithmic: bool) -> str:
+    """Two letters a value: tenths of a percent, or the logarithm of a loss."""
+    return "".join(
+        DIGITS[code // len(DIGITS)] + DIGITS[code % len(DIGITS)]
+        for value in values.tolist()
+        for code in [_place(value, logarithmic)]
+    )
+
+
+def _place(value: float, logarithmic: bool) -> int:
+    if math.isnan(value):
+        return GAP
+    if not logarithmic:
+        return int(f"{value:.1f}".replace(".", ""))
+    place = round((math.log10(value) - LEAST) * DECADE) if value > 0 else 0
+    return min(max(place, 0), GAP - 1)
+
+
+def _printed(results: Results, shown: Sequence[Table]) -> dict[str, dict[str, float]]:
+    """The paper's numbers of a series, by the place of the metric in CURVES."""
+    found: dict[str, dict[str, float]] = {}
+    for table in shown:
+        if isinstance(table, Figure) or table.overrides:
+            continue
+        for row in table.rows:
+            if row.epoch is not None:
+                continue
+            for task in table.tasks:
+                for metric in table.metrics:
+                    value = published.numbers().get((table.name, row.key, task, metric))
+                    if value is not None:
+                        found.setdefault(results.cell(table, row, task).id, {})[str(CURVES.index(metric))] = value
+    return found
+
+
+def methods(results: Results) -> dict[str, list[str]]:
+    """Title, marks, colour and dash of every method, those of the recipes first."""
+    known = [*results.names.methods, *sorted({record.method for record in results.records} - {*results.names.methods})]
+    return {
+        method: [results.names.methods.get(method, method), results.mark(method), *style.look(method)]
+        for method in known
+    }
+
+
+def curve_titles() -> list[list[str]]:
+    """Title and unit of each of CURVES."""
+    return [[METRICS[metric].panel, METRICS[metric].unit] for metric in CURVES]

@@ -1,30 +1,26 @@
-"""What the page shows of a table: grids of cells, what each tells on demand, and the commands that fill its gaps."""
+"""What the page shows of a table: its grid, the cells under every rule, and the commands that fill its gaps."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from benchmark.compare import cells, published
-from benchmark.compare.published import Erratum
-from benchmark.metrics import METRICS
+from benchmark.compare import cells, fidelity, published, significance
+from benchmark.metrics import FAIRNESS
 from benchmark.plan.ours import QUICK, SELECTION
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import Figure, Row, Table
 from benchmark.report import tables
-from benchmark.report.tables import Columns
-from benchmark.report.words import Context, lines_of, number, signed
+from benchmark.report.words import Context, hundredths, lines_of
 from benchmark.store.results import Results
 
-# Points from the paper's number at which the shade of a difference becomes darker.
-SHADES = (2, 5, 10, 20)
-# What a cell tells when it is pressed.
-DETAILS = ("title", "measured", "paper", "delta", "records", "errata", "command", "failures")
+Column = tuple[str, str]
+"""A column's task and metric."""
+METHOD = "METHOD"  # stands in commands for the method of a row
 
 
 def anchor(stem: str) -> str:
@@ -32,114 +28,139 @@ def anchor(stem: str) -> str:
     return re.sub(r"[^\w-]", "-", stem)
 
 
-@dataclass(frozen=True)
-class PageTable:
-    """A table with everything that its cells are made of; ``numbers`` are the places of records on the page."""
+def grid(table: Table, under: Mapping[str, Results], series: Mapping[str, int]) -> Context:
+    """A table for the page's script: numbers in hundredths, tenths for spreads, under each of the rules.
 
-    table: Table
-    results: Results
-    numbers: Mapping[str, int]
-    lines: Mapping[tuple[str, str, str], Context]
-    ranks: Mapping[tuple[str, str, str], int]
-    failures: Sequence[str]
-
-    @classmethod
-    def of(cls, table: Table, results: Results, numbers: Mapping[str, int]) -> PageTable:
-        frame = cells.tidy(table, results)
-        lines: dict[Any, Context] = {
-            (line["method"], line["task"], line["metric"]): line for line in lines_of(cells.shown(frame, results))
-        }
-        failures = list(tables.failures(table, results))
-        return cls(table, results, numbers, lines, cells.ranks(table, frame, results), failures)
-
-    def context(self) -> Context:
-        """The table as grids of cells."""
-        table = self.table
-        return {
-            "id": anchor(table.stem),
-            "heading": table.heading,
-            "title": table.title,
-            "modified": table.modified,
-            "parts": [self._part(*part) for part in self._parts()],
-            "notes": tables.footer(table, self.results),
-        }
-
-    def _parts(self) -> Iterator[tuple[str, Columns]]:
-        """A part for each task with a column for each metric, or one with a column for each task of a single metric."""
-        metrics, tasks = self.table.metrics, shown_tasks(self.table, self.results)
-        if len(metrics) == 1:
-            arrow = METRICS[metrics[0]].arrow
-            yield "", [(task, metrics[0], f"{self.results.task_title(task)} {arrow}") for task in tasks]
-        else:
-            for task in tasks:
-                yield task, [(task, metric, METRICS[metric].heading) for metric in metrics]
-
-    def _part(self, task: str, columns: Columns) -> Context:
-        rows: list[Context] = [
-            {
-                "title": tables.row_title(row, self.results),
-                "cells": [self._cell(row, column, metric) for column, metric, _ in columns],
-            }
-            for row in self.table.rows
-        ]
-        every = [cell for row in rows for cell in row["cells"]]
-        return {
-            "title": self.results.task_title(task) if task else "",
-            "columns": [heading for *_, heading in columns],
-            "rows": rows,
-            "compared": any(cell["paper"] for cell in every),
-            "measured": sum(bool(cell["mean"]) for cell in every),
-            "errata": _grouped(every),
-            "command": command(self.table, self.table.tasks_of(task), [], self.results) if task else "",
-        }
-
-    def _cell(self, row: Row, task: str, metric: str) -> Context:
-        table, results, line = self.table, self.results, self.lines[row.key, task, metric]
-        tasks = table.tasks_of(task)
-        title = ", ".join((tables.row_title(row, results), results.task_title(task), METRICS[metric].head))
-        doubts = published.errata_of((table.name, row.key, task, metric)) if number(line["paper"]) else []
-        return {
-            "title": f"{table.heading}: {title}",
-            "measured": number(line["mean"]) + ("" if pd.isna(line["std"]) else f" ± {line['std']:.2f}"),
-            "paper": number(line["paper"]),
-            "delta": signed(line["delta"]),
-            "records": [
-                [self.numbers[record.run.id], number(cells.value(record, row, metric, results.rule))]
-                for each in tasks
-                for record in results.cell(table, row, each).records
-            ],
-            "errata": [f"{each.note} ({each.kind})" for each in doubts],
-            "command": "" if line["n"] else command(table, tasks, [row.method], self.results),
-            "failures": [
-                each for each in self.failures if any(each.startswith(f"{part}/{row.method} ") for part in tasks)
-            ],
-            "row": row.key,
-            "task": task,
-            "metric": metric,
-            "rank": self.ranks.get((row.key, task, metric)),
-            "mean": number(line["mean"]),
-            "spread": "" if pd.isna(line["std"]) else f"± {line['std']:.1f}",
-            "shade": _shade(line["delta"], metric, doubts),
-            "collapsed": bool(line["collapsed"]),
-        }
+    ``under`` are the results under every rule, the shown one first, ``series`` the places of series on the page. What
+    is measured stands before what is not, among columns and among rows.
+    """
+    results = next(iter(under.values()))
+    frame = cells.tidy(table, results)
+    measured = {(line["method"], line["task"]) for line in lines_of(frame[frame["mean"].notna()])}
+    rows = sorted(table.rows, key=lambda row: not any((row.key, task) in measured for task in table.columns))
+    tasks = sorted(
+        (task for task in table.columns if table.preset == PAPER or any((row.key, task) in measured for row in rows)),
+        key=lambda task: not any((row.key, task) in measured for row in rows),
+    )
+    columns = [(task, metric) for task in tasks for metric in table.metrics]
+    printed = {(line["method"], line["task"], line["metric"]): line["paper"] for line in lines_of(frame)}
+    keys = [(row.key, *column) for row in rows for column in columns]
+    doubts = {place: _doubts(table, key) for place, key in enumerate(keys) if not pd.isna(printed[key])}
+    failures = list(tables.failures(table, results))
+    return {
+        "id": anchor(table.stem),
+        "name": table.name,
+        "preset": table.preset,
+        "heading": table.heading,
+        "title": table.title,
+        "modified": table.modified,
+        "rows": [
+            {"key": row.key, "title": tables.row_title(row, results), "method": row.method, "id": anchor(row.key)}
+            for row in rows
+        ],
+        "first": results.row_title(table.rows[0]),
+        "columns": columns,
+        "missing": [not any((row.key, task) in measured for row in rows) for task, _ in columns],
+        "paper": [hundredths(printed[key]) for key in keys],
+        "series": [
+            [
+                place
+                for each in table.tasks_of(task)
+                if (place := series.get(results.cell(table, row, each).id)) is not None
+            ]
+            for row in rows
+            for task in tasks
+        ],
+        "errata": {str(place): notes for place, notes in doubts.items() if notes},
+        "commands": [command(table, table.tasks_of(task), [METHOD], results) for task in tasks],
+        "failures": {
+            f"{row.key}|{task}": found
+            for row in rows
+            for task in tasks
+            if (
+                found := [
+                    each
+                    for each in failures
+                    if any(each.startswith(f"{part}/{row.method} ") for part in table.tasks_of(task))
+                ]
+            )
+        },
+        "under": {name: _under(table, rows, columns, frame, each, results) for name, each in under.items()},
+        "epochs": _epochs(table, rows, columns, results),
+    }
 
 
-def number_cells(grids: Sequence[Context]) -> list[Context]:
-    """Give every cell of the grids its number; returns what each tells on demand, in that order."""
-    every = [cell for grid in grids for part in grid["parts"] for row in part["rows"] for cell in row["cells"]]
-    for place, cell in enumerate(every):
-        cell["number"] = place
-    return [{name: cell[name] for name in DETAILS} for cell in every]
+def _doubts(table: Table, key: tuple[str, str, str]) -> list[str]:
+    return [f"{each.note} ({each.kind})" for each in published.errata_of((table.name, *key))]
 
 
-def _grouped(every: Sequence[Context]) -> list[tuple[str, str]]:
-    """Each erratum of the cells once, after the cells that it concerns; one about all of them says so."""
-    concerned: dict[str, list[str]] = {}
-    for cell in every:
-        for note in cell["errata"]:
-            concerned.setdefault(note, []).append(cell["title"].partition(": ")[2])
-    printed = sum(bool(cell["paper"]) for cell in every)
-    return [("All" if len(names) == printed else "; ".join(names), note) for note, names in concerned.items()]
+def _under(
+    table: Table,
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    frame: pd.DataFrame,
+    ruled: Results,
+    shown: Results,
+) -> Context:
+    """The cells under one rule, how near the columns come to the paper's, and what is to be known of the numbers.
+
+    A cell is [mean, spread, seeds, rank, collapsed runs, difference to the paper's, difference to the first row, both
+    ends of its interval, its seeds], null for what is not there; without the last four where nothing can be compared.
+    """
+    # Bias Accuracy follows no rule: the shown one's lines are those of all.
+    own = frame[(frame.selection == ruled.rule.name) | (frame.metric == "bias_acc")].assign(selection=ruled.rule.name)
+    found = {(line["method"], line["task"], line["metric"]): line for line in lines_of(own)}
+    ranks = cells.ranks(table, own, ruled)
+    tests = {
+        (line["method"], line["task"], line["metric"]): line
+        for line in lines_of(significance.differences(table, ruled))
+    }
+    notes = tables.footer(table, ruled, whole=False)
+    near = fidelity.annotate(own[own.paper.notna()])
+    distances = {
+        key: fidelity.compared(column) for key, column in near.groupby(["task", "metric"], sort=False) if len(column)
+    }
+    return {
+        "cells": [
+            _packed(found.get((row.key, *column)), ranks.get((row.key, *column)), tests.get((row.key, *column)))
+            for row in rows
+            for column in columns
+        ],
+        "near": [
+            [hundredths(both.delta.abs().mean()), hundredths(fidelity.rank_correlation(both))]
+            if (both := distances.get(column)) is not None
+            else [None, None]
+            for column in columns
+        ],
+        "notes": notes,
+    }
+
+
+def _packed(line: Context | None, rank: int | None, test: Context | None) -> list[int | None] | None:
+    if line is None or pd.isna(line["mean"]):
+        return None
+    spread = None if pd.isna(line["std"]) else int(f"{line['std']:.1f}".replace(".", ""))
+    parts = [
+        hundredths(line["mean"]),
+        spread,
+        int(line["n"]),
+        rank,
+        int(line["collapsed"]),
+        hundredths(line["delta"]),
+    ]
+    if test:
+        parts += [*(hundredths(test[name]) for name in ("difference", "low", "high")), int(test["n"])]
+    return parts
+
+
+def _epochs(table: Table, rows: Sequence[Row], columns: Sequence[Column], results: Results) -> dict[str, list[Any]]:
+    """Of cells that no rule decides, by their place: the number of each run, in order of the cell's series."""
+    return {
+        str(place): [hundredths(cells.value(record, row, metric)) for record in records]
+        for place, (row, (task, metric)) in enumerate((row, column) for row in rows for column in columns)
+        if metric not in FAIRNESS
+        and (records := [record for each in table.tasks_of(task) for record in results.cell(table, row, each).records])
+    }
 
 
 def shown_tasks(table: Table, results: Results) -> list[str]:
@@ -147,15 +168,6 @@ def shown_tasks(table: Table, results: Results) -> list[str]:
     if table.preset == PAPER:
         return list(table.columns)
     return [task for task in table.tasks if results.measured(table, task)]
-
-
-def _shade(delta: float | None, metric: str, doubts: Sequence[Erratum]) -> str:
-    """ "better" or "worse" than the paper, with how dark; nothing where a number is missing, or is wrong in print."""
-    if delta is None or pd.isna(delta) or any(each.kind in published.WRONG for each in doubts):
-        return ""
-    level = sum(abs(delta) >= each for each in SHADES)
-    better = (delta < 0) == (METRICS[metric].better == "lower")
-    return f"{'better' if better else 'worse'}-{level}" if level else "level"
 
 
 def command(table: Table, tasks: Sequence[str], methods: Sequence[str], results: Results) -> str:
@@ -191,6 +203,7 @@ def missing(table: Table, results: Results) -> Iterator[Context]:
     for methods, tasks in lacking.items():
         runs = {results.cell(table, row, task).id for task in tasks for row in _gaps(table, task, results)}
         yield {
+            "preset": table.preset,
             "heading": f"{table.heading}{f' ({table.modified})' if table.modified else ''}",
             "tasks": [results.task_title(task) for task in tasks],
             "methods": [results.names.methods[method] for method in methods],

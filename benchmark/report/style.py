@@ -58,27 +58,27 @@ BLACK = "#000000"  # on a dark screen the page draws it as white
 GREY, OCHRE, SKY, GREEN = "#786969", "#c3870f", "#3c96ff", "#1ea578"
 PINK, VIOLET, RED, PURPLE = "#ff3cd2", "#5a3cff", "#d20f0f", "#a52db4"
 DASHES = ("-", "--", "-.", ":")
-# A method looks the same wherever it is drawn. Later ones have the colour of a method that they seldom stand beside,
-# and a dash that it has not.
+# A method looks the same wherever it is drawn. Where colours come near each other, dashes differ. Later methods have
+# the colour of one that they seldom stand beside, and a dash that it has not.
 METHODS = {
     "vanilla": (BLACK, "-"),
-    "focal": (GREY, "-"),
-    "lff": (OCHRE, "-"),
-    "jtt": (SKY, "-"),
-    "debian": (GREEN, "-"),
-    "echoes": (PINK, "-"),
+    "focal": (GREY, "--"),
+    "lff": (OCHRE, "--"),
+    "jtt": (SKY, "-."),
+    "debian": (GREEN, "-."),
+    "echoes": (PINK, "--"),
     "be": (VIOLET, "-"),
     "poisoner": (RED, "-"),
-    "groupdro": (PURPLE, "-"),
+    "groupdro": (PURPLE, ":"),
     "poisoner_plus": (RED, "--"),
     "gce": (GREY, "-."),
-    "dpr": (OCHRE, "--"),
-    "xrm": (GREEN, "--"),
-    "lisa": (PINK, "--"),
-    "dfr": (GREY, "--"),
-    "afr": (SKY, "--"),
-    "known_poisoning": (VIOLET, "-."),
-    "bias_labels": (PURPLE, "-."),
+    "dpr": (OCHRE, "-"),
+    "xrm": (GREEN, "-"),
+    "lisa": (PINK, ":"),
+    "dfr": (GREY, ":"),
+    "afr": (SKY, "-"),
+    "known_poisoning": (VIOLET, "--"),
+    "bias_labels": (PURPLE, "-"),
 }
 COLOURS = (GREY, OCHRE, SKY, GREEN, PINK, VIOLET, RED, PURPLE)
 MOST_LINES = 18  # of a picture: more cannot be told apart

@@ -57,8 +57,11 @@ def seeds_of(table: Table, results: Results) -> str:
     )
 
 
-def footer(table: Table, results: Results) -> list[str]:
-    """What a reader must know of the numbers: seeds, spread, selection, and why cells are empty."""
+def footer(table: Table, results: Results, whole: bool = True) -> list[str]:
+    """What a reader must know of the numbers: seeds, spread, selection, and why cells are empty.
+
+    Without ``whole`` not what can be said once of many tables: the marks.
+    """
     marks = "".join(results.mark(row.method) for row in table.rows)
     of_bias = [text for mark, text in LEGEND if mark in marks]
     fairness = f", among methods without bias labels ({', '.join(of_bias)})" if of_bias else ""
@@ -66,8 +69,8 @@ def footer(table: Table, results: Results) -> list[str]:
     return [
         f"Percent; {_seeds_note(table, results)}; selection: {selection(table, results)}.",
         *_unselected_note(table, results),
-        f"Best in bold, second underlined{fairness}.",
-        *(["‡ trains on validation images, without their bias labels."] if "‡" in marks else []),
+        *([f"Best in bold, second underlined{fairness}."] if whole else []),
+        *(["‡ trains on validation images, without their bias labels."] if "‡" in marks and whole else []),
         *caveats(table, results),
         *([f"Left out, without records: {'; '.join(empty)}."] if empty else []),
         *(f"Failed: {failure}" for failure in failures(table, results)),

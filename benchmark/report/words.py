@@ -24,3 +24,8 @@ def signed(value: float | None) -> str:
 def lines_of(frame: pd.DataFrame) -> list[Context]:
     """The rows of a frame, by the names of their columns."""
     return [{str(key): value for key, value in line.items()} for line in frame.to_dict("records")]
+
+
+def hundredths(value: float | None) -> int | None:
+    """A number as ``number`` prints it, a hundred times as large, for the page's script; None for a gap."""
+    return None if value is None or pd.isna(value) else int(f"{value:.2f}".replace(".", ""))

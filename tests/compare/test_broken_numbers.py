@@ -14,7 +14,7 @@ from benchmark.compare import published
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    caches = (published.numbers, published.errata)
+    caches = (published.numbers, published.errata, published.errata_of)
     for each in caches:
         each.cache_clear()
     shutil.copytree(published.PAPER, tmp_path / "paper")
