@@ -86,6 +86,9 @@ def render(selection: Selection, store: Store, compare: str, rule: Rule, everyth
         if everything:
             others = (each for each in (*TABLES.values(), *FIGURES.values(), QUICK) if each.stem not in tables)
             more = [sheet for each in others for sheet in _sheets(press, each, results, compare)]
+            more.append(
+                press.sheet(f"figures/{results.name('overview')}", partial(_draw_overview, results), results.content)
+            )
             press.render([sheet for sheet in more if sheet.drawn])  # which the page shows
             write = partial(_write_report, variants, results)
             press.render([press.sheet(results.name("report"), write, variants, results.content, press.pictures)])
@@ -185,6 +188,13 @@ def _draw_curves(table: Table, results: Results, task: str) -> str:
     from benchmark.report import figures
 
     figures.write_curves(replace(table, tasks=(task,)), results)
+    return ""
+
+
+def _draw_overview(results: Results) -> str:
+    from benchmark.report import overview
+
+    overview.write(results)
     return ""
 
 
