@@ -233,14 +233,19 @@ def preset_note(preset: str) -> str:
 
 
 def _in_short(lines: pd.DataFrame, results: Results) -> str:
-    """The marks of all claims by topic, in order of the claims; one † for claims that are all made on other tasks."""
+    """How many claims hold, and the marks of all by topic, in order; one † where all are made on other tasks only."""
     marks, body, last = _marks(lines), [], 0
     tasks = _decided_tasks(lines)
     for topic, of_topic in claims.TOPICS.items():
         first, last = last + 1, last + len(of_topic)
         cells = [[marks.get((claim.id, task), SYMBOLS[MISSING]) for claim in of_topic] for task in tasks]
-        body.append([topic, f"{first}–{last}", *map(_joined, cells)])
-    return _grid(body, ["The paper's claims", "No.", *(results.task_title(task) for task in tasks)])
+        body.append([f"{first}–{last}. {topic}", *map(_joined, cells)])
+    counts = count(lines[lines.verdict != MISSING])
+    said = (
+        f"Of {counts.total()} verdicts so far, each on one claim and one task, {counts[HOLDS]} hold, "
+        f"{counts[FAILS]} do not, and {counts[UNDECIDED]} are undecided."
+    )
+    return f"{said}\n\n{_grid(body, ['Claims', *(results.task_title(task) for task in tasks)])}"
 
 
 def _joined(marks: Sequence[str]) -> str:

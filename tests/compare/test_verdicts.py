@@ -208,15 +208,20 @@ def test_in_short_the_marks_of_a_topic_stand_in_order(tmp_path: Path) -> None:
     results = make_results(tmp_path)
     text = verdicts.write(verdicts.evaluate(results), results)
     (short,) = re.findall(r"(?s)\n## In short\n(.*?)\n## ", text)
+    found = [each.split(" (")[0] for each in verdicts.evaluate(results).verdict]
+    held, failed, undecided = (found.count(each) for each in ("holds", "does not hold", "undecided"))
+    assert short.strip().startswith(
+        f"Of {held + failed + undecided} verdicts so far, each on one claim and one task, {held} hold, {failed} do not"
+    )
     rows = [[each.strip() for each in row.split("|")[1:-1]] for row in short.splitlines()]
-    assert ["The paper's claims", "No.", "C-MNIST¹ (ρ = 0.99)", "C-MNIST² (ρ = 0.98)"] in rows
-    assert ["GIFL, a part of Poisoner, helps", "10–11", "✓ ✓", ""] in rows
+    assert ["Claims", "C-MNIST¹ (ρ = 0.99)", "C-MNIST² (ρ = 0.98)"] in rows
+    assert ["10–11. GIFL, a part of Poisoner, helps", "✓ ✓", ""] in rows
     groupdro = [
         line(tmp_path, f"groupdro.{name}", "cmnist_98") for name in ("equal_avg_acc", "equal_model_bias", "worst_group")
     ]
     marks = " ".join(verdicts.SYMBOLS[each["verdict"]] for each in groupdro)
     assert marks.startswith("(✗) ")
-    assert ["Poisoner beside GroupDRO, which knows the bias", "12–14", "", f"{marks} †"] in rows
+    assert ["12–14. Poisoner beside GroupDRO, which knows the bias", "", f"{marks} †"] in rows
 
 
 def test_errata_stand_beside_the_claims_they_concern(tmp_path: Path) -> None:
