@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-page test-slurm gpu lint
+.PHONY: setup demo test test-page test-slurm gpu lint docs
 
 setup: $(READY)
 
@@ -29,6 +29,12 @@ test-slurm: $(READY)
 MINUTES ?= 25
 gpu: $(READY)
 	$(VENV)/bin/python tests/tools/gpu.py --minutes $(MINUTES)
+
+# The site: the report and the pages of docs/, in site/.
+docs: $(READY)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[docs]'
+	$(VENV)/bin/python -m benchmark.run --all --render-only >/dev/null
+	$(VENV)/bin/python -m mkdocs build --strict
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -82,6 +82,8 @@ def render(selection: Selection, store: Store, compare: str, rule: Rule, everyth
             tables.setdefault(table.stem, table)
         press.render([sheet for each in tables.values() for sheet in _sheets(press, each, results, compare)])
         if everything:
+            overview = f"figures/{results.name('overview')}"
+            press.render([press.sheet(overview, partial(_draw_overview, results), results.content)])
             write = partial(_write_report, variants, results)
             press.render([press.sheet(results.name("report"), write, variants, results.content)])
         press.remember(command, results.digests, failed)
@@ -175,6 +177,13 @@ def _draw_curves(table: Table, results: Results, task: str) -> str:
     from benchmark.report import figures
 
     figures.write_curves(replace(table, tasks=(task,)), results)
+    return ""
+
+
+def _draw_overview(results: Results) -> str:
+    from benchmark.report import overview
+
+    overview.write(results)
     return ""
 
 

@@ -74,7 +74,9 @@ def test_where_nothing_has_changed_no_record_is_read_and_nothing_is_drawn_or_wri
 ) -> None:
     render(folder, chosen=["--all"])
     first = capsys.readouterr().out
-    assert {"report", "fidelity", "readings", "tables/claims"} | TABLES | PICTURES <= written(first, folder)
+    assert {"report", "fidelity", "readings", "tables/claims", "figures/overview"} | TABLES | PICTURES <= written(
+        first, folder
+    )
     assert drawn
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     drawn.clear()

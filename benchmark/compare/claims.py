@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 
 from benchmark.compare import published
 from benchmark.metrics import METRICS
@@ -360,16 +360,17 @@ def _hyperparameters() -> Iterator[Claim]:
     )
 
 
-CLAIMS = (
-    *_bias_accuracy_order(),
-    *_best_method(),
-    *_gifl(),
-    *_level_with_groupdro(),
-    *_biased_models_over_time(),
-    *_balance_sweep(),
-    *_fit_without_gifl(),
-    *_hyperparameters(),
-)
+TOPICS = {
+    "Which biased model knows the bias best": tuple(_bias_accuracy_order()),
+    "Poisoner, among methods without bias labels": tuple(_best_method()),
+    "GIFL, a part of Poisoner, helps": tuple(_gifl()),
+    "Poisoner beside GroupDRO, which knows the bias": tuple(_level_with_groupdro()),
+    "How biased models learn": tuple(_biased_models_over_time()),
+    "More and less biased data": tuple(_balance_sweep()),
+    "How Poisoner learns without GIFL": tuple(_fit_without_gifl()),
+    "Poisoner's γ, p and λ": tuple(_hyperparameters()),
+}
+CLAIMS = tuple(chain.from_iterable(TOPICS.values()))
 
 
 def of_figure(number: str) -> list[Claim]:

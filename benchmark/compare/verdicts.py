@@ -31,6 +31,7 @@ COLUMNS = [
 ]  # fmt: skip
 HOLDS, FAILS, UNDECIDED, MISSING = "holds", "does not hold", "undecided", "not measured"
 ONE_SEED = " (one seed)"
+ELSEWHERE = "†"
 # Of several comparisons, the one whose verdict comes first here decides.
 DECISIVE = (FAILS, FAILS + ONE_SEED, MISSING, UNDECIDED, UNDECIDED + ONE_SEED, HOLDS + ONE_SEED, HOLDS)
 SYMBOLS = {
@@ -183,8 +184,10 @@ def write(lines: pd.DataFrame, results: Results) -> str:
 
 
 def markdown(lines: pd.DataFrame, results: Results) -> str:
-    """How to read it, an overview of all claims and tasks for each preset, and a section per claim."""
+    """How to read it, all claims in short and, for each preset, by task, and a section per claim."""
     parts = ["# The paper's claims, checked on the records of this repository", explanation(results.rule)]
+    if (lines.verdict[lines.preset == PAPER] != MISSING).any():
+        parts += ["## In short", _in_short(lines[lines.preset == PAPER], results)]
     for preset in results.names.all_presets:
         shown = lines[lines.preset == preset]
         if (shown.verdict != MISSING).any():
@@ -219,36 +222,67 @@ and a loss has dropped to 0 quickly if it is below {claims.QUICKLY:g} after half
 
 In the overview, ✓ is for a claim that holds, ✗ for one that does not, ? for undecided, and · for not measured on a
 task that the paper makes the claim on. Parentheses stand for one seed, and † for a task that the paper does not make
-the claim on, which is left blank where nothing was measured. Tasks without any verdict are left out. A claim about
-several settings, such as all balances of the data, fails with one that was measured, and holds with all of them."""
+the claim on, which is left blank where nothing was measured. Tasks without any verdict are left out. In short, the
+marks of several claims stand in the order of their numbers, · for all that was not measured, and a † set apart is for
+every mark before it. A claim about several settings, such as all balances of the data, fails with one that was
+measured, and holds with all of them."""
 
 
 def preset_note(preset: str) -> str:
     return "" if preset == PAPER else f" ({preset} preset, for orientation)"
 
 
+def _in_short(lines: pd.DataFrame, results: Results) -> str:
+    """How many claims hold, and the marks of all by topic, in order; one † where all are made on other tasks only."""
+    marks, body, last = _marks(lines), [], 0
+    tasks = _decided_tasks(lines)
+    for topic, of_topic in claims.TOPICS.items():
+        first, last = last + 1, last + len(of_topic)
+        cells = [[marks.get((claim.id, task), SYMBOLS[MISSING]) for claim in of_topic] for task in tasks]
+        body.append([f"{first}–{last}. {topic}", *map(_joined, cells)])
+    counts = count(lines[lines.verdict != MISSING])
+    said = (
+        f"Of {counts.total()} verdicts so far, each on one claim and one task, {counts[HOLDS]} hold, "
+        f"{counts[FAILS]} do not, and {counts[UNDECIDED]} are undecided."
+    )
+    return f"{said}\n\n{_grid(body, ['Claims', *(results.task_title(task) for task in tasks)])}"
+
+
+def _joined(marks: Sequence[str]) -> str:
+    """The marks of a cell of several claims, blank where none was measured."""
+    there = [mark for mark in marks if mark != SYMBOLS[MISSING]]
+    if there and all(mark.endswith(ELSEWHERE) for mark in there):
+        return " ".join(mark.removesuffix(ELSEWHERE) for mark in marks) + f" {ELSEWHERE}"
+    return " ".join(marks) if there else ""
+
+
 def _overview(lines: pd.DataFrame, results: Results) -> str:
-    marks = {(line["claim"], line["task"]): _mark(line) for line in lines.to_dict("records")}
-    decided = set(lines.task[lines.verdict != MISSING])
-    tasks = [task for task in TASKS if task in decided]
+    marks, tasks = _marks(lines), _decided_tasks(lines)
     body = [
         [f"{number}. {claim.sentence}", *(marks.get((claim.id, task), "") for task in tasks)]
         for number, claim in enumerate(CLAIMS, 1)
     ]
-    return tabulate(
-        body,
-        ["Claim", *(quoting.markdown(results.task_title(task)) for task in tasks)],
-        tablefmt="github",
-        disable_numparse=True,
-    )
+    return _grid(body, ["Claim", *(results.task_title(task) for task in tasks)])
 
 
-def _mark(line: Mapping[Any, Any]) -> str:
-    return SYMBOLS[line["verdict"]] + _dagger(line)
+def _grid(body: Sequence[Sequence[str]], head: Sequence[str]) -> str:
+    return tabulate(body, list(map(quoting.markdown, head)), tablefmt="github", disable_numparse=True)
+
+
+def _marks(lines: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """The mark of each claim on each task."""
+    return {
+        (line["claim"], line["task"]): SYMBOLS[line["verdict"]] + _dagger(line) for line in lines.to_dict("records")
+    }
+
+
+def _decided_tasks(lines: pd.DataFrame) -> list[str]:
+    decided = set(lines.task[lines.verdict != MISSING])
+    return [task for task in TASKS if task in decided]
 
 
 def _dagger(line: Mapping[Any, Any]) -> str:
-    return "†" if line["scope"] == "elsewhere" else ""
+    return ELSEWHERE if line["scope"] == "elsewhere" else ""
 
 
 def _section(number: int, claim: Claim, lines: pd.DataFrame, results: Results) -> str:

@@ -161,8 +161,7 @@ def write_figure(figure: Figure, results: Results) -> list[Path]:
     stem = results.folder / "figures" / results.name(figure.stem)
     if has_panels(figure, results):
         return save(draw(figure, results), stem)
-    for suffix in ("png", "pdf"):
-        stem.with_name(f"{stem.name}.{suffix}").unlink(missing_ok=True)
+    style.remove(stem)
     return []
 
 

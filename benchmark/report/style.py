@@ -120,6 +120,12 @@ def save(drawing: Drawing, stem: Path) -> list[Path]:
     return written
 
 
+def remove(stem: Path) -> None:
+    """Delete what ``save`` has written, of records that are no longer there."""
+    for suffix in ("png", "pdf"):
+        stem.with_name(f"{stem.name}.{suffix}").unlink(missing_ok=True)
+
+
 def plain(axis: Axes) -> None:
     """A faint grid and no box."""
     axis.grid(alpha=0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -197,6 +198,30 @@ def test_the_overview_marks_seeds_and_tasks(tmp_path: Path) -> None:
     assert ["Claim", "C-MNIST¹ (ρ = 0.99)", "C-MNIST² (ρ = 0.98)"] in rows
     number = 1 + list(CLAIM).index("gifl.raises_accuracy")
     assert [f"{number}. GIFL raises Poisoner's average accuracy.", "✓", "(✓)†"] in rows
+
+
+def test_in_short_the_marks_of_a_topic_stand_in_order(tmp_path: Path) -> None:
+    save_seeds(tmp_path, "poisoner", {0: 0.55, 1: 0.56, 2: 0.56})
+    save_seeds(tmp_path, "poisoner", {0: 0.50, 1: 0.50, 2: 0.51}, changes=NO_GIFL)
+    for method, share in (("poisoner", 0.40), ("groupdro", 0.50)):
+        save_seeds(tmp_path, method, {0: share}, task="cmnist_98")
+    results = make_results(tmp_path)
+    text = verdicts.write(verdicts.evaluate(results), results)
+    (short,) = re.findall(r"(?s)\n## In short\n(.*?)\n## ", text)
+    found = [each.split(" (")[0] for each in verdicts.evaluate(results).verdict]
+    held, failed, undecided = (found.count(each) for each in ("holds", "does not hold", "undecided"))
+    assert short.strip().startswith(
+        f"Of {held + failed + undecided} verdicts so far, each on one claim and one task, {held} hold, {failed} do not"
+    )
+    rows = [[each.strip() for each in row.split("|")[1:-1]] for row in short.splitlines()]
+    assert ["Claims", "C-MNIST¹ (ρ = 0.99)", "C-MNIST² (ρ = 0.98)"] in rows
+    assert ["10–11. GIFL, a part of Poisoner, helps", "✓ ✓", ""] in rows
+    groupdro = [
+        line(tmp_path, f"groupdro.{name}", "cmnist_98") for name in ("equal_avg_acc", "equal_model_bias", "worst_group")
+    ]
+    marks = " ".join(verdicts.SYMBOLS[each["verdict"]] for each in groupdro)
+    assert marks.startswith("(✗) ")
+    assert ["12–14. Poisoner beside GroupDRO, which knows the bias", "", f"{marks} †"] in rows
 
 
 def test_errata_stand_beside_the_claims_they_concern(tmp_path: Path) -> None:
