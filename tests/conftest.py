@@ -11,6 +11,7 @@ import torch
 from factories import digits
 from torch import Tensor
 
+from benchmark import workers
 from datasets import BiasedDataset
 
 
@@ -21,6 +22,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands train in the process of the test, which can look into them; tests/test_workers.py has several."""
+    monkeypatch.setattr(workers, "cores", lambda: 1)
 
 
 @pytest.fixture
