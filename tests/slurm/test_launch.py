@@ -17,6 +17,7 @@ import pytest
 import submitit
 from factories.records import make_run
 
+from benchmark import logs
 from benchmark.errors import UserError
 from benchmark.options import Execution, execution, parser
 from benchmark.options import jobs as jobs_asked
@@ -326,12 +327,13 @@ def test_a_job_with_a_failed_run_fails_and_the_note_names_its_log(
     assert found.condition == "failed", "although its job has not left the queue yet"
 
 
-def test_a_job_keeps_the_models_that_were_asked_for(
+def test_a_job_keeps_the_models_and_writes_the_logs_that_were_asked_for(
     tmp_path: Path, cluster: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert submit(tmp_path, "--methods", "vanilla", "--keep", "--select", "validation") == 0
+    assert submit(tmp_path, "--methods", "vanilla", "--keep", "--select", "validation", "--log", "jsonl") == 0
     (task,) = pickled_tasks(tmp_path)
     run_task(task, monkeypatch, tmp_path)
+    assert logs.path_of(tmp_path, task.runs[0].id).is_file()
     assert set(Store(tmp_path).models_of(task.runs[0])) == {"last", "validation"}
 
 
