@@ -30,6 +30,7 @@ from benchmark.report.tables import seeds
 from benchmark.store.record import Entry, Record
 from benchmark.store.results import Results, Series
 from benchmark.store.store import Store
+from benchmark.terminal import sparkline
 
 EPILOG = """examples:
   python -m benchmark.curves --tasks cmnist_99                  all methods of a task
@@ -76,7 +77,6 @@ PANELS = (
 PREVIEWED = ("avg_acc", "model_bias", "bias_acc")
 # The mark that goes with each dash.
 MARKERS = {"-.": "^", ":": "v", "--": "s", "-": "o"}
-BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -341,7 +341,11 @@ def text(group: Group) -> str:
         length = max(map(len, means.values()))
         epochs = sorted({1, 2, *(round(length * share) for share in (0.25, 0.5, 0.75, 1))} & set(range(1, length + 1)))
         rows = [
-            [label, *(f"{mean[epoch - 1]:.1f}" if epoch <= len(mean) else "" for epoch in epochs), sparkline(mean)]
+            [
+                label,
+                *(f"{mean[epoch - 1]:.1f}" if epoch <= len(mean) else "" for epoch in epochs),
+                sparkline(mean.tolist()),
+            ]
             for label, mean in means.items()
             if len(mean)
         ]
@@ -357,13 +361,6 @@ def _mean(lines: Sequence[list[Entry]], metric: str) -> np.ndarray:
     length = min(map(len, lines))
     values = np.array([[entry.get(metric) for entry in line[:length]] for line in lines], dtype=float)
     return values.mean(0) if np.isfinite(values).all() else np.empty(0)
-
-
-def sparkline(values: np.ndarray, width: int = 30) -> str:
-    """Percentages as at most ``width`` block characters, 0 the lowest and 100 the highest."""
-    chosen = np.linspace(0, len(values) - 1, min(width, len(values))).round().astype(int)
-    heights = np.clip(values[chosen] / 100 * len(BLOCKS), 0, len(BLOCKS) - 1).astype(int)
-    return "".join(BLOCKS[height] for height in heights)
 
 
 if __name__ == "__main__":

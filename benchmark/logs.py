@@ -7,12 +7,13 @@ that is resumed begins its log anew with the history of its checkpoint, so that 
 from __future__ import annotations
 
 import importlib.util
-import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from benchmark.errors import UserError
 from benchmark.store.atomic import write_atomically
@@ -39,6 +40,32 @@ def check(formats: Collection[str]) -> None:
             "--log tensorboard needs TensorBoard, which is not installed: pip install -e '.[tensorboard]', or choose "
             "--log jsonl."
         )
+
+
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An epoch as a line of JSON: ``done`` of ``total`` are over; its phase, mean loss, and the networks' metrics."""
+
+    done: int
+    total: int
+    phase: str
+    epoch: int
+    loss: float
+    target: dict[str, float | None] = {}
+    biased: dict[str, float | None] = {}
+
+
+_decoder = msgspec.json.Decoder(Line)
+
+
+def read(results: Path, run_id: str) -> list[Line]:
+    """The lines of a run's log, up to the first that is none, as a kill leaves the last one."""
+    found: list[Line] = []
+    try:
+        for line in path_of(results, run_id).read_bytes().splitlines():
+            found.append(_decoder.decode(line))
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    return found
 
 
 class Writer(Protocol):
@@ -80,7 +107,7 @@ class RunLog:
 
 
 class JsonLines:
-    """A line an epoch: ``done`` of ``total`` epochs, phase, epoch, mean loss, and the metrics of each network."""
+    """A ``Line`` an epoch."""
 
     def __init__(self, path: Path, total: int) -> None:
         self.path, self.total = path, total
@@ -89,7 +116,8 @@ class JsonLines:
     def follow(self, history: Sequence[Entry]) -> None:
         written = self._written if self.path.exists() else 0
         lines = [
-            json.dumps({"done": done, "total": self.total, **{key: entry[key] for key in TOLD if key in entry}}) + "\n"
+            msgspec.json.encode(Line(done, self.total, **{key: entry[key] for key in TOLD if key in entry})).decode()
+            + "\n"
             for done, entry in enumerate(history[written:], written + 1)
         ]
         self._written = 0  # what fails halfway is begun anew

@@ -129,7 +129,10 @@ def parser() -> argparse.ArgumentParser:
     instead.add_argument(
         "--show", nargs=2, metavar=("TASK", "METHOD"), help="show every setting of a run and where it comes from"
     )
-    instead.add_argument("--status", action="store_true", help="show which runs are done, running, waiting, failed")
+    instead.add_argument(
+        "--status", nargs="?", const="", metavar="RUN",
+        help="show which runs are done, running, waiting, failed; or how far the RUN is whose id has this in it",
+    )  # fmt: skip
     instead.add_argument("--dry-run", action="store_true", help="show which runs would be trained")
     instead.add_argument(
         "--render-only", "--collect", action="store_true", help="write tables and figures from stored records"

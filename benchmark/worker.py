@@ -18,7 +18,7 @@ import torch
 import datasets
 import methods
 from benchmark import models
-from benchmark.display import Event, Tell
+from benchmark.display import SHOWN, Event, Tell
 from benchmark.errors import UserError
 from benchmark.logs import RunLog
 from benchmark.plan import limits
@@ -313,6 +313,8 @@ class Worker:
             done = sum(len(each.progress.history) for each in self._trainings)
             total = sum(each.total_epochs for each in self._trainings)
             known = {metric: value for metric, value in measured.items() if value is not None}
+            shown = {metric: known[metric] for metric in SHOWN if metric in known}
+            lease.tell(entry["phase"], entry["epoch"], entry["loss"], shown)
             self.tell(Event("epoch", ids, name, entry["phase"], done, total, known))
 
         return report

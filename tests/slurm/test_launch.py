@@ -122,25 +122,29 @@ def test_status_of_jobs(tmp_path: Path, cluster: FakeSlurm, capsys: pytest.Captu
     def shown(*more: str) -> list[str]:
         capsys.readouterr()
         assert command(tmp_path, "--status", "--methods", "vanilla", "gce", "focal", *more) == 0
-        return [line.strip() for line in capsys.readouterr().out.splitlines()]
+        heading, *lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+        return [heading, *lines[lines.index(next(line for line in lines if line.startswith("done/asked"))) + 1 :]]
 
     assert submit(tmp_path, "--methods", "vanilla", "gce", "focal", "--runs-per-job", "1") == 0
     store = Store(tmp_path)
     vanilla, *_ = pickled_tasks(tmp_path)[0].runs
-    assert shown()[0] == "Quick: 0 done, 0 running, 3 waiting, 0 failed, 0 missing"
+    assert shown() == [
+        "Quick: 0 done, 0 running, 3 waiting, 0 failed, 0 missing",
+        "waiting  3 runs  job 1",
+    ]
     cluster.set(job_1_0="RUNNING", job_1_1="OUT_OF_MEMORY", job_1_2="CANCELLED by 0")
     path = store.record_path(vanilla)
     path.parent.mkdir(parents=True)
     content = {"machine": "node", "host": "node1", "pid": 1, "job": "1_0", "restarts": 0, "since": 0, "written": 0}
     path.with_name(f"{path.stem}.1.lease").write_text(json.dumps(content | {"done": 3, "total": 9}))
-    running, failed, missing = shown()[1:]
+    failed, running, missing = shown()[1:]
     assert "running  colored_digits/vanilla seed 0  job 1_0 on node1, epoch 3 of 9, since 19" in running
     assert re.fullmatch(r"failed .*job 1_1 ended as OUT_OF_MEMORY; log: .*/1_1_0_log.out", failed)
     assert re.fullmatch(r"missing .*job 1_2 ended without a record; log: .*/1_2_0_log.out", missing)
     cluster.set(job_1_0="PENDING")
-    assert shown()[1] == "waiting  colored_digits/vanilla seed 0  job 1_0", "requeued: the lease is of its first life"
+    assert shown()[2] == "waiting  1 run  job 1", "requeued: the lease is of its first life"
     cluster.end("NODE_FAIL")
-    assert "ended as NODE_FAIL" in shown()[1]
+    assert "vanilla seed 0  job 1_0 ended as NODE_FAIL" in shown()[1]
 
 
 def test_status_without_squeue_or_with_slurm_down(
