@@ -16,6 +16,7 @@ from rich.text import Text
 
 from benchmark.metrics import METRICS
 
+NARROW = 60  # columns
 MINUTE = 60.0  # at most one line of a log in so many seconds, beside one a run
 SHOWN = ("avg_acc", "model_bias", "worst_acc", "bias_acc")
 MARKS = {"done": ("✓", "green"), "failed": ("✗", "red"), "elsewhere": ("–", "dim")}
@@ -50,8 +51,9 @@ class Display(Protocol):
 
 def display(runs: int, console: Console | None = None) -> AbstractContextManager[Display]:
     """A display of so many runs, on the terminal where there is one."""
-    console = console or Console(highlight=False, soft_wrap=True)
-    return LiveDisplay(runs, console) if console.is_terminal else Log(runs, console)
+    console = console or Console(highlight=False)
+    live = console.is_terminal and not console.is_dumb_terminal  # which cannot go back to what it has shown
+    return LiveDisplay(runs, console) if live else Log(runs, console)
 
 
 class Tally:
@@ -118,11 +120,14 @@ class Log:
             self._print(f"{self.tally.line}: {now}")
 
     def _print(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
 
 class LiveDisplay:
-    """A bar over all runs with the time left, and a line for each that is trained; those that ended stay above."""
+    """A bar over all runs with the time left, and a line for each that is trained; those that ended stay above.
+
+    On less than NARROW columns neither the bar nor metrics of what is trained.
+    """
 
     def __init__(self, runs: int, console: Console) -> None:
         self.tally, self.console = Tally(runs), console
@@ -146,14 +151,16 @@ class LiveDisplay:
             self.console.print(Text.assemble((f"{mark} ", style), event.title, (_tail(event), "dim")))
 
     def _render(self) -> Group:
-        overall = Table.grid(padding=(0, 1))
-        overall.add_row(ProgressBar(total=1.0, completed=self.tally.share, width=24), Text(self.tally.line))
-        each = Table.grid(padding=(0, 2, 0, 0))
+        wide = self.console.width >= NARROW
+        overall, each = Table.grid(padding=(0, 1)), Table.grid(padding=(0, 2, 0, 0))
+        line = Text(self.tally.line, overflow="ellipsis", no_wrap=True)
+        bar = ProgressBar(total=1.0, completed=self.tally.share, width=24)
+        overall.add_row(*([bar, line] if wide else [line]))
         for event in self.tally.current.values():
             each.add_row(
                 Text(f"  {event.title}", overflow="ellipsis", no_wrap=True),
                 Text(f"{event.text} {event.done}/{event.total}", no_wrap=True),
-                Text(_metrics(event), "dim", overflow="ellipsis", no_wrap=True),
+                *([Text(_metrics(event), "dim", overflow="ellipsis", no_wrap=True)] if wide else []),
             )
         return Group(overall, each)
 

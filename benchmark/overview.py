@@ -127,8 +127,9 @@ def _of_run(run: str, condition: Condition, note: str, store: Store) -> Iterator
         if len(epochs) < owner.done:  # a log of an earlier life
             epochs = list(owner.last)
         if owner.pace:
-            left = owner.pace * (owner.total - owner.done)
-            yield Text(f"{duration(owner.pace)} an epoch, {duration(left)} left, as of its last beat")
+            left = owner.pace * (owner.total - max(owner.done, len(epochs)))
+            pace = f"{owner.pace:.2g} s" if owner.pace < 10 else duration(owner.pace)
+            yield Text(f"{pace} an epoch, {duration(left)} left")
     if trace := store.failure(run).get("trace"):
         yield Text(str(trace).rstrip(), "dim", overflow="fold")
     if epochs:

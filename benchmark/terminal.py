@@ -106,13 +106,13 @@ def _line(line: str) -> RenderableType:
     if heading := re.match(r"#+ ", line):
         return Text(quoting.plain(line[heading.end() :]), "bold" if heading.end() > 2 else "bold underline")
     if line.startswith("- "):
-        return hanging(Text("•"), Text(quoting.plain(line[2:])))
+        return hanging(Text("•"), Text(quoting.plain(line[2:])), gap=1)
     return Text(quoting.plain(line))
 
 
-def hanging(mark: Text, text: Text) -> Table:
+def hanging(mark: Text, text: Text, gap: int = GAP) -> Table:
     """The text, folded beside its mark."""
-    grid = Table.grid(padding=(0, GAP, 0, 0))
+    grid = Table.grid(padding=(0, gap, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     grid.add_row(mark, text)
