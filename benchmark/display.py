@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.metrics import METRICS
+from benchmark.terminal import hanging
 
 NARROW = 60  # columns
 MINUTE = 60.0  # at most one line of a log in so many seconds, beside one a run
@@ -148,7 +149,8 @@ class LiveDisplay:
             self.console.print(event.text, markup=False)
         elif event.kind == "ended":
             mark, style = MARKS[event.outcome]
-            self.console.print(Text.assemble((f"{mark} ", style), event.title, (_tail(event), "dim")))
+            text = Text.assemble(event.title, (_tail(event), "dim"), overflow="fold")
+            self.console.print(hanging(Text(mark, style), text, gap=1))
 
     def _render(self) -> Group:
         wide = self.console.width >= NARROW
@@ -156,13 +158,16 @@ class LiveDisplay:
         line = Text(self.tally.line, overflow="ellipsis", no_wrap=True)
         bar = ProgressBar(total=1.0, completed=self.tally.share, width=24)
         overall.add_row(*([bar, line] if wide else [line]))
-        for event in self.tally.current.values():
+        current = list(self.tally.current.values())
+        shown = current if len(current) < self.console.height else current[: max(0, self.console.height - 3)]
+        for event in shown:
             each.add_row(
                 Text(f"  {event.title}", overflow="ellipsis", no_wrap=True),
                 Text(f"{event.text} {event.done}/{event.total}", no_wrap=True),
                 *([Text(_metrics(event), "dim", overflow="ellipsis", no_wrap=True)] if wide else []),
             )
-        return Group(overall, each)
+        more = [Text(f"  and {len(current) - len(shown)} more", "dim")] if len(shown) < len(current) else []
+        return Group(overall, each, *more)
 
 
 def _metrics(event: Event) -> str:

@@ -137,7 +137,7 @@ def _of_run(run: str, condition: Condition, note: str, store: Store) -> Iterator
         for metric in SHOWN:
             curve = [each.metrics[metric] for each in epochs if metric in each.metrics]
             if len(curve) > 1:
-                yield Text(f"{METRICS[metric].head:9} {sparkline(curve)}  0 to 100, {len(curve)} epochs")
+                yield Text(f"{METRICS[metric].head:9} {sparkline(curve, 30)}  0 to 100, {len(curve)} epochs")
     elif condition == "running":
         yield Text("It has told of no epoch yet; it does so every ten seconds.")
 

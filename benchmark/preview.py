@@ -25,6 +25,7 @@ from benchmark.store.status import looking
 from benchmark.store.store import Store
 from benchmark.terminal import Output, sparkline
 
+SHORTEST, LONGEST = 8, 30  # sparklines, in characters
 SECONDS = 2.0  # between two looks at the logs
 Network = Literal["target", "biased"]
 
@@ -55,8 +56,11 @@ class Measured(Protocol):
     def curve(self, network: Network) -> list[Entry]: ...
 
 
-def preview(title: str, lines: Mapping[str, Sequence[Measured]]) -> str:
-    """Means over the runs of each line, by its label: of a few epochs, and of all as a sparkline from 0 to 100."""
+def preview(title: str, lines: Mapping[str, Sequence[Measured]], width: int = 120) -> str:
+    """Means over the runs of each line, by its label: of a few epochs, and of all as a sparkline from 0 to 100.
+
+    What has no room on so many columns is a shorter sparkline.
+    """
     parts = [title]
     for panel in PREVIEWED:
         means = {
@@ -64,8 +68,13 @@ def preview(title: str, lines: Mapping[str, Sequence[Measured]]) -> str:
         }
         length = max(map(len, means.values()))
         epochs = sorted({1, 2, *(round(length * share) for share in (0.25, 0.5, 0.75, 1))} & set(range(1, length + 1)))
+        room = width - max(map(len, (panel.title, *means))) - 7 * len(epochs) - 2
         rows = [
-            [label, *(f"{mean[epoch - 1]:.1f}" if epoch <= len(mean) else "" for epoch in epochs), sparkline(mean)]
+            [
+                label,
+                *(f"{mean[epoch - 1]:.1f}" if epoch <= len(mean) else "" for epoch in epochs),
+                sparkline(mean, max(SHORTEST, min(LONGEST, room))),
+            ]
             for label, mean in means.items()
             if mean
         ]
@@ -141,13 +150,15 @@ def watch(
                 if known - ids:  # of which one may be stored now
                     results = collect(store, recipes)
                 known = ids
-                live.update(Text("\n".join(pictures(running, results, methods)), no_wrap=True), refresh=True)
+                live.update(
+                    Text("\n".join(pictures(running, results, methods, output.width)), no_wrap=True), refresh=True
+                )
                 time.sleep(SECONDS)
     except KeyboardInterrupt:
         pass
 
 
-def pictures(running: Sequence[InProgress], results: Results, methods: Sequence[str]) -> Iterator[str]:
+def pictures(running: Sequence[InProgress], results: Results, methods: Sequence[str], width: int) -> Iterator[str]:
     """A text for each task of a run in progress; of what is stored that as in the recipes."""
     if not running:
         yield "No run in progress writes a log: train with --log jsonl."
@@ -163,4 +174,4 @@ def pictures(running: Sequence[InProgress], results: Results, methods: Sequence[
                 preset = series.settings["preset"]
                 label = titles.get(series.method, series.method) + ("" if preset == PAPER else f", {preset} preset")
                 lines[f"{label} (n = {len(series)})"] = series.records
-        yield preview(results.task_title(task), lines)
+        yield preview(results.task_title(task), lines, width)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Literal
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
@@ -47,15 +48,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table that goes on below where it is too wide, with its first column again; no cell is cut or folded."""
+    """A table that goes on below where it is too wide, with its first column again; none is cut.
+
+    Lines are folded only where not even two columns have room.
+    """
 
     columns: Sequence[Column]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for place, part in enumerate(self._parts(options.max_width)):
             table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+            fits = sum(GAP + each.width for each in part) - GAP <= options.max_width
             for column in part:
-                table.add_column(column.head, justify="right" if column.right else "left", no_wrap=True)
+                justify: Literal["left", "right"] = "right" if column.right else "left"
+                table.add_column(column.head, justify=justify, no_wrap=fits, overflow="fold")
             for cells in zip(*(column.cells for column in part), strict=True):
                 table.add_row(*cells)
             yield Padding(table, (1 if place else 0, 0, 0, 0))
@@ -74,7 +80,7 @@ class Grid:
         yield part
 
 
-def sparkline(values: Sequence[float], width: int = 30) -> str:
+def sparkline(values: Sequence[float], width: int) -> str:
     """Percentages as at most ``width`` block characters, 0 the lowest and 100 the highest."""
     count = min(width, len(values))
     chosen = [values[round(place * (len(values) - 1) / max(1, count - 1))] for place in range(count)]
