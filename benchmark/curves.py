@@ -7,14 +7,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from tabulate import tabulate
 
 from benchmark.arguments import Parser, folder
 from benchmark.collect import collect
@@ -24,10 +22,11 @@ from benchmark.metrics import METRICS
 from benchmark.plan.paper import COMPARED, TABLES
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import PAPER
+from benchmark.preview import on_test, on_training, preview, watch
 from benchmark.report import style
 from benchmark.report.style import MOST_LINES
 from benchmark.report.tables import seeds
-from benchmark.store.record import Entry, Record
+from benchmark.store.record import Record
 from benchmark.store.results import Results, Series
 from benchmark.store.store import Store
 
@@ -36,6 +35,7 @@ EPILOG = """examples:
   python -m benchmark.curves --tasks cmnist_99 cmnist_98 --methods vanilla poisoner be
   python -m benchmark.curves --runs cmnist_99/poisoner/2271acb9df3d-s0 cmnist_99/gce
   python -m benchmark.curves --tasks colored_digits --text      numbers and sparklines in the terminal, too
+  python -m benchmark.curves --live                             those of runs in progress, redrawn as they come
 
 It writes two figures a task, as PNG and PDF: curves-<task>, what is measured after each epoch, and
 curves-<task>-tradeoff, model bias against average accuracy. A figure of some methods only has their names in its own.
@@ -44,39 +44,20 @@ Of a task with many runs, those as in the recipes are drawn; --runs chooses any.
 METHODS = [row.method for row in COMPARED]
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A pair of axes: a metric after each epoch, of one of the networks."""
-
-    metric: str
-    title: str
-    network: Literal["target", "biased"]
-
-
-def _test(metric: str) -> Panel:
-    return Panel(metric, f"Test: {METRICS[metric].axis} {METRICS[metric].arrow}", "target")
-
-
-def _training(metric: str) -> Panel:
-    return Panel(metric, f"Training*: {METRICS[metric].axis}", "biased")
-
-
 # Row by row; None is left empty.
 PANELS = (
-    _test("avg_acc"),
-    _test("worst_acc"),
-    _test("model_bias"),
-    _training("bias_acc"),
-    _training("aligned_error"),
-    _training("conflicting_error"),
+    on_test("avg_acc"),
+    on_test("worst_acc"),
+    on_test("model_bias"),
+    on_training("bias_acc"),
+    on_training("aligned_error"),
+    on_training("conflicting_error"),
     None,
-    _training("aligned_loss"),
-    _training("conflicting_loss"),
+    on_training("aligned_loss"),
+    on_training("conflicting_loss"),
 )
-PREVIEWED = ("avg_acc", "model_bias", "bias_acc")
 # The mark that goes with each dash.
 MARKERS = {"-.": "^", ":": "v", "--": "s", "-": "o"}
-BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -97,6 +78,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--text", action="store_true", help="print a preview, too; a terminal gets it unless --output is given"
     )
+    parser.add_argument(
+        "--live", action="store_true",
+        help="show curves of runs in progress, which --log jsonl writes, beside the stored ones until Ctrl-C",
+    )  # fmt: skip
     return parser
 
 
@@ -107,6 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(options: argparse.Namespace) -> int:
     recipes, store = load(), Store(options.results)
+    if options.live:
+        watch(store, recipes, options.runs, options.tasks or (), options.methods or ())
+        return 0
     chosen = {run for beginning in options.runs for run in store.ids(beginning)}
     results = collect(store, recipes)
     found = select(results, chosen, recipes, options.tasks, options.methods)
@@ -331,39 +319,8 @@ def printed(series: Series, results: Results) -> tuple[float, float] | None:
 
 
 def text(group: Group) -> str:
-    """A few epochs of each series as numbers, and all of them as a sparkline from 0 to 100."""
-    parts = [group.title]
-    for panel in (panel for panel in PANELS if panel and panel.metric in PREVIEWED):
-        means = {
-            line.label: _mean([record.curve(panel.network) for record in line.records], panel.metric)
-            for line in group.lines
-        }
-        length = max(map(len, means.values()))
-        epochs = sorted({1, 2, *(round(length * share) for share in (0.25, 0.5, 0.75, 1))} & set(range(1, length + 1)))
-        rows = [
-            [label, *(f"{mean[epoch - 1]:.1f}" if epoch <= len(mean) else "" for epoch in epochs), sparkline(mean)]
-            for label, mean in means.items()
-            if len(mean)
-        ]
-        head = [panel.title.replace("*", ""), *map(str, epochs), "0 to 100"]
-        align = ["left", *["right"] * len(epochs), "left"]
-        if rows:
-            parts.append(tabulate(rows, head, tablefmt="simple", disable_numparse=True, colalign=align))
-    return "\n\n".join(parts) + "\n"
-
-
-def _mean(lines: Sequence[list[Entry]], metric: str) -> np.ndarray:
-    """Mean over the seeds' curves after each epoch that all have; empty where the metric was not measured."""
-    length = min(map(len, lines))
-    values = np.array([[entry.get(metric) for entry in line[:length]] for line in lines], dtype=float)
-    return values.mean(0) if np.isfinite(values).all() else np.empty(0)
-
-
-def sparkline(values: np.ndarray, width: int = 30) -> str:
-    """Percentages as at most ``width`` block characters, 0 the lowest and 100 the highest."""
-    chosen = np.linspace(0, len(values) - 1, min(width, len(values))).round().astype(int)
-    heights = np.clip(values[chosen] / 100 * len(BLOCKS), 0, len(BLOCKS) - 1).astype(int)
-    return "".join(BLOCKS[height] for height in heights)
+    """A few epochs of each series as numbers, and all of them as a sparkline."""
+    return preview(group.title, {line.label: line.records for line in group.lines})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.metrics import METRICS
+from benchmark.terminal import hanging
 
+NARROW = 60  # columns
 MINUTE = 60.0  # at most one line of a log in so many seconds, beside one a run
 SHOWN = ("avg_acc", "model_bias", "worst_acc", "bias_acc")
 MARKS = {"done": ("✓", "green"), "failed": ("✗", "red"), "elsewhere": ("–", "dim")}
@@ -50,8 +52,9 @@ class Display(Protocol):
 
 def display(runs: int, console: Console | None = None) -> AbstractContextManager[Display]:
     """A display of so many runs, on the terminal where there is one."""
-    console = console or Console(highlight=False, soft_wrap=True)
-    return LiveDisplay(runs, console) if console.is_terminal else Log(runs, console)
+    console = console or Console(highlight=False)
+    live = console.is_terminal and not console.is_dumb_terminal  # which cannot go back to what it has shown
+    return LiveDisplay(runs, console) if live else Log(runs, console)
 
 
 class Tally:
@@ -118,11 +121,14 @@ class Log:
             self._print(f"{self.tally.line}: {now}")
 
     def _print(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
 
 class LiveDisplay:
-    """A bar over all runs with the time left, and a line for each that is trained; those that ended stay above."""
+    """A bar over all runs with the time left, and a line for each that is trained; those that ended stay above.
+
+    On less than NARROW columns neither the bar nor metrics of what is trained.
+    """
 
     def __init__(self, runs: int, console: Console) -> None:
         self.tally, self.console = Tally(runs), console
@@ -143,19 +149,25 @@ class LiveDisplay:
             self.console.print(event.text, markup=False)
         elif event.kind == "ended":
             mark, style = MARKS[event.outcome]
-            self.console.print(Text.assemble((f"{mark} ", style), event.title, (_tail(event), "dim")))
+            text = Text.assemble(event.title, (_tail(event), "dim"), overflow="fold")
+            self.console.print(hanging(Text(mark, style), text, gap=1))
 
     def _render(self) -> Group:
-        overall = Table.grid(padding=(0, 1))
-        overall.add_row(ProgressBar(total=1.0, completed=self.tally.share, width=24), Text(self.tally.line))
-        each = Table.grid(padding=(0, 2, 0, 0))
-        for event in self.tally.current.values():
+        wide = self.console.width >= NARROW
+        overall, each = Table.grid(padding=(0, 1)), Table.grid(padding=(0, 2, 0, 0))
+        line = Text(self.tally.line, overflow="ellipsis", no_wrap=True)
+        bar = ProgressBar(total=1.0, completed=self.tally.share, width=24)
+        overall.add_row(*([bar, line] if wide else [line]))
+        current = list(self.tally.current.values())
+        shown = current if len(current) < self.console.height else current[: max(0, self.console.height - 3)]
+        for event in shown:
             each.add_row(
                 Text(f"  {event.title}", overflow="ellipsis", no_wrap=True),
                 Text(f"{event.text} {event.done}/{event.total}", no_wrap=True),
-                Text(_metrics(event), "dim", overflow="ellipsis", no_wrap=True),
+                *([Text(_metrics(event), "dim", overflow="ellipsis", no_wrap=True)] if wide else []),
             )
-        return Group(overall, each)
+        more = [Text(f"  and {len(current) - len(shown)} more", "dim")] if len(shown) < len(current) else []
+        return Group(overall, each, *more)
 
 
 def _metrics(event: Event) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmark import logs
 from benchmark.arguments import JOBS, POINTS, SEEDS, Parser, device, folder, has_controls, is_text, seconds, whole
 from benchmark.errors import UserError, unknown
 from benchmark.plan import catalogue, limits, ours
@@ -86,6 +87,10 @@ def parser() -> argparse.ArgumentParser:
         help="keep the model of each run that is trained: of its last epoch, and of the one that --select chooses; "
         "docs/models.md",
     )  # fmt: skip
+    where.add_argument(
+        "--log", nargs="+", choices=logs.FORMATS, default=[], metavar="FORMAT",
+        help=f"write what is measured after each epoch to logs/ in the results folder: {' or '.join(logs.FORMATS)}",
+    )  # fmt: skip
     where.add_argument("--results", type=folder, default="results", help="folder of records and tables")
     where.add_argument(
         "--compare", choices=COMPARISONS, default=COMPARISONS[0],
@@ -124,7 +129,10 @@ def parser() -> argparse.ArgumentParser:
     instead.add_argument(
         "--show", nargs=2, metavar=("TASK", "METHOD"), help="show every setting of a run and where it comes from"
     )
-    instead.add_argument("--status", action="store_true", help="show which runs are done, running, waiting, failed")
+    instead.add_argument(
+        "--status", nargs="?", const="", metavar="RUN",
+        help="show which runs are done, running, waiting, failed; or how far the RUN is whose id has this in it",
+    )  # fmt: skip
     instead.add_argument("--dry-run", action="store_true", help="show which runs would be trained")
     instead.add_argument(
         "--render-only", "--collect", action="store_true", help="write tables and figures from stored records"
@@ -134,7 +142,10 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Execution:
-    """How runs are executed, wherever that is; ``keep`` are the rules of whose epochs models are kept."""
+    """How runs are executed, wherever that is.
+
+    ``keep`` are the rules of whose epochs models are kept, ``logs`` the formats in which epochs are logged.
+    """
 
     data_root: Path
     device: str
@@ -142,6 +153,7 @@ class Execution:
     seeds_at_once: int | None
     workers: int | None = None
     keep: tuple[Rule, ...] = ()
+    logs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,11 +190,19 @@ class Selection:
 
 
 def execution(options: argparse.Namespace) -> Execution:
+    """How to execute. Raises UserError for a log that needs what is not installed."""
+    logs.check(options.log)
     # A folder of one's own lies where it lies.
     data_root = options.dataset.resolve().parent if options.dataset else options.data_root
     keep = tuple(dict.fromkeys((LAST, RULES[options.select]))) if options.keep else ()
     return Execution(
-        data_root, options.device, options.checkpoint_seconds, options.seeds_at_once, options.workers, keep
+        data_root,
+        options.device,
+        options.checkpoint_seconds,
+        options.seeds_at_once,
+        options.workers,
+        keep,
+        tuple(dict.fromkeys(options.log)),
     )
 
 

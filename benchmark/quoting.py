@@ -59,6 +59,11 @@ def markdown(text: str) -> str:
     return text.translate(MARKDOWN)
 
 
+def plain(text: str) -> str:
+    """What ``markdown`` made of a text as it is read."""
+    return re.sub(r"\\([\\|])", r"\1", text).replace("&lt;", "<")
+
+
 def grid(body: Sequence[Sequence[object]], head: Sequence[str], words: int = 1) -> str:
     """A table in Markdown, of quoted cells: so many columns of words to the left, the others to the right."""
     align = ["left"] * words + ["right"] * (len(head) - words)

@@ -135,8 +135,10 @@ class Press:
         self.stored.commands[command] = Command(fingerprint(self.basis, *source), sources)
 
     def _say(self, product: Product, is_new: bool) -> None:
+        from benchmark.terminal import show  # rich, which --help should not wait for
+
         if product.said:
-            print(product.said)
+            show(product.said)
         written = [name for name, digest in product.files.items() if digest]
         if is_new:
             print("".join(f"wrote {self.folder / name}\n" for name in written), end="", flush=True)

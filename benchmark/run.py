@@ -15,7 +15,7 @@ from benchmark import rendering
 from benchmark.errors import exit_code
 from benchmark.identity import refuse_or_renew
 from benchmark.options import Execution, Jobs, Selection
-from benchmark.plan import catalogue, sources
+from benchmark.plan import sources
 from benchmark.plan.ours import EMBEDDED
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import Run
@@ -36,7 +36,18 @@ def _main(options: argparse.Namespace) -> int:
     if options.list or options.show:
         recipes, _ = command.with_dataset(load(), options.dataset, options.bias)
         overrides = command.checked_overrides(options.overrides, recipes)
-        print(_show(recipes, options, overrides) if options.show else catalogue.listing(recipes))
+        if options.show:
+            print(_show(recipes, options, overrides))
+        else:
+            from benchmark import overview
+
+            overview.print_listing(recipes)
+        return 0
+    if options.status:
+        from benchmark import overview
+
+        store = Store(options.results)
+        overview.print_runs(options.status, store, jobs.last_jobs(store.folder))
         return 0
     selection, store = command.select(options), Store(options.results)
     execution, submission = command.execution(options), command.jobs(options)
@@ -46,9 +57,8 @@ def _main(options: argparse.Namespace) -> int:
     if options.search:
         return _search(options, selection, store, execution, submission)
     runs = selection.runs()
-    if options.status:
-        found = status.survey(runs, store, jobs.last_jobs(store.folder))
-        print(status.report([(table, selection.runs(table)) for table in selection.tables], found))
+    if options.status is not None:
+        _print_status([(table.heading, selection.runs(table)) for table in selection.tables], store)
         return 0
     if not options.render_only:
         runs = _able(runs, selection, execution.data_root)
@@ -71,9 +81,8 @@ def _search(
     from benchmark.search import Tuning  # takes a second to load, which nothing else should wait for
 
     tuning = Tuning(selection, options.search, RULES[options.select], store)
-    if options.status:
-        found = status.survey([*tuning.points(), *tuning.reported()], store, jobs.last_jobs(store.folder))
-        print(status.lines(f"Search of {options.search} points", found))
+    if options.status is not None:
+        _print_status([(f"Search of {options.search} points", [*tuning.points(), *tuning.reported()])], store)
         return 0
     if not options.render_only:
         from benchmark.rehearsal import check_rule
@@ -94,6 +103,14 @@ def _search(
         failed += outcome
     tuning.render(options.compare)
     return 1 if failed else 0
+
+
+def _print_status(tables: Sequence[tuple[str, Sequence[Run]]], store: Store) -> None:
+    from benchmark import overview  # as everything that prints with rich, which nothing else should wait for
+
+    every = {run.id: run for _, runs in tables for run in runs}
+    found = {each.run.id: each for each in status.survey(every.values(), store, jobs.last_jobs(store.folder))}
+    overview.print_status([(heading, [found[run.id] for run in runs]) for heading, runs in tables])
 
 
 def _list_missing(

@@ -27,6 +27,7 @@ from benchmark.report import tables
 from benchmark.rules import RULES, Rule
 from benchmark.store.results import Results
 from benchmark.store.store import Store
+from benchmark.terminal import show
 
 SCRAMBLE = 0  # of the Sobol sequence, so that it is the same everywhere
 
@@ -63,8 +64,8 @@ class Tuning:
         """Write and print the table of each task, what was chosen for it, and the picture of its options."""
         results = self._results()
         for table, outcomes in self._tables(results):
-            print(tables.write(table, results, compare, report.notes(outcomes, results)))
-            print(report.write(outcomes, table, results))
+            show(tables.write(table, results, compare, report.notes(outcomes, results)))
+            show(report.write(outcomes, table, results))
             name = results.name(table.stem)
             print(f"wrote {results.folder / 'tables' / name}.csv, .md and .tex, -points.csv and -choices.md")
             for path in report.draw(outcomes, table, results):

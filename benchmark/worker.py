@@ -8,7 +8,7 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,8 +18,9 @@ import torch
 import datasets
 import methods
 from benchmark import models
-from benchmark.display import Event, Tell
+from benchmark.display import SHOWN, Event, Tell
 from benchmark.errors import UserError
+from benchmark.logs import RunLog
 from benchmark.plan import limits
 from benchmark.plan.run import Run
 from benchmark.plan.uses import MARKS, Labels
@@ -63,7 +64,8 @@ class Worker:
 
     In a job, ``log`` is the file its output goes to, and ``submitted`` the commit at which it was submitted. Of a
     small network up to ``seeds_at_once`` seeds are trained as one: by default 16 on a GPU, which one network leaves
-    nearly idle, and one on a CPU, which it does not. Of the epochs that the rules ``keep`` choose, models are kept.
+    nearly idle, and one on a CPU, which it does not. Of the epochs that the rules ``keep`` choose, models are kept;
+    every epoch is logged in the formats ``logs``.
     Networks that gain from several ``threads`` take so many, by default all cores. ``tell`` is called with what there
     is to show.
     """
@@ -79,6 +81,7 @@ class Worker:
         seeds_at_once: int | None = None,
         keep: Sequence[Rule] = (),
         threads: int | None = None,
+        logs: Sequence[str] = (),
         tell: Tell = lambda event: None,
     ) -> None:
         self.store = store
@@ -89,6 +92,7 @@ class Worker:
         self.submitted = submitted
         self.seeds_at_once = seeds_at_once or (16 if device.type == "cuda" else 1)
         self.keep = keep
+        self.logs = logs
         self._patience: defaultdict[str, Patience] = defaultdict(Patience)  # of each run, by its id
         self._leases: list[Lease] = []
         self._trainings: list[Training] = []
@@ -255,11 +259,16 @@ class Worker:
                     keep=self.keep,
                 )
             )
-        runs = [run for run, _ in mine]
-        for (_, lease), training in zip(mine, self._trainings, strict=True):
-            lease.total = training.total_epochs
-            training.report = self._reporter(runs, training, lease)
-        train(self._trainings)
+        with ExitStack() as stack:
+            logs = []
+            for (run, lease), training in zip(mine, self._trainings, strict=True):
+                lease.total = training.total_epochs
+                log = RunLog(self.store.folder, run.id, self.logs, lease.total, partial(self._note, [run]))
+                logs.append(stack.enter_context(closing(log)))
+                training.report = self._reporter([run for run, _ in mine], training, lease, log)
+            train(self._trainings)
+            for log, training in zip(logs, self._trainings, strict=True):
+                log.follow(training.progress.history)  # of a run that was killed after its last epoch
         return fingerprint
 
     def _explain(self, run: Run, error: Exception) -> Outcome:
@@ -291,16 +300,21 @@ class Worker:
         for lease in self._leases:
             lease.release()
 
-    def _reporter(self, runs: Sequence[Run], training: Training, lease: Lease) -> Callable[[EpochEntry], None]:
+    def _reporter(
+        self, runs: Sequence[Run], training: Training, lease: Lease, log: RunLog
+    ) -> Callable[[EpochEntry], None]:
         ids, name = tuple(run.id for run in runs), title(runs)
 
         def report(entry: EpochEntry) -> None:
             lease.check()
             lease.done = len(training.progress.history)
+            log.follow(training.progress.history)
             measured = entry.get("target") or entry.get("biased") or {}
             done = sum(len(each.progress.history) for each in self._trainings)
             total = sum(each.total_epochs for each in self._trainings)
             known = {metric: value for metric, value in measured.items() if value is not None}
+            shown = {metric: known[metric] for metric in SHOWN if metric in known}
+            lease.tell(entry["phase"], entry["epoch"], entry["loss"], shown)
             self.tell(Event("epoch", ids, name, entry["phase"], done, total, known))
 
         return report

@@ -83,6 +83,7 @@ def train(runs: Sequence[Run], store: Store, execution: Execution) -> int:
         execution.checkpoint_seconds,
         seeds_at_once=execution.seeds_at_once,
         keep=execution.keep,
+        logs=execution.logs,
     )
     worker.prepare(missing)
     groups = together(missing, worker.seeds_at_once)
@@ -197,6 +198,7 @@ def _serve(connection: Connection, place: Place, results: Path, execution: Execu
         execution.checkpoint_seconds,
         seeds_at_once=execution.seeds_at_once,
         keep=execution.keep,
+        logs=execution.logs,
         threads=place.threads,
         tell=tell,
     )

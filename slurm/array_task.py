@@ -44,7 +44,7 @@ def _train(options: argparse.Namespace) -> int:
 
     how = execution(options)
     device = pick_device(how.device)
-    worker = Worker(store, how.data_root, device, how.checkpoint_seconds, _log(job), keep=how.keep)
+    worker = Worker(store, how.data_root, device, how.checkpoint_seconds, _log(job), keep=how.keep, logs=how.logs)
 
     def suspend(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # it may come twice: from SLURM, and passed on by a container

@@ -55,6 +55,7 @@ class TrainRuns:
             self.submitted,
             self.execution.seeds_at_once,
             self.execution.keep,
+            logs=self.execution.logs,
         )
         missing = [run for run in self.runs if not store.has(run)]
         with display(len(missing)) as shown:

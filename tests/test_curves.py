@@ -22,6 +22,7 @@ from benchmark.plan.recipes import load
 from benchmark.report.style import MOST_LINES
 from benchmark.store.provenance import REPOSITORY
 from benchmark.store.results import Results, Series
+from benchmark.terminal import sparkline
 
 SHARES = {"vanilla": 0.4, "poisoner": 0.8, "groupdro": 0.9, "gce": 0.2}
 
@@ -131,8 +132,8 @@ def test_curves_read_training_errors_from_the_biased_model(folder: Path) -> None
 
 
 def test_the_preview_shows_a_few_epochs_and_all_of_them_as_blocks(folder: Path) -> None:
-    assert curves.sparkline(np.array([0, 50, 99.9, 100])) == "▁▅██"
-    assert len(curves.sparkline(np.linspace(0, 100, 500))) == 30
+    assert sparkline([0, 50, 99.9, 100], 30) == "▁▅██"
+    assert len(sparkline(list(range(500)), 30)) == 30
     printed = curves.text(group(make_results(folder)))
     block = printed[printed.index("Training: Bias Accuracy") :]
     rows = {line[: line.index("  ")]: line.split()[-4:] for line in block.splitlines() if "  " in line}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -96,6 +97,50 @@ def test_the_terminal_shows_every_run_in_eighty_columns(clock: Clock) -> None:
     assert max(map(len, lines)) <= 80
     assert "0 of 9 runs, 11 %, 40 min left" in lines[0], "two of the ten epochs are this command's"
     assert all("train" in line and "Avg. 81.2 Bias 12.5" in line for line in lines[1:])
+
+
+@pytest.mark.parametrize("width", [59, 40, 20])
+def test_a_narrow_terminal_shows_a_line_each_and_no_more_than_fits(clock: Clock, width: int) -> None:
+    console = Console(file=io.StringIO(), width=width, height=24, force_terminal=True, color_system=None)
+    shown = display(9, console)
+    assert isinstance(shown, LiveDisplay)
+    clock.now = 60
+    shown.tell(epoch("celeba_bags_under_eyes/poisoner_plus seed 12", 3))
+    shown.tell(epoch("cmnist_99/lff seed 0", 7))
+    with console.capture() as capture:
+        console.print(shown._render())
+    lines = capture.get().rstrip().splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= width
+    assert lines[0].startswith("0 of 9 runs, 11 %")
+    assert [line.split()[-1] for line in lines[1:]] == ["3/10", "7/10"]
+
+
+def test_why_a_run_failed_is_folded_beside_its_mark() -> None:
+    written = io.StringIO()
+    console = Console(file=written, width=50, height=24, force_terminal=True, color_system=None)
+    with display(2, console) as shown:
+        shown.tell(ended("cmnist_99/lff seed 0", "failed", "TrainingError: " + "a [long] reason " * 8))
+    lines = [line for line in re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", written.getvalue()).splitlines() if line.strip()]
+    mark = next(place for place, line in enumerate(lines) if "✗ cmnist_99/lff seed 0" in line)
+    assert all(line.startswith("  ") and len(line.rstrip()) <= 50 for line in lines[mark + 1 : mark + 3])
+    assert "".join(lines).count("[long]") == 8
+
+
+def test_more_runs_than_lines_do_no_harm(clock: Clock) -> None:
+    written = io.StringIO()
+    with display(99, Console(file=written, width=80, height=10, force_terminal=True, color_system=None)) as shown:
+        assert isinstance(shown, LiveDisplay)
+        for number in range(60):
+            shown.tell(epoch(f"task/method seed {number}", 3))
+    last = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", written.getvalue().rpartition("0 of 99 runs")[2])
+    assert len(last.rstrip().splitlines()) == 9, "less than the terminal has, so that all can be taken back"
+    assert "  and 53 more" in last
+
+
+def test_a_terminal_that_cannot_go_back_gets_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(display(1, Console(file=io.StringIO(), force_terminal=True)), Log)
 
 
 def test_lengths_of_time() -> None:

@@ -207,4 +207,9 @@ def test_a_search_trains_what_is_missing_and_then_what_it_chooses(
     assert "0 missing" in said
     points = {record.run.id for record in Store(tmp_path).everything() if record.seed == SEED}
     assert len(points) == 6
-    assert all(f"done     {run}" in said for run in points), "of one name, hence told apart by their ids"
+    run = next(iter(sorted(points)))
+    Store(tmp_path).set_aside(Store(tmp_path).read(run).run, "lost")
+    Store(tmp_path).checkpoint_path(run).write_bytes(b"")
+    assert main([*command, "--search", "3", "--status"]) == 0
+    said = capsys.readouterr().out
+    assert f"missing  {run}  continues from its checkpoint" in said, "of one name, hence told apart by their ids"

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-import networks
 from benchmark.errors import UserError
 from benchmark.plan.ours import OURS
 from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.recipes import Recipes
-from benchmark.plan.run import PAPER, Run, Settings
+from benchmark.plan.run import PAPER, Run
 from benchmark.plan.table import Figure, Table
-from benchmark.plan.uses import WORDS, told
 
 
 def table(number: str) -> Table:
@@ -58,30 +56,3 @@ def runs(
         if (not tasks or task in tasks) and (not methods or row.method in methods)
     )
     return list({run.id: run for run in found}.values())
-
-
-def listing(recipes: Recipes) -> str:
-    """Everything that can be asked for, with the settings of tasks and methods."""
-    lines = ["Tables"]
-    lines += [f"  {name}  {each.title}: {', '.join(each.tasks)}" for name, each in (TABLES | OURS).items()]
-    lines += ["Figures"]
-    lines += [f"  {number}  {each.title}: {', '.join(each.tasks)}" for number, each in FIGURES.items()]
-    lines += ["Tasks"]
-    for task in recipes.tasks:
-        settings = recipes.task_settings(task)
-        settings |= {f"data.{key}": value for key, value in settings.pop("data").items()}
-        lines += [f"  {task}  {recipes.task_title(task)}  presets: {', '.join(recipes.presets(task))}"]
-        lines += [f"    {_listed(settings)}"]
-    lines += ["Methods"]
-    for method in recipes.methods:
-        words = " and ".join(WORDS[each] for each in told(recipes.uses(method)))
-        lines += [f"  {method}  {recipes.method_title(method)}{f' (uses {words})' if words else ''}"]
-        if settings := recipes.options(method):
-            lines += [f"    {_listed({f'{method}.{key}': value for key, value in settings.items()})}"]
-    lines += ["Networks", f"  {', '.join(networks.own())}; timm/MODEL for every model of timm; of torchvision:"]
-    lines += [f"    {' '.join(sorted(networks.library('torchvision')))}"]
-    return "\n".join(lines)
-
-
-def _listed(settings: Settings) -> str:
-    return " ".join(f"{key}={value}" for key, value in settings.items())

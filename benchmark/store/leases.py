@@ -28,6 +28,7 @@ from benchmark.store.processes import LARGEST, machine, started
 
 BEAT = 10.0
 STALE = 60.0
+LAST = 10  # epochs that a lease tells of
 NAME = re.compile(r"(.+)\.([1-9][0-9]*)\.lease")
 
 
@@ -43,8 +44,21 @@ def slurm_job() -> str | None:
     return environ.get("SLURM_JOB_ID")
 
 
+class Epoch(msgspec.Struct, frozen=True):
+    """An epoch of a phase: its mean loss, metrics, and how many seconds after the lease was made it was over."""
+
+    phase: str
+    epoch: int
+    loss: float
+    metrics: dict[str, float]
+    seconds: float
+
+
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lease says: whose it is, how many of ``total`` epochs are ``done``, and how often that was written."""
+    """What a lease says: whose it is, how many of ``total`` epochs are ``done``, and how often that was written.
+
+    ``last`` are the last epochs, for ``--status`` to show.
+    """
 
     machine: str
     host: str
@@ -58,7 +72,13 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     written: float
     done: int = 0
     total: int = 0
+    last: tuple[Epoch, ...] = ()
     released: bool = False
+
+    @property
+    def pace(self) -> float:
+        """Seconds an epoch, of the last ones; 0 where fewer than two are told of."""
+        return (self.last[-1].seconds - self.last[0].seconds) / (len(self.last) - 1) if len(self.last) > 1 else 0.0
 
     @property
     def gone(self) -> bool:
@@ -133,12 +153,16 @@ def acquire(record: Path, log: Path | None = None, abandoned: Holder | None = No
 
 
 class Lease:
-    """A run that is ours, kept alive by a thread until it is released. ``done`` of ``total`` epochs are trained."""
+    """A run that is ours, kept alive by a thread until it is released. ``done`` of ``total`` epochs are trained.
+
+    ``last`` are those of them that the next beat tells of.
+    """
 
     def __init__(self, record: Path, number: int, file: int, log: Path | None) -> None:
         self.record = record
         self.number = number
         self.done, self.total = 0, 0
+        self.last: tuple[Epoch, ...] = ()
         # Open to the end: as long as it is, no other file can look the same to ``lost``.
         self._file = file
         self._beats, self._length = 0, 0
@@ -180,6 +204,11 @@ class Lease:
         if self.lost:
             raise Lost(f"{self.record.stem} was taken over or finished by another worker")
 
+    def tell(self, phase: str, epoch: int, loss: float, metrics: dict[str, float]) -> None:
+        """Have the next beats tell of an epoch that is over."""
+        told = Epoch(phase, epoch, loss, metrics, time.time() - self._owner.since)
+        self.last = (*self.last, told)[-LAST:]
+
     def release(self) -> None:
         """Let others have the run. Once there is a record nobody needs a lease, and all of the run's go."""
         with self._writing:
@@ -208,8 +237,8 @@ class Lease:
         self._write()
 
     def _write(self) -> None:
-        told = {"beat": self._beats, "written": time.time(), "done": self.done, "total": self.total}
-        owner = msgspec.structs.replace(self._owner, **told, released=self._released)
+        told = {"written": time.time(), "done": self.done, "total": self.total, "last": self.last}
+        owner = msgspec.structs.replace(self._owner, beat=self._beats, **told, released=self._released)
         # Never shorter than before, so that nothing of the last beat is left behind this one.
         text = msgspec.json.encode(owner).ljust(self._length) + b"\n"
         self._length = len(text) - 1

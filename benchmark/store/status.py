@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from benchmark.plan.run import Run
-from benchmark.plan.table import Table
 from benchmark.store import leases
 from benchmark.store.store import Store
 
@@ -47,6 +46,12 @@ class Status:
 
 def survey(runs: Iterable[Run], store: Store, jobs: Mapping[str, Job]) -> list[Status]:
     """The status of each run; ``jobs`` are the last jobs by run id."""
+    look = looking(store, jobs)
+    return [Status(run, *look(run.id)) for run in runs]
+
+
+def looking(store: Store, jobs: Mapping[str, Job]) -> Callable[[str], tuple[Condition, str]]:
+    """A look at the run of an id: its condition, and a note. It lists every folder once."""
 
     @cache
     def files(folder: Path) -> frozenset[str]:
@@ -60,30 +65,28 @@ def survey(runs: Iterable[Run], store: Store, jobs: Mapping[str, Job]) -> list[S
                 found[name.split(".", 1)[0]].append(name)
         return found
 
-    def look(run: Run) -> Status:
+    def look(run: str) -> tuple[Condition, str]:
         record = store.record_path(run)
         names = files(record.parent)
-        if record.name in names and (stored := store.load(run)):
-            return (
-                Status(run, "stale", f"{stored.stale}; --again trains it anew") if stored.stale else Status(run, "done")
-            )
-        job = jobs.get(run.id)
+        if record.name in names and (stored := store.read(run)):
+            return ("stale", f"{stored.stale}; --again trains it anew") if stored.stale else ("done", "")
+        job = jobs.get(run)
         holder = leases.newest(record, leased(record.parent).get(record.stem, ()))
         if holder and not holder.gone and (running := _owner(holder, job)):
-            return Status(run, "running", running)
+            return "running", running
         note = store.failure(run) if store.failure_path(run).name in names else {}
         if job and job.alive and note.get("job") != job.id:
-            return Status(run, "waiting", f"job {job.id}")
+            return "waiting", f"job {job.id}"
         if note:
             log = f"; log: {note['log']}" if note.get("log") else ""
-            return Status(run, "failed", f"{note.get('reason', 'unknown reason')}{log}")
+            return "failed", f"{note.get('reason', 'unknown reason')}{log}"
         if job and job.state and not job.state.startswith(("CANCELLED", "COMPLETED")):
-            return Status(run, "failed", f"job {job.id} ended as {job.state}; log: {job.log}")
+            return "failed", f"job {job.id} ended as {job.state}; log: {job.log}"
         notes = [f"job {job.id} ended without a record; log: {job.log}"] if job else []
         notes += ["continues from its checkpoint"] if store.checkpoint_path(run).name in names else []
-        return Status(run, "missing", "; ".join(notes))
+        return "missing", "; ".join(notes)
 
-    return [look(run) for run in runs]
+    return look
 
 
 def _owner(holder: leases.Holder, job: Job | None) -> str:
@@ -102,20 +105,6 @@ def _owner(holder: leases.Holder, job: Job | None) -> str:
     place = f"job {owner.job} on {owner.host}" if owner.job else f"{owner.host}, {owner.pid}"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.since))
     return f"{place}, epoch {owner.done} of {owner.total or '?'}, since {since}"
-
-
-def report(tables: Sequence[tuple[Table, Sequence[Run]]], statuses: Iterable[Status]) -> str:
-    """For every table a heading with its counts, and one line per run."""
-    by_run = {each.run.id: each for each in statuses}
-    return "\n".join(lines(table.heading, [by_run[run.id] for run in runs]) for table, runs in tables)
-
-
-def lines(heading: str, statuses: Sequence[Status]) -> str:
-    """The heading with counts, and one line per run: by its id where several have one name, like points of a search."""
-    alike = Counter(str(each.run) for each in statuses)
-    names = (each.run.id if alike[str(each.run)] > 1 else str(each.run) for each in statuses)
-    found = (f"  {each.condition:8} {name}  {each.note}".rstrip() for each, name in zip(statuses, names, strict=True))
-    return "\n".join((f"{heading}: {counts(statuses)}", *found))
 
 
 def counts(statuses: Iterable[Status]) -> str:

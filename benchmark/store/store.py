@@ -37,6 +37,7 @@ Models = Callable[[str], Mapping[str, bytes]]
 ROOM = 1 << 20  # bytes that a folder must have room for: those of a record and its predictions, about
 # The name of a record, as seen from the results folder; a note of a failure has one more dot.
 RECORD = re.compile(r"runs/([^/]+/[^/]+/[^/.]+)\.json")
+RUN_FILE = re.compile(r"([^/]+/[^/]+/[0-9a-f]{12}-s[0-9]+)\.(json|ckpt|failed\.json|[0-9]+\.lease)$")
 # Ends of files that serve to get a record and nobody needs beside one.
 SUPERSEDED = (".ckpt", ".ckpt.corrupt", ".failed.json", ".lease")
 WEIGHTS, ANSWERS = ".safetensors", ".npz"  # of a kept model: its file, and that of its predictions
@@ -48,10 +49,11 @@ class Store:
 
     folder: Path
 
-    def record_path(self, run: Run) -> Path:
-        return self._runs / f"{run.id}.json"
+    def record_path(self, run: Run | str) -> Path:
+        """Where a run, or the one of an id, has its record."""
+        return self._runs / f"{run if isinstance(run, str) else run.id}.json"
 
-    def checkpoint_path(self, run: Run) -> Path:
+    def checkpoint_path(self, run: Run | str) -> Path:
         return self.record_path(run).with_suffix(".ckpt")
 
     def predictions_path(self, record: Record) -> Path:
@@ -101,7 +103,7 @@ class Store:
         names = _by_stem(Path(folder)).get(stem, [])
         return [Path(folder, name) for name in sorted(names) if name.endswith((WEIGHTS, ANSWERS))]
 
-    def failure_path(self, run: Run) -> Path:
+    def failure_path(self, run: Run | str) -> Path:
         return self.record_path(run).with_suffix(".failed.json")
 
     def check_writable(self) -> None:
@@ -180,12 +182,15 @@ class Store:
             raise UserError(
                 f"{self._runs} holds no record: train with python -m benchmark.run, or name another --results."
             )
-        if part in ids:
-            return [part]
-        found = [each for each in ids if each.startswith(part)] or [each for each in ids if part in each]
-        if not found:
-            raise unknown("run", part, {each.rpartition("/")[0] for each in ids})
-        return found
+        return _called(part, ids)
+
+    def begun(self, part: str) -> list[str]:
+        """As ``ids``, of all runs that anything is known of: a record, a checkpoint, a lease or why one failed."""
+        names = (RUN_FILE.match(path.relative_to(self._runs).as_posix()) for path in self._runs.glob("*/*/*"))
+        ids = sorted({match[1] for match in names if match})
+        if not ids:
+            raise UserError(f"{self._runs} knows of no run that was begun: name another --results.")
+        return _called(part, ids)
 
     def read(self, run_id: str) -> Record | None:
         """The record of a run of that id, or None, as ``load``. One that cannot even be read stays where it is."""
@@ -306,7 +311,7 @@ class Store:
         note = {"task": run.task, "method": run.method, "seed": run.seed, "reason": reason, "trace": trace, **where}
         write_atomically(self.failure_path(run), json.dumps(note, indent=1, ensure_ascii=False) + "\n")
 
-    def failure(self, run: Run) -> dict[str, Any]:
+    def failure(self, run: Run | str) -> dict[str, Any]:
         """The note of the run's last failure; empty when there was none, or it cannot be read."""
         return _note(self.failure_path(run))
 
@@ -314,6 +319,15 @@ class Store:
         """Why runs failed, by run id."""
         notes = {path: _note(path) for path in sorted(self._runs.glob("*/*/*.failed.json"))}
         return {self._id(path).removesuffix(".failed"): note["reason"] for path, note in notes.items() if note}
+
+
+def _called(part: str, ids: list[str]) -> list[str]:
+    if part in ids:
+        return [part]
+    found = [each for each in ids if each.startswith(part)] or [each for each in ids if part in each]
+    if not found:
+        raise unknown("run", part, {each.rpartition("/")[0] for each in ids})
+    return found
 
 
 def run_id(name: str) -> str | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmark import overview
 from benchmark.errors import UserError
-from benchmark.plan import catalogue
 from benchmark.plan.recipes import load
 from benchmark.plan.uses import MARKS, Labels, told
 
@@ -17,14 +17,15 @@ def test_who_uses_the_bias_of_validation_images_is_told_once() -> None:
     assert len(set(MARKS.values())) == len(MARKS)
 
 
-def test_recipes_and_listing_say_what_methods_use() -> None:
+def test_recipes_and_listing_say_what_methods_use(capsys: pytest.CaptureFixture[str]) -> None:
     recipes = load()
     assert recipes.uses("dfr") == {"uses_validation", "uses_validation_bias"}
     assert recipes.uses("afr") == frozenset()
     assert not MARKS.keys() & recipes.options("dfr").keys()
-    listing = catalogue.listing(recipes)
-    assert "  dfr  DFR (uses bias labels of validation images)\n" in listing
-    assert "  groupdro  GroupDRO (uses bias labels)\n" in listing
+    overview.print_listing(recipes)
+    listing = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "dfr  DFR (uses bias labels of validation images)" in listing
+    assert "groupdro  GroupDRO (uses bias labels)" in listing
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import pytest
 import submitit
 from factories.records import make_run
 
+from benchmark import logs
 from benchmark.errors import UserError
 from benchmark.options import Execution, execution, parser
 from benchmark.options import jobs as jobs_asked
@@ -121,25 +122,29 @@ def test_status_of_jobs(tmp_path: Path, cluster: FakeSlurm, capsys: pytest.Captu
     def shown(*more: str) -> list[str]:
         capsys.readouterr()
         assert command(tmp_path, "--status", "--methods", "vanilla", "gce", "focal", *more) == 0
-        return [line.strip() for line in capsys.readouterr().out.splitlines()]
+        heading, *lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+        return [heading, *lines[lines.index(next(line for line in lines if line.startswith("done/asked"))) + 1 :]]
 
     assert submit(tmp_path, "--methods", "vanilla", "gce", "focal", "--runs-per-job", "1") == 0
     store = Store(tmp_path)
     vanilla, *_ = pickled_tasks(tmp_path)[0].runs
-    assert shown()[0] == "Quick: 0 done, 0 running, 3 waiting, 0 failed, 0 missing"
+    assert shown() == [
+        "Quick: 0 done, 0 running, 3 waiting, 0 failed, 0 missing",
+        "waiting  3 runs  job 1",
+    ]
     cluster.set(job_1_0="RUNNING", job_1_1="OUT_OF_MEMORY", job_1_2="CANCELLED by 0")
     path = store.record_path(vanilla)
     path.parent.mkdir(parents=True)
     content = {"machine": "node", "host": "node1", "pid": 1, "job": "1_0", "restarts": 0, "since": 0, "written": 0}
     path.with_name(f"{path.stem}.1.lease").write_text(json.dumps(content | {"done": 3, "total": 9}))
-    running, failed, missing = shown()[1:]
+    failed, running, missing = shown()[1:]
     assert "running  colored_digits/vanilla seed 0  job 1_0 on node1, epoch 3 of 9, since 19" in running
     assert re.fullmatch(r"failed .*job 1_1 ended as OUT_OF_MEMORY; log: .*/1_1_0_log.out", failed)
     assert re.fullmatch(r"missing .*job 1_2 ended without a record; log: .*/1_2_0_log.out", missing)
     cluster.set(job_1_0="PENDING")
-    assert shown()[1] == "waiting  colored_digits/vanilla seed 0  job 1_0", "requeued: the lease is of its first life"
+    assert shown()[2] == "waiting  1 run  job 1", "requeued: the lease is of its first life"
     cluster.end("NODE_FAIL")
-    assert "ended as NODE_FAIL" in shown()[1]
+    assert "vanilla seed 0  job 1_0 ended as NODE_FAIL" in shown()[1]
 
 
 def test_status_without_squeue_or_with_slurm_down(
@@ -326,12 +331,13 @@ def test_a_job_with_a_failed_run_fails_and_the_note_names_its_log(
     assert found.condition == "failed", "although its job has not left the queue yet"
 
 
-def test_a_job_keeps_the_models_that_were_asked_for(
+def test_a_job_keeps_the_models_and_writes_the_logs_that_were_asked_for(
     tmp_path: Path, cluster: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert submit(tmp_path, "--methods", "vanilla", "--keep", "--select", "validation") == 0
+    assert submit(tmp_path, "--methods", "vanilla", "--keep", "--select", "validation", "--log", "jsonl") == 0
     (task,) = pickled_tasks(tmp_path)
     run_task(task, monkeypatch, tmp_path)
+    assert logs.path_of(tmp_path, task.runs[0].id).is_file()
     assert set(Store(tmp_path).models_of(task.runs[0])) == {"last", "validation"}
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -96,3 +97,38 @@ def test_the_owner_notices_that_he_was_succeeded(record: Path) -> None:
     assert acquire(record, abandoned=newest(record))
     with pytest.raises(leases.Lost):
         first.check()
+
+
+def test_a_lease_tells_of_the_last_epochs_and_their_pace(record: Path) -> None:
+    lease = acquire(record)
+    assert lease
+    for epoch in range(1, 26):
+        lease.tell("train", epoch, 0.5, {"avg_acc": float(epoch)})
+    lease._beat()
+    holder = newest(record)
+    assert holder
+    assert holder.owner
+    assert [each.epoch for each in holder.owner.last] == list(range(16, 26))
+    assert 0 < holder.owner.pace < 1
+    lease.last = lease.last[:1]
+    lease._beat()
+    holder = newest(record)
+    assert holder
+    assert holder.owner
+    assert holder.owner.pace == 0, "the shorter text leaves nothing of the longer one behind"
+    lease.release()
+
+
+def test_a_lease_of_an_older_version_is_read(record: Path) -> None:
+    lease = acquire(record)
+    assert lease
+    holder = newest(record)
+    assert holder
+    told = json.loads(holder.content)
+    del told["last"]
+    record.with_name(f"{record.stem}.1.lease").write_text(json.dumps(told))
+    holder = newest(record)
+    assert holder
+    assert holder.owner
+    assert holder.owner.last == ()
+    lease.release()

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
+from benchmark import overview
 from benchmark.options import execution, parser, select
 from benchmark.options import jobs as jobs_asked
 from benchmark.plan.paper import COMPARED
@@ -44,7 +45,7 @@ def measure(folder: Path, runs: int) -> dict[str, float]:
         seconds["submission"] = time.perf_counter() - started
         started = time.perf_counter()
         found = status.survey(planned, store, jobs.last_jobs(store.folder))
-        status.report([(table, selection.runs(table)) for table in selection.tables], found)
+        overview.print_status([("Quick", found)])
         seconds["status"] = time.perf_counter() - started
     return seconds
 
