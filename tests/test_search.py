@@ -194,7 +194,8 @@ def test_a_search_trains_what_is_missing_and_then_what_it_chooses(
     assert "Nothing to train." in capsys.readouterr().out
     assert main([*command, "--search", "3"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("[1/2] colored_digits/vanilla seed 10000\n"), "one point more of each method, and no other"
+    points = [line.split("  ")[0] for line in said.splitlines() if line.startswith("done: ") and "seed 10000" in line]
+    assert sorted(points) == [f"done: colored_digits/{each} seed 10000" for each in ("groupdro", "vanilla")], "no other"
     assert {record.run.id for record in Store(tmp_path).everything()} >= first
     assert "| GroupDRO, tuned* |" in said
     assert "of 3 points a method" in said
