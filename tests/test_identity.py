@@ -10,6 +10,7 @@ import pytest
 from factories.images import QUICKLY, write_learnable_folder
 from PIL import Image
 
+from benchmark import rendering
 from benchmark.plan import code
 from benchmark.run import main
 from benchmark.store.store import Store
@@ -98,6 +99,7 @@ def test_a_changed_method_makes_its_records_stale(
     arguments = ["--quick", "--methods", "vanilla", "--set", "epochs=1", "--results", str(tmp_path)]
     assert main(arguments) == 0
     monkeypatch.setattr(code, "of_method", lambda name: "2")
+    monkeypatch.setattr(rendering, "code", lambda: "another, as it is once a file of methods/ has changed")
     capsys.readouterr()
     assert main([*arguments, "--status"]) == 0
     assert "stale" in capsys.readouterr().out

@@ -16,7 +16,9 @@ from factories import digits
 from factories.digits import tiny_settings
 from factories.leases import rewrite
 from factories.records import make_run
+from rich.console import Console
 
+from benchmark.display import Event, Log
 from benchmark.errors import TrainingError, UserError
 from benchmark.plan.run import Run
 from benchmark.store import leases
@@ -25,13 +27,14 @@ from benchmark.store.store import Store
 from benchmark.training.training import Training
 from benchmark.training.updates import Updates
 from benchmark.worker import Worker, check_options
+from benchmark.worker import together as in_groups
 from datasets import BiasedDataset
 
 
 @pytest.fixture
 def worker(tmp_path: Path, tiny: BiasedDataset, monkeypatch: pytest.MonkeyPatch) -> Worker:
     monkeypatch.setattr(Worker, "dataset", lambda self, run: (tiny, tiny.fingerprint()))
-    return Worker(Store(tmp_path), Path("unused"), torch.device("cpu"))
+    return Worker(Store(tmp_path), Path("unused"), torch.device("cpu"), tell=Log(1, Console(soft_wrap=True)).tell)
 
 
 @pytest.fixture
@@ -142,16 +145,16 @@ def test_a_worker_computes_with_no_number_that_slows_a_cpu_down(tmp_path: Path) 
     assert torch.tensor(1e-39).mul(0.5).item() == 0
 
 
-def test_a_worker_trains_seeds_together_and_records_each(
-    runs: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_worker_trains_seeds_together_and_records_each(runs: list[Run], tmp_path: Path) -> None:
     alone, together = new_worker(tmp_path / "alone", 1), new_worker(tmp_path / "together", 3)
+    told: list[Event] = []
+    together.tell = told.append
     other = make_run("colored_digits", "gce", "epochs=2")
     mixed = [runs[0], other, *runs[1:]]
-    assert [[run.seed for run in each] for each in together.together(mixed)] == [[0, 1, 2], [3, 4], [0]]
-    assert alone.together(mixed) == [[run] for run in mixed], "seed by seed, so that a table fills evenly"
+    assert [[run.seed for run in each] for each in in_groups(mixed, 3)] == [[0, 1, 2], [3, 4], [0]]
+    assert in_groups(mixed, 1) == [[run] for run in mixed], "seed by seed, so that a table fills evenly"
     assert alone.work(runs) == together.work(runs) == ["done"] * 5
-    assert "seeds 0, 1, 2" in capsys.readouterr().out
+    assert "vanilla seeds 0, 1, 2" in {event.title.split("/")[1] for event in told if event.kind == "epoch"}
     for run in runs:
         one, several = alone.store.load(run), together.store.load(run)
         assert one
