@@ -36,7 +36,7 @@ PACKAGES = ("benchmark", "methods", "networks")
 SOURCES = (".py", ".toml", ".html", ".css", ".js")
 LIBRARIES = (
     "contourpy", "cycler", "fonttools", "jinja2", "kiwisolver", "markupsafe", "matplotlib", "msgspec", "numpy",
-    "packaging", "pandas", "pillow", "pyparsing", "python-dateutil", "scipy", "six", "tabulate", "wcwidth",
+    "packaging", "pandas", "pillow", "pyparsing", "python-dateutil", "rich", "scipy", "six", "tabulate", "wcwidth",
 )  # fmt: skip
 MOST = 8  # processes that draw
 

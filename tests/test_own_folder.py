@@ -118,9 +118,9 @@ def test_training_from_imagenets_weights(
     started: list[dict[str, torch.Tensor]] = []
     place = networks.place
 
-    def placed(module: torch.nn.Module, device: torch.device) -> None:
+    def placed(module: torch.nn.Module, device: torch.device, wanted: str) -> torch.dtype:
         started.append({name: each.clone() for name, each in module.state_dict().items()})
-        place(module, device)
+        return place(module, device, wanted)
 
     monkeypatch.setattr("benchmark.training.training.place", placed)
     cached.write_bytes(content.getvalue())

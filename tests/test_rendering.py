@@ -216,16 +216,6 @@ def test_what_there_is_no_reason_for_any_more_is_deleted_again(folder: Path) -> 
     assert not restored.exists()
 
 
-def test_the_page_shows_the_pictures_that_are_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    render(folder, chosen=["--all"])
-    _record(folder, pytest.MonkeyPatch())
-    capsys.readouterr()
-    render(folder, "--preset", "cpu", chosen=["--all"])
-    said = written(capsys.readouterr().out, folder)
-    assert {"figures/table2-cmnist_98", "report"} <= said, "though only tables of another preset were asked for"
-    assert "tables/table2" not in said
-
-
 SCRIPT = """
 import json, os, sys
 os.sched_getaffinity = lambda pid: range(int(sys.argv[1]))

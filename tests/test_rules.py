@@ -107,8 +107,13 @@ def test_a_group_that_is_tested_must_be_validated() -> None:
     assert made.epoch(RULES["validation"]) is not None
 
 
-def test_the_oracle_needs_every_epoch() -> None:
+def test_the_oracle_chooses_among_what_was_tested_and_needs_more_than_the_last_epoch() -> None:
     made = record(None, None)
     some = replace(made, answers=Answers(epochs=[2, 5], test=made.answers.test[[1, 4]]))
-    assert some.epoch(RULES["test_average"]) is None
+    averages = [some.answers.test[place].reshape(2, 2) / np.array(some.groups.test) for place in (0, 1)]
+    assert some.epoch(RULES["test_average"]) == (2, 5)[int(np.argmax([each.mean() for each in averages]))]
     assert some.epoch(LAST) == 5
+    last = replace(made, answers=Answers(epochs=[5], test=made.answers.test[[4]]))
+    assert last.epoch(RULES["test_average"]) is None
+    assert "tested at its end only" in last.why_not(RULES["test_average"])
+    assert last.epoch(LAST) == 5

@@ -27,9 +27,9 @@ from benchmark.compare.cells import tidy
 from benchmark.metrics import METRICS
 from benchmark.plan.paper import TABLES
 from benchmark.plan.recipes import load
+from benchmark.rendering import stored_variants
 from benchmark.report.page import write
 from benchmark.rules import RULES
-from benchmark.run import stored_variants
 from benchmark.store.results import Results
 from benchmark.store.store import Store
 

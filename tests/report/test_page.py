@@ -26,9 +26,9 @@ from benchmark.metrics import FAIRNESS
 from benchmark.plan.paper import CELEBA, TABLES
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
+from benchmark.rendering import stored_variants
 from benchmark.report import page, page_answers, page_records
 from benchmark.rules import RULES
-from benchmark.run import stored_variants
 from benchmark.store.results import Results
 from benchmark.store.store import Store
 
