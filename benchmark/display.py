@@ -97,7 +97,8 @@ class Tally:
 
 
 class Log:
-    """A line for each run that ended, each note, and at most one a minute of how far all are."""
+    """A line for each run that ended or goes on from a checkpoint, each note, and at most one a minute of how far all
+    are."""
 
     def __init__(self, runs: int, console: Console) -> None:
         self.tally, self.console = Tally(runs), console
@@ -110,6 +111,8 @@ class Log:
         pass
 
     def tell(self, event: Event) -> None:
+        if event.kind == "epoch" and event.runs not in self.tally.current and event.done > len(event.runs):
+            self._print(f"{event.title} goes on after epoch {event.done - 1} of {event.total}")
         self.tally.take(event)
         if event.kind == "note":
             self._print(event.text)

@@ -82,6 +82,14 @@ def test_a_log_has_a_line_a_run_and_one_a_minute(clock: Clock) -> None:
     assert len(lines) == 6
 
 
+def test_a_log_says_of_a_run_that_it_goes_on(clock: Clock) -> None:
+    written = io.StringIO()
+    with display(1, Console(file=written, width=80)) as shown:
+        for number in (6, 7):
+            shown.tell(epoch("task/a seed 0", number))
+    assert written.getvalue().splitlines() == ["task/a seed 0 goes on after epoch 5 of 10"]
+
+
 def test_the_terminal_shows_every_run_in_eighty_columns(clock: Clock) -> None:
     written = io.StringIO()
     console = Console(file=written, width=80, height=24, force_terminal=True, color_system=None)

@@ -94,11 +94,11 @@ def training(results: Path, job: str | None = None) -> list[dict[str, Any]]:
     ]
 
 
-def times_trained(results: Path, epochs: int) -> dict[str, int]:
-    """How often each run came to its last epoch, by all logs: 1 unless it was trained twice."""
+def times_trained(results: Path) -> dict[str, int]:
+    """How often each run came to its end, by all logs: 1 unless it was trained twice."""
     found: dict[str, int] = {}
     for log in (*results.glob("jobs/*.out"), *results.glob("*.log")):
         for line in log.read_text(errors="replace").splitlines():
-            if match := re.match(rf"(\S+ seed \d+) {epochs}/{epochs} ", line):
+            if match := re.match(r"done: (\S+ seed \d+) ", line):
                 found[match[1]] = found.get(match[1], 0) + 1
     return found

@@ -112,14 +112,14 @@ def test_requeue_and_kill(tmp_path: Path, ten_seconds: tuple[str, ...], inline: 
 
 def test_preemption(tmp_path: Path, ten_seconds: tuple[str, ...], inline: dict[str, Any]) -> None:
     """A job of a higher partition takes both CPUs; the preempted one continues from the epoch it had reached."""
-    run(tmp_path / "slurm", *ten_seconds, *SLURM, "--slurm", "partition=low")
+    run(tmp_path / "slurm", *ten_seconds, *SLURM, "--slurm", "partition=low", "--checkpoint-seconds", "0.5")
     (job,) = queued()
     log = tmp_path / "slurm" / "jobs" / f"{job}_0_log.out"
-    wait_until(lambda: log.exists() and "seed 0 5/" in log.read_text())
+    wait_until(lambda: cluster.training(tmp_path / "slurm"))
     shell("srun", "--partition=high", "--exclusive", "true")
     wait_until_idle()
     assert restarts(job) == 1
-    assert "seed 0 5/" not in log.read_text().split("Calling checkpoint")[1]
+    assert "seed 0 goes on after epoch" in log.read_text().split("Calling checkpoint")[1]
     ((seed_0, result),) = numbers(tmp_path / "slurm").items()
     assert result == inline[seed_0]
 
@@ -163,8 +163,9 @@ def test_a_signalled_task_of_an_array_goes_on_without_scontrol_in_its_step(
     """As in a container: the interpreter is a command of several words, which finds nothing of SLURM."""
     python = f"--export=ALL,PYTHON=env PATH=/usr/sbin:/nowhere {sys.executable}"
     arguments = ("--tasks", "colored_digits", *ten_seconds, "--device", "cpu", "--results", str(tmp_path / "slurm"))
+    arguments = (*arguments, "--checkpoint-seconds", "0.5")
     shell("sbatch", python, f"--output={tmp_path}/%a.log", "--array=0-0", "slurm/array.sbatch", *arguments)
-    wait_until(lambda: "seed 0 5/" in "".join(path.read_text() for path in tmp_path.glob("*.log")))
+    wait_until(lambda: cluster.training(tmp_path / "slurm"))
     (job,) = queued()
     shell("scancel", "--signal=USR2", job)
     wait_until(lambda: restarts(job) == 1)

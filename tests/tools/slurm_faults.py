@@ -160,7 +160,7 @@ def disturb(fault: Callable[[Path], str], expected: dict[str, Any], results: Pat
         found = numbers(results)
         # A record that was destroyed has to be made again; that is the repair, not a duplicate.
         repairs = fault is truncate_record
-        again = sum(times - 1 for times in times_trained(results, EPOCHS).values()) - repairs
+        again = sum(times - 1 for times in times_trained(results).values()) - repairs
         wrong = [
             name for name, record in found.items() if {**record, "warnings": []} != {**expected[name], "warnings": []}
         ]
