@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 
@@ -38,6 +38,9 @@ from benchmark.training.progress import EpochEntry
 from benchmark.training.training import Training
 from datasets import BiasedDataset
 from datasets.base import Fingerprint
+
+if TYPE_CHECKING:
+    from benchmark.options import Execution
 
 Outcome = Literal["done", "failed", "elsewhere"]
 
@@ -318,6 +321,20 @@ class Worker:
             self.tell(Event("epoch", ids, name, entry["phase"], done, total, known))
 
         return report
+
+
+def worker_for(store: Store, execution: Execution, **more: Any) -> Worker:
+    """A worker that executes runs as the command line asks. Raises UserError where its device is absent."""
+    return Worker(
+        store,
+        execution.data_root,
+        pick_device(execution.device),
+        execution.checkpoint_seconds,
+        seeds_at_once=execution.seeds_at_once,
+        keep=execution.keep,
+        logs=execution.logs,
+        **more,
+    )
 
 
 def check_options(run: Run) -> None:

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -74,17 +75,9 @@ def train(runs: Sequence[Run], store: Store, execution: Execution) -> int:
     missing = [run for run in runs if store.load(run) is None]
     if not missing:
         return 0
-    from benchmark.worker import Worker, pick_device, together  # PyTorch is loaded only where something is trained
+    from benchmark.worker import together, worker_for  # PyTorch is loaded only where something is trained
 
-    worker = Worker(
-        store,
-        execution.data_root,
-        pick_device(execution.device),
-        execution.checkpoint_seconds,
-        seeds_at_once=execution.seeds_at_once,
-        keep=execution.keep,
-        logs=execution.logs,
-    )
+    worker = worker_for(store, execution)
     worker.prepare(missing)
     groups = together(missing, worker.seeds_at_once)
     where = places(groups, worker, execution)
@@ -182,7 +175,7 @@ def _serve(connection: Connection, place: Place, results: Path, execution: Execu
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, daemon=True).start()
-    from benchmark.worker import Worker, pick_device
+    from benchmark.worker import worker_for
 
     lock = threading.Lock()  # the thread that keeps leases alive may have something to say, too
 
@@ -191,17 +184,8 @@ def _serve(connection: Connection, place: Place, results: Path, execution: Execu
             connection.send(event)
 
     sys.stdout = _Printed(tell)
-    worker = Worker(
-        Store(results),
-        execution.data_root,
-        pick_device(place.device),
-        execution.checkpoint_seconds,
-        seeds_at_once=execution.seeds_at_once,
-        keep=execution.keep,
-        logs=execution.logs,
-        threads=place.threads,
-        tell=tell,
-    )
+    here = replace(execution, device=place.device)
+    worker = worker_for(Store(results), here, threads=place.threads, tell=tell)
 
     def stop(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -40,11 +40,9 @@ def _train(options: argparse.Namespace) -> int:
     if run is None or store.has(run):
         print("Nothing to train.")
         return 0
-    from benchmark.worker import Worker, pick_device
+    from benchmark.worker import worker_for
 
-    how = execution(options)
-    device = pick_device(how.device)
-    worker = Worker(store, how.data_root, device, how.checkpoint_seconds, _log(job), keep=how.keep, logs=how.logs)
+    worker = worker_for(store, execution(options), log=_log(job))
 
     def suspend(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # it may come twice: from SLURM, and passed on by a container

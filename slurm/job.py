@@ -36,7 +36,7 @@ class TrainRuns:
 
     def __call__(self) -> None:
         """Train what has no record yet. Raises RuntimeError when a run fails, so that SLURM lists the job as failed."""
-        from benchmark.worker import Worker, pick_device  # PyTorch is loaded on the node only
+        from benchmark.worker import worker_for  # PyTorch is loaded on the node only
 
         if commit() != self.submitted:
             print(f"Submitted at {self.submitted}, running at {commit()}: the records will say so.", flush=True)
@@ -46,17 +46,7 @@ class TrainRuns:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         log = environment.paths.stdout
         store = Store(self.results)
-        self.worker = Worker(
-            store,
-            self.execution.data_root,
-            pick_device(self.execution.device),
-            self.execution.checkpoint_seconds,
-            log,
-            self.submitted,
-            self.execution.seeds_at_once,
-            self.execution.keep,
-            logs=self.execution.logs,
-        )
+        self.worker = worker_for(store, self.execution, log=log, submitted=self.submitted)
         missing = [run for run in self.runs if not store.has(run)]
         with display(len(missing)) as shown:
             self.worker.tell = shown.tell
