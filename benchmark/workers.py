@@ -25,6 +25,7 @@ from benchmark.display import Event, Tell, display
 from benchmark.options import Execution
 from benchmark.plan.run import Run
 from benchmark.store.store import Store
+from datasets.prepared import cores
 
 if TYPE_CHECKING:
     from benchmark.worker import Worker
@@ -37,11 +38,6 @@ class Place(NamedTuple):
 
     device: str
     threads: int
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def places(groups: Sequence[Sequence[Run]], worker: Worker, execution: Execution) -> list[Place]:
