@@ -203,14 +203,3 @@ class Poisoner(Method):
             "labels_poisoned": int(poisoned.sum()),
             "found_and_poisoned": int((poisoned & ~self.aligned).sum()),
         }
-
-
-@register("poisoner_plus")
-class PoisonerPlus(Poisoner):
-    """Ours, not the paper's: Poisoner with κ ≤ 1, which its recipe sets as ``multiplier_cap``.
-
-    Aligned samples lose weight while conflicting ones are over-fitted, which is what the paper's text says GIFL is for,
-    and never gain. docs/results.md has its numbers beside those of the paper's formula.
-    """
-
-    version = 1

@@ -96,7 +96,7 @@ def test_the_terminal_shows_every_run_in_eighty_columns(clock: Clock) -> None:
     shown = display(9, console)
     assert isinstance(shown, LiveDisplay)
     clock.now = 60
-    shown.tell(epoch("celeba_bags_under_eyes/poisoner_plus seed 12", 3))
+    shown.tell(epoch("celeba_bags_under_eyes/known_poisoning seed 12", 3))
     shown.tell(epoch("cmnist_99/lff seed 0", 7))
     with console.capture() as capture:
         console.print(shown._render())
@@ -113,7 +113,7 @@ def test_a_narrow_terminal_shows_a_line_each_and_no_more_than_fits(clock: Clock,
     shown = display(9, console)
     assert isinstance(shown, LiveDisplay)
     clock.now = 60
-    shown.tell(epoch("celeba_bags_under_eyes/poisoner_plus seed 12", 3))
+    shown.tell(epoch("celeba_bags_under_eyes/known_poisoning seed 12", 3))
     shown.tell(epoch("cmnist_99/lff seed 0", 7))
     with console.capture() as capture:
         console.print(shown._render())

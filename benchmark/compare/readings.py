@@ -16,7 +16,7 @@ import pandas as pd
 from benchmark import quoting
 from benchmark.compare import cells, fidelity, published
 from benchmark.metrics import FAIRNESS, METRICS
-from benchmark.plan.ours import ZERO_TO_ONE
+from benchmark.plan.ours import CENTRED
 from benchmark.plan.paper import TABLES
 from benchmark.plan.table import Override, Row, Table
 from benchmark.rules import LAST, RULES, Rule
@@ -25,13 +25,17 @@ from benchmark.store.record import Number, Record
 from benchmark.store.results import Results
 
 RECIPES = "as in the recipes"
-READINGS: dict[str, tuple[Override, ...]] = {
-    RECIPES: (),
+CENTRED_INPUTS = "inputs in [−1, 1]"
+_CHANGES: dict[str, tuple[Override, ...]] = {
     "constant learning rate": (Override("", "learning_rate_decay", 1.0),),
-    "inputs in [0, 1]": ZERO_TO_ONE,
     "weight decay 1e-4": (Override("", "weight_decay", 1e-4),),
     **{f"{length} epochs": (Override("", "epochs", length),) for length in (15, 50, 100)},
-    **{f"{length} epochs, inputs in [0, 1]": (Override("", "epochs", length), *ZERO_TO_ONE) for length in (50, 100)},
+}
+READINGS: dict[str, tuple[Override, ...]] = {
+    RECIPES: (),
+    **_CHANGES,
+    CENTRED_INPUTS: CENTRED,
+    **{f"{name}, {CENTRED_INPUTS}": (*overrides, *CENTRED) for name, overrides in _CHANGES.items()},
 }
 
 

@@ -70,7 +70,6 @@ METHODS = {
     "be": (VIOLET, "-"),
     "poisoner": (RED, "-"),
     "groupdro": (PURPLE, ":"),
-    "poisoner_plus": (RED, "--"),
     "gce": (GREY, "-."),
     "dpr": (OCHRE, "-"),
     "xrm": (GREEN, "-"),

@@ -67,7 +67,6 @@ def test_every_option_is_annotated_and_accepts_its_values_in_all_recipes(name: s
         ("poisoner", "target_sampler", ["shuffled", "class_balanced"], ["group_balanced", "weighted"]),
         ("poisoner", "warmup_epochs", [0, 30], [-1, 0.5]),
         ("poisoner", "strata", ["clean", "poisoned"], ["dirty"]),
-        ("poisoner_plus", "multiplier_cap", [0.0, 1.0], [-0.1]),  # inherited
     ],
 )
 def test_limits_of_an_option(name: str, option: str, allowed: list[Any], refused: list[Any]) -> None:

@@ -61,18 +61,6 @@ def test_an_alias_may_be_set_like_the_method() -> None:
     assert load().parse_override("erm.weight_decay=0.5") == load().parse_override("vanilla.weight_decay=0.5")
 
 
-def test_a_method_that_is_like_another_takes_over_what_tasks_set_for_it() -> None:
-    for task in ("cmnist_99", "celeba_blond"):
-        own, ours = (make_run(task, method).settings["options"] for method in ("poisoner", "poisoner_plus"))
-        assert ours == own | {"multiplier_cap": 1.0}
-    assert own["percentile"] == 10.0, "which is set for poisoner on CelebA alone"
-    plain = make_run("cmnist_99", "poisoner_plus")
-    assert make_run("cmnist_99", "poisoner_plus", "poisoner.gamma=0.5") == plain
-    warm = make_run("cmnist_99", "poisoner_plus", "poisoner_plus.warmup_epochs=1").settings
-    assert warm["options"]["warmup_epochs"] == 1
-    assert "like" not in warm["options"]
-
-
 def test_what_makes_a_method_another_than_the_one_it_is_like_stays_on_every_task() -> None:
     recipes = Recipes(
         {"task": {"title": "Task", "dataset": "any", "method": {"first": {"gamma": 0.5, "cap": 5.0}}}},

@@ -37,14 +37,12 @@ def test_values_of_a_task_that_is_like_another_in_a_preset_that_is_like_another(
     assert (found["epochs"].value, found["epochs"].source) == (7, "")
 
 
-def test_a_methods_exceptions_in_a_tasks_table_hold_for_methods_that_are_like_it() -> None:
-    for method in ("poisoner", "poisoner_plus"):
-        found = shown("celeba_attractive", method)
-        assert found[f"{method}.percentile"] == Setting(
-            f"{method}.percentile", 10.0, "[task.celeba_bignose.method.poisoner]", "[paper]"
-        )
-        assert found[f"{method}.gamma"].where == "[method.poisoner]"
-        assert found[f"{method}.multiplier_cap"].where == f"[method.{method}]"
+def test_a_methods_exceptions_stand_in_a_tasks_table() -> None:
+    found = shown("celeba_attractive", "poisoner")
+    assert found["poisoner.percentile"] == Setting(
+        "poisoner.percentile", 10.0, "[task.celeba_bignose.method.poisoner]", "[paper]"
+    )
+    assert found["poisoner.gamma"].where == "[method.poisoner]"
     assert shown("waterbirds", "groupdro")["weight_decay"].where == "[task.waterbirds.method.groupdro]"
     assert shown("waterbirds", "vanilla")["weight_decay"].where == "[task.waterbirds]"
 

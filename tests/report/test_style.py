@@ -69,7 +69,7 @@ def test_methods_of_a_table_have_colours_of_their_own() -> None:
 
 
 def test_lines_of_one_method_keep_its_colour() -> None:
-    found = looks(["poisoner", "vanilla", "poisoner", "poisoner_plus"])
+    found = looks(["poisoner", "vanilla", "poisoner"])
     assert found[0] == METHODS["poisoner"]
     assert {colour for colour, _ in found[::2]} == {METHODS["poisoner"][0]}
     assert len({*found}) == len(found)
