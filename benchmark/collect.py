@@ -16,13 +16,13 @@ from benchmark.plan.recipes import Recipes
 from benchmark.plan.run import Run
 from benchmark.plan.search import SEED
 from benchmark.plan.table import Override, Row, Table
-from benchmark.rules import LAST, Rule
+from benchmark.rules import REPORTED, Rule
 from benchmark.store.record import Record
 from benchmark.store.results import Names, Results, Series
 from benchmark.store.store import Store
 
 
-def collect(store: Store, recipes: Recipes, rule: Rule = LAST, failed: Mapping[str, str] | None = None) -> Results:
+def collect(store: Store, recipes: Recipes, rule: Rule = REPORTED, failed: Mapping[str, str] | None = None) -> Results:
     """Everything that is stored, folders of one's own among the tasks, to be shown in the epochs of a rule.
 
     A damaged record is set aside and said, and stops nothing else. ``failed`` are the store's failures where they have

@@ -27,7 +27,7 @@ from torch import Tensor
 import methods
 from benchmark.errors import UserError, readable, unknown
 from benchmark.recording import package_of
-from benchmark.rules import LAST, RULES, Rule
+from benchmark.rules import LAST, REPORTED, RULES, Rule
 from benchmark.store.named import choose
 from benchmark.store.record import Record
 from benchmark.store.store import ANSWERS, WEIGHTS, Models
@@ -319,16 +319,20 @@ def _digest(tensors: Mapping[str, Tensor], told: Mapping[str, str]) -> str:
 # Loading
 
 
-def load(run: str | Path, select: str = LAST.name, *, results: str | Path = "results", device: str = "cpu") -> Model:
+def load(run: str | Path, select: str | None = None, *, results: str | Path = "results", device: str = "cpu") -> Model:
     """The kept model of a run, in the epoch that the rule ``select`` chose, on a device.
+
+    Without ``select`` it is the one of the rule that tables usually show, or of the last epoch where there is no such.
 
     ``run`` is its id, a part of it that no other run has, or the path of its record. Raises UserError where there is
     none, or where its file is damaged or not what this version of the code can build.
     """
-    if select not in RULES:
+    if select and select not in RULES:
         raise unknown("rule", select, RULES)
     store, record = choose(str(run), Path(results))
-    rule, paths = RULES[select], store.models_of(record.run)
+    paths = store.models_of(record.run)
+    select = select or (REPORTED.name if REPORTED.name in paths else LAST.name)
+    rule = RULES[select]
     if select not in paths:
         there = f"it has those of {', '.join(paths)}" if paths else "it has none of another rule either"
         raise UserError(

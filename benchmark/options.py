@@ -17,7 +17,7 @@ from benchmark.plan.recipes import Recipes, folder_task, load
 from benchmark.plan.run import PAPER, Run, Settings
 from benchmark.plan.table import COMPARISONS, Figure, Override, Row, Table, with_methods
 from benchmark.plan.uses import Labels
-from benchmark.rules import LAST, RULES, Rule
+from benchmark.rules import LAST, REPORTED, RULES, Rule
 
 EPILOG = """examples:
   python -m benchmark.run --quick                              nine methods on embedded digits, about a minute
@@ -79,8 +79,9 @@ def parser() -> argparse.ArgumentParser:
         help="folder of the datasets (default: $BENCHMARK_DATA_ROOT or data/)",
     )  # fmt: skip
     where.add_argument(
-        "--select", choices=RULES, default=LAST.name, metavar="RULE",
-        help=f"which epoch of each run is shown: {', '.join(RULES)} (default {LAST.name}); docs/selection.md",
+        "--select", choices=RULES, metavar="RULE",
+        help=f"which epoch of each run is shown: {', '.join(RULES)} (default {REPORTED.name}; with --dataset, "
+        f"{LAST.name}); docs/selection.md",
     )  # fmt: skip
     where.add_argument(
         "--keep", action="store_true",
@@ -189,12 +190,17 @@ class Selection:
         return catalogue.runs(self.recipes, chosen, range(self.seeds), self.tasks, self.methods)
 
 
+def rule(options: argparse.Namespace) -> Rule:
+    """The rule that chooses epochs. Nothing is known of the validation images in a folder of one's own."""
+    return RULES[options.select] if options.select else LAST if options.dataset else REPORTED
+
+
 def execution(options: argparse.Namespace) -> Execution:
     """How to execute. Raises UserError for a log that needs what is not installed."""
     logs.check(options.log)
     # A folder of one's own lies where it lies.
     data_root = options.dataset.resolve().parent if options.dataset else options.data_root
-    keep = tuple(dict.fromkeys((LAST, RULES[options.select]))) if options.keep else ()
+    keep = tuple(dict.fromkeys((LAST, rule(options)))) if options.keep else ()
     return Execution(
         data_root,
         options.device,

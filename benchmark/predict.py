@@ -13,7 +13,7 @@ import numpy as np
 from benchmark import quoting
 from benchmark.arguments import Parser, device, folder, has_controls, whole
 from benchmark.errors import UserError, exit_code
-from benchmark.rules import LAST, RULES
+from benchmark.rules import LAST, REPORTED, RULES
 from benchmark.store.atomic import write_atomically
 from benchmark.store.named import RUN
 
@@ -39,8 +39,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("run", metavar="RUN", help=RUN)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="image files, or folders of them")
     parser.add_argument(
-        "--select", choices=RULES, default=LAST.name, metavar="RULE",
-        help=f"the rule that chose the model's epoch: {', '.join(RULES)} (default {LAST.name})",
+        "--select", choices=RULES, metavar="RULE",
+        help=f"the rule that chose the model's epoch: {', '.join(RULES)} (default {REPORTED.name}, or {LAST.name} "
+        "where there is no such model)",
     )  # fmt: skip
     parser.add_argument(
         "--results", type=folder, default="results", metavar="FOLDER", help="folder of records (default results/)"

@@ -24,7 +24,7 @@ from benchmark.options import Selection
 from benchmark.plan import catalogue
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.table import Figure, Table
-from benchmark.rules import LAST, Rule
+from benchmark.rules import REPORTED, Rule
 from benchmark.store.atomic import noting, sha256
 from benchmark.store.rendered import Command, Product, Rendered, fingerprint, noted
 from benchmark.store.results import Results
@@ -170,7 +170,7 @@ def _sheets(press: Press, table: Table, results: Results, compare: str) -> Itera
     yield press.sheet(f"tables/{name}", write, table, compare, shown.content)
     for task in table.tasks if figures.has_curves(table) else ():
         if results.measured(table, task):
-            own = replace(results.part(table, [task]), rule=LAST)  # curves show all epochs
+            own = replace(results.part(table, [task]), rule=REPORTED)  # curves show all epochs
             draw_curves = partial(_draw_curves, table, own, task)
             yield press.sheet(f"figures/{table.stem}-{task}", draw_curves, table, own.content)
 

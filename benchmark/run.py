@@ -20,7 +20,6 @@ from benchmark.plan.ours import EMBEDDED
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import Run
 from benchmark.plan.table import Override
-from benchmark.rules import RULES
 from benchmark.store import status
 from benchmark.store.store import Store
 from slurm import jobs, profiles
@@ -70,7 +69,7 @@ def _main(options: argparse.Namespace) -> int:
     failed = 0 if options.render_only else execute(runs, store, execution, submission, options.again)
     if failed is None:
         return 0
-    rendering.render(selection, store, options.compare, RULES[options.select], everything=options.all)
+    rendering.render(selection, store, options.compare, command.rule(options), everything=options.all)
     return 1 if failed else 0
 
 
@@ -80,7 +79,7 @@ def _search(
     """Tune: train the points that are missing, then what they choose, and write both beside the recipes."""
     from benchmark.search import Tuning  # takes a second to load, which nothing else should wait for
 
-    tuning = Tuning(selection, options.search, RULES[options.select], store)
+    tuning = Tuning(selection, options.search, command.rule(options), store)
     if options.status is not None:
         _print_status([(f"Search of {options.search} points", [*tuning.points(), *tuning.reported()])], store)
         return 0

@@ -1,14 +1,14 @@
 """Which reading of what the paper leaves open to all methods comes nearest to its numbers, whole columns at a time.
 
-A reading is a setting that all methods share, or a rule that chooses the epoch. It is judged by every method's numbers
-together, never by a single row. Readings of Poisoner alone are ``plan.ours.ABLATIONS``.
+A reading is a setting that all methods share, or a rule that chooses the epoch, and is judged by every method's numbers
+together. Readings of Poisoner's formulas are judged by its row on all tasks.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -16,8 +16,8 @@ import pandas as pd
 from benchmark import quoting
 from benchmark.compare import cells, fidelity, published
 from benchmark.metrics import FAIRNESS, METRICS
-from benchmark.plan.ours import CENTRED
-from benchmark.plan.paper import TABLES
+from benchmark.plan.ours import CENTRED, GIFL_READINGS
+from benchmark.plan.paper import POISONER, TABLES
 from benchmark.plan.table import Override, Row, Table
 from benchmark.rules import LAST, RULES, Rule
 from benchmark.store.atomic import write_atomically
@@ -37,6 +37,7 @@ READINGS: dict[str, tuple[Override, ...]] = {
     CENTRED_INPUTS: CENTRED,
     **{f"{name}, {CENTRED_INPUTS}": (*overrides, *CENTRED) for name, overrides in _CHANGES.items()},
 }
+OF_GIFL: dict[str, tuple[Override, ...]] = {RECIPES: (), **{row.title: row.overrides for row in GIFL_READINGS}}
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Judged:
     table: Table
     rules: tuple[Rule, ...]
     complete: bool = False
+    readings: Mapping[str, tuple[Override, ...]] = field(default_factory=lambda: READINGS)
+    subject: str = "all methods"
 
     def measured(self, found: Found) -> bool:
         return (all if self.complete else any)(found.values())
@@ -55,11 +58,20 @@ JUDGED = (
     Judged(TABLES["1"], tuple(RULES.values())),
     Judged(TABLES["2"], tuple(RULES.values())),
     Judged(TABLES["3"], (LAST,), complete=True),  # its rows name their epochs themselves
+    *(
+        Judged(replace(TABLES[number], rows=(POISONER,)), tuple(RULES.values()), False, OF_GIFL, "Poisoner alone")
+        for number in "12"
+    ),
 )
 Found = dict[str, tuple[Record, ...]]
 """The records of each row of a table on one task."""
-COLUMNS = ["task", "reading", "selection", "methods", "runs", "metric", "difference", "recipes", "rank_correlation"]
+COLUMNS = [
+    *("subject", "task", "reading", "selection", "methods", "runs", "metric"),
+    *("difference", "in_validation", "recipes", "rank_correlation"),
+]
+KEY = ["subject", "task", "reading"]
 DIFFERENCES = {
+    "in_validation": "All, in validation",
     **{metric: METRICS[metric].head for metric in FAIRNESS},
     "all": "All",
     "recipes": "Recipes, same runs",
@@ -70,12 +82,13 @@ EXPLANATION = """\
 For each task the mean absolute difference, in points, between the published numbers and those measured under a
 reading, over all methods that have runs, and Spearman's rank correlation of their average accuracies, all in the
 {rule}. "All" is the mean of bias, average and worst group, and beside it stands that of the recipes with the same
-methods and seeds only. Readings have different numbers of runs, so that lines are not to be compared with each other,
-but by their "Change" from the one to the other: below 0, the reading is nearer than the recipes. Bias Accuracy is
-Table 3, whose rows name their epochs themselves. The last columns are "All" under other rules for the epoch, by the
-names that --select takes; test_average raises every average by its choice alone, and shows what that would do. Some of
-the recipes' settings were chosen after a look at this table, so that the differences in fidelity.md may be too
-small."""
+methods and seeds only. "All, in validation" is the same with validation images in place of the test's: the recipes'
+readings were decided by that column, though trials before it had shown test numbers of some. Its worst groups are
+extremes of fewer images. Readings have different numbers of runs, so that lines are compared by their "Change" from
+the one to the other: below 0, the reading is nearer than the recipes. Bias Accuracy is Table 3, whose rows name their
+epochs themselves. The last columns are "All" under other rules for the epoch, by the names that --select takes;
+test_average raises every average by its choice alone, and shows what that would do. Since settings were chosen by
+their nearness to the published numbers, the differences in fidelity.md may be too small."""
 
 
 def evaluate(results: Results) -> pd.DataFrame:
@@ -85,7 +98,7 @@ def evaluate(results: Results) -> pd.DataFrame:
     runs with the same methods and seeds under the recipes, and a gap where these do not have all of them.
     """
     lines = [
-        (task, reading, rule.name, *line)
+        (judged.subject, task, reading, rule.name, *line)
         for judged in JUDGED
         for task in results.available(judged.table)
         for reading, found, same in _measured(judged, task, results)
@@ -101,7 +114,7 @@ def _measured(judged: Judged, task: str, results: Results) -> Iterator[tuple[str
     own = _records(judged.table, task, results)
     if judged.measured(own):
         yield RECIPES, own, own
-    for reading, overrides in READINGS.items():
+    for reading, overrides in judged.readings.items():
         found = _records(replace(judged.table, overrides=overrides), task, results)
         if judged.measured(found) and any(_seeds(each) - _seeds(own[key]) for key, each in found.items()):
             yield reading, found, _same_runs(own, found)
@@ -132,31 +145,41 @@ def _same_runs(own: Found, found: Found) -> Found:
 
 def _lines(
     table: Table, task: str, found: Found, same: Found, rule: Rule
-) -> Iterator[tuple[int, int, str, float, float, float]]:
-    """(methods, runs, metric, difference, that of the recipes' same runs, rank correlation) of each metric."""
+) -> Iterator[tuple[int, int, str, float, float, float, float]]:
+    """(methods, runs, metric, difference in testing, in validation, of the recipes' same runs, rank correlation)."""
     runs = sum(map(len, found.values()))
     for metric in table.metrics:
         sound = _compared(table, task, found, metric, rule)
         if len(sound):
-            recipes_sound = _compared(table, task, same, metric, rule)
-            near, recipes_near = ((each["mean"] - each.paper).abs().mean() for each in (sound, recipes_sound))
-            yield len(sound), runs, metric, near, recipes_near, fidelity.rank_correlation(sound)
+            others = (
+                _compared(table, task, found, metric, rule, _in_validation),
+                _compared(table, task, same, metric, rule),
+            )
+            near, held_out, own = ((each["mean"] - each.paper).abs().mean() for each in (sound, *others))
+            yield len(sound), runs, metric, near, held_out, own, fidelity.rank_correlation(sound)
 
 
-def _compared(table: Table, task: str, found: Found, metric: str, rule: Rule) -> pd.DataFrame:
+Read = Callable[[Record, Row, str, Rule], Number]
+
+
+def _in_validation(record: Record, _row: Row, metric: str, rule: Rule) -> Number:
+    return record.fairness_in_validation(rule).get(metric)
+
+
+def _compared(table: Table, task: str, found: Found, metric: str, rule: Rule, read: Read = cells.value) -> pd.DataFrame:
     """The column's cells that have a measured mean and a sound published number."""
     columns = ["table", "method", "task", "metric", "paper", "mean"]
     printed = {row: (table.name, row.key, task, metric) for row in table.rows}
     lines = [
-        (*cell, published.numbers().get(cell), _mean(found[row.key], row, metric, rule))
+        (*cell, published.numbers().get(cell), _mean(read(record, row, metric, rule) for record in found[row.key]))
         for row, cell in printed.items()
     ]
     return fidelity.compared(fidelity.annotate(pd.DataFrame(lines, columns=columns).dropna()))
 
 
-def _mean(found: Sequence[Record], row: Row, metric: str, rule: Rule) -> Number:
-    values = cells.by_seed(found, row, metric, rule).values()
-    return statistics.fmean(values) if values else None
+def _mean(values: Iterable[Number]) -> Number:
+    there = [value for value in values if value is not None]
+    return statistics.fmean(there) if there else None
 
 
 def write(found: pd.DataFrame, results: Results) -> str:
@@ -168,18 +191,17 @@ def write(found: pd.DataFrame, results: Results) -> str:
 
 
 def summary(found: pd.DataFrame, rule: Rule) -> pd.DataFrame:
-    """One line per task and reading: ``DIFFERENCES`` and rank correlation under a rule, and "all" under the others.
+    """One line per subject, task and reading: ``DIFFERENCES`` and rank correlation under a rule; "all" under others.
 
     ``change`` is the difference of "all" from the same runs of the recipes, a gap for the recipes themselves.
     """
-    key = ["task", "reading"]
     fair, chosen = found[found.metric.isin(FAIRNESS)], found[found.selection == rule.name]
-    by_metric = chosen[chosen.metric.isin(FAIRNESS)].pivot_table("difference", key, "metric", sort=False)
-    bias = found[found.metric == "bias_acc"].set_index(key).difference.rename("bias_acc")
-    by_rule = fair.pivot_table("difference", key, "selection", sort=False).rename(columns={rule.name: "all"})
-    own = fair[fair.selection == rule.name].groupby(key, sort=False).recipes.mean(skipna=False)
-    averages = chosen[chosen.metric == "avg_acc"].set_index(key)[["methods", "runs", "rank_correlation"]]
-    wide = averages.join([by_metric, bias, by_rule, own])
+    by_metric = chosen[chosen.metric.isin(FAIRNESS)].pivot_table("difference", KEY, "metric", sort=False)
+    bias = found[found.metric == "bias_acc"].set_index(KEY).difference.rename("bias_acc")
+    by_rule = fair.pivot_table("difference", KEY, "selection", sort=False).rename(columns={rule.name: "all"})
+    by_all = fair[fair.selection == rule.name].groupby(KEY, sort=False)[["in_validation", "recipes"]]
+    averages = chosen[chosen.metric == "avg_acc"].set_index(KEY)[["methods", "runs", "rank_correlation"]]
+    wide = averages.join([by_metric, bias, by_rule, by_all.mean(skipna=False)])
     others = [name for name in RULES if name != rule.name]
     lines = wide.reindex(columns=["methods", "runs", *DIFFERENCES, *others, "rank_correlation"]).reset_index()
     lines["change"] = (lines["all"] - lines.recipes).where(lines.reading != RECIPES)
@@ -187,18 +209,18 @@ def summary(found: pd.DataFrame, rule: Rule) -> pd.DataFrame:
 
 
 def markdown(found: pd.DataFrame, results: Results) -> str:
-    """A grid for each task."""
+    """A grid for each subject and task."""
     rule = results.rule
     parts = ["# Readings of what the paper leaves open to all methods", EXPLANATION.format(rule=rule.note)]
     names = DIFFERENCES | {name: name for name in RULES if name != rule.name}
     head = ["Reading", "Methods", "Runs", *names.values(), "Rank correlation"]
-    for task, lines in summary(found, rule).groupby("task", sort=False):
+    for (subject, task), lines in summary(found, rule).groupby(KEY[:2], sort=False):
         body = [
             [*(line[name] for name in ("reading", "methods", "runs")), *numbers(line, names)]
             for line in lines.to_dict("records")
         ]
         parts += [
-            f"## {quoting.markdown(results.task_title(str(task)))}",
+            f"## {quoting.markdown(results.task_title(str(task)))}: {subject}",
             quoting.grid(body, head),
         ]
     return "\n\n".join(parts) + "\n"

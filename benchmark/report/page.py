@@ -150,7 +150,7 @@ def _readings(left_open: pd.DataFrame, results: Results) -> Sequence[Sequence[st
     """Head and lines of what other readings would change."""
     lines = [
         [
-            results.task_title(line["task"]),
+            f"{results.task_title(line['task'])}: {line['subject']}",
             line["reading"],
             f"{line['methods']} ({line['runs']} runs)",
             *(each.replace("-", "−") for each in readings.numbers(line, readings.DIFFERENCES)),

@@ -18,7 +18,7 @@ from benchmark import metrics
 from benchmark.plan import code
 from benchmark.plan.run import Run, Settings
 from benchmark.plan.uses import MARKS
-from benchmark.rules import LAST, RULES, Rule, lacking
+from benchmark.rules import LAST, REPORTED, RULES, Rule, lacking
 
 SCHEMA: Literal[3] = 3
 DIGITS = 6  # significant ones, of the curves
@@ -261,6 +261,15 @@ class Record(Part, frozen=True, dict=True):
     def fairness(self, rule: Rule = LAST) -> dict[str, Number]:
         """The metrics of Tables 1 and 2 in the epoch that a rule chooses; empty where it cannot."""
         return self._fairness[rule]
+
+    def fairness_in_validation(self, rule: Rule = LAST) -> dict[str, Number]:
+        """The same metrics on the validation images; empty where these lack groups of the test."""
+        place, answers = self._chosen[rule], self.answers.validation
+        if place is None or answers is None or self.why_not(REPORTED):
+            return {}
+        total = np.asarray(self.groups.validation)
+        scored = None if self.groups.scored is None else np.asarray(self.groups.scored)
+        return metrics.fairness(answers[place].reshape(total.shape), total, scored)
 
     def bias_accuracy(self, epoch: int | None = None) -> Number:
         """Bias Accuracy of the biased network on the training set, after ``epoch`` epochs or at its end (Table 3)."""

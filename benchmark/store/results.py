@@ -11,7 +11,7 @@ from typing import Any
 from benchmark.plan.run import PAPER, Settings
 from benchmark.plan.table import Override, Row, Table
 from benchmark.plan.uses import MARKS, OF_BIAS, told
-from benchmark.rules import LAST, Rule
+from benchmark.rules import REPORTED, Rule
 from benchmark.store.record import Record
 
 
@@ -78,7 +78,7 @@ class Results:
     names: Names
     series: Mapping[str, Series]
     identify: Callable[[str, str, tuple[Override, ...], str], str | None]
-    rule: Rule = LAST
+    rule: Rule = REPORTED
     points: Mapping[str, Record | str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
 
@@ -110,8 +110,8 @@ class Results:
         return self.find(task, row.method, (*row.overrides, *table.overrides), table.preset)
 
     def name(self, stem: str) -> str:
-        """A file's name without suffix: numbers under another rule never take the place of those of the last epoch."""
-        return stem if self.rule is LAST else f"{stem}-{self.rule.name}"
+        """A file's name without suffix: numbers under another rule never take the place of those of the usual one."""
+        return stem if self.rule is REPORTED else f"{stem}-{self.rule.name}"
 
     def measured(self, table: Table, task: str) -> bool:
         """Whether any row of the table has a record on the task."""
