@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import get_args
 
@@ -15,6 +16,8 @@ from benchmark.plan.recipes import load
 from methods import losses
 from methods.base import Batch, Network, TrainingSet
 from methods.poisoner import Differentiated, Poisoner, gifl_multipliers
+from tests.tools.gifl_picture import READINGS as PICTURE
+from tests.tools.gifl_picture import balance, pull
 
 READINGS = get_args(Differentiated)
 
@@ -208,3 +211,18 @@ def test_constant_means_do_not_pull_there_but_may_stay_there() -> None:
     aligned = [accuracy_on_a_toy(seed, differentiated="neither")[0] for seed in range(4)]
     assert min(aligned) < 0.1
     assert max(aligned) > 0.3
+
+
+def test_what_docs_gifl_shows_of_networks_that_know_nothing_but_the_bias() -> None:
+    """Two classes: only without GIFL there is a balance. Ten: there is always one, and differentiated it is fairest."""
+    v = torch.linspace(-8, 8, 401, dtype=torch.float64)
+    rests = {
+        classes: [balance(v, pull(v, classes, gamma, reading)) for gamma, reading, *_ in PICTURE.values()]
+        for classes in (2, 10)
+    }
+    assert rests[2] == [pytest.approx(-math.log(1.25), abs=0.05), None, None]
+    without, constants, differentiated = rests[10]
+    assert differentiated is not None
+    assert without is not None
+    assert constants is not None
+    assert 0 < differentiated < without < constants
