@@ -21,6 +21,7 @@ from benchmark.errors import UserError
 from benchmark.plan.paper import TABLES
 from benchmark.plan.recipes import load
 from benchmark.report.style import MOST_LINES
+from benchmark.rules import REPORTED
 from benchmark.store.provenance import REPOSITORY
 from benchmark.store.results import Results, Series
 from benchmark.terminal import sparkline
@@ -62,7 +63,7 @@ def test_the_tradeoff_shows_the_numbers_of_the_tables(folder: Path) -> None:
         ("4", {"poisoner_without_gifl": "Poisoner (gamma=0.0)"}),
     ):
         lines = tidy(TABLES[number], results)
-        lines = lines[(lines.task == "cmnist_99") & (lines.selection == "last")].set_index(["method", "metric"])
+        lines = lines[(lines.task == "cmnist_99") & (lines.selection == REPORTED.name)].set_index(["method", "metric"])
         for key, label in names.items():
             expected = lines.loc[[(key, "model_bias"), (key, "avg_acc")]]
             assert curves.measured(drawn[label]).mean(0) == pytest.approx(expected["mean"].to_numpy())

@@ -14,6 +14,7 @@ from PIL import Image
 
 import benchmark
 from benchmark.predict import main
+from benchmark.rules import REPORTED
 from benchmark.run import main as train
 from benchmark.store.store import Store
 
@@ -49,7 +50,7 @@ def test_foreign_images_are_labelled_in_order_by_a_command_of_its_own(results: P
     expected = model.probabilities(np.stack([np.asarray(each).transpose(2, 0, 1) for each in with_each]))
     np.testing.assert_allclose([[float(each) for each in row[2:]] for row in rows], expected, rtol=1e-5)
     assert [row[1] for row in rows] == [str(c) for c in expected.argmax(1)]
-    assert f"Labelled by {model.record.run.id}, epoch 2 of 2 (last epoch)." in done.stderr
+    assert f"Labelled by {model.record.run.id}, epoch 2 of 2 ({REPORTED.note})." in done.stderr
     assert "brought to 8 × 8 pixels (stretch)" in done.stderr
     assert "enlarged" not in done.stderr
 
@@ -111,7 +112,7 @@ def test_the_sheet_shows_the_first_images_under_the_model_they_are_from(
     where = ["--sheet", str(tmp_path / "sheet.png"), "--output", str(tmp_path / "x.csv"), "--limit", "3"]
     assert main([str(record), str(images), *where, "--device", "cpu"]) == 0, "by its record's path, from any folder"
     (sheet,) = drawn
-    assert "epoch 2 of 2 (last epoch)" in sheet.subtitle
+    assert f"epoch 2 of 2 ({REPORTED.note})" in sheet.subtitle
     rows = list(csv.DictReader((tmp_path / "x.csv").read_text().splitlines()))
     assert [tile.lines[0].split()[0] for tile in sheet.found.tiles] == [row["predicted"] for row in rows[:3]]
     assert [tile.lines[1] for tile in sheet.found.tiles] == ["a.JPG", "b.png", "c.png"]

@@ -186,7 +186,7 @@ def test_a_search_trains_what_is_missing_and_then_what_it_chooses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["--tasks", "colored_digits", "--methods", "vanilla", "groupdro", "--set", "epochs=1", "--seeds", "2"]
-    command += ["--select", "validation_average", "--results", str(tmp_path)]
+    command += ["--select", "validation_worst", "--results", str(tmp_path)]
     assert main([*command, "--search", "2"]) == 0
     capsys.readouterr()
     first = {record.run.id for record in Store(tmp_path).everything()}
@@ -200,7 +200,7 @@ def test_a_search_trains_what_is_missing_and_then_what_it_chooses(
     assert {record.run.id for record in Store(tmp_path).everything()} >= first
     assert "| GroupDRO, tuned* |" in said
     assert "of 3 points a method" in said
-    name = "search-selection-colored_digits-vanilla-groupdro-epochs=1-validation_average"
+    name = "search-selection-colored_digits-vanilla-groupdro-epochs=1-validation_worst"
     written = {path.name for path in (tmp_path / "tables").iterdir()}
     assert written == {f"{name}{end}" for end in (".csv", ".md", ".tex", "-points.csv", "-choices.md")}
     assert (tmp_path / "figures" / f"{name}-options.png").stat().st_size > 10_000

@@ -101,6 +101,7 @@ def evaluate(results: Results) -> pd.DataFrame:
         (judged.subject, task, reading, rule.name, *line)
         for judged in JUDGED
         for task in results.available(judged.table)
+        if any(name.startswith(f"{task}/") for name in results.series)
         for reading, found, same in _measured(judged, task, results)
         for rule in judged.rules
         if _has(rule, found)

@@ -21,7 +21,7 @@ from benchmark.plan.table import Figure, Panel, Row, Table
 from benchmark.report import style
 from benchmark.report.style import COLUMN, PAGE, PUBLISHED, finish, look, looks, percent, plain, plot, save, spread
 from benchmark.report.tables import seeds, seeds_of
-from benchmark.rules import LAST, Rule
+from benchmark.rules import Rule
 from benchmark.store.record import Entry, Record
 from benchmark.store.results import Results, Series
 
@@ -181,7 +181,8 @@ def subject(figure: Figure, results: Results) -> str:
     originals = " and ".join(map(results.task_title, figure.own_tasks))
     instead = f", in place of the paper's {originals}" if figure.stand_in else ""
     modified = f"; {figure.modified}" if figure.modified else ""
-    chosen = "" if results.rule is LAST else f"; numbers of the test of the {results.rule.note}"
+    tested = any({*panel.metrics} & {*metrics.FAIRNESS} for panel in figure.panels)
+    chosen = f"; numbers of the test of the {results.rule.note}" if tested else ""
     measured = f"n = {seeds_of(figure, results)}{modified}{chosen}"
     return f"{figure.title}. {tasks}{instead} ({measured})."
 

@@ -265,7 +265,7 @@ def eq_11_coefficients(method: Any, batch: Batch, gamma: float, conflict_factor:
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("indices", [range(12), [2, 3, 6, 8, 9]], ids=["full", "partial"])
 def test_target_loss_and_gradients_equal_unsimplified_gifl_times_beta(gamma: float, indices: Sequence[int]) -> None:
-    method = split_poisoner(gamma=gamma, conflict_factor=1.4, multiplier_cap=1e9)
+    method = split_poisoner(gamma=gamma, conflict_factor=1.4, multiplier_cap=1e9, differentiated="neither")
     batch = make_batch(method, indices)
     coefficients = eq_11_coefficients(method, batch, gamma, 1.4)
     ce = network_ce(method.target, batch)

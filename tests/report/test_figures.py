@@ -21,6 +21,7 @@ from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
 from benchmark.plan.table import Figure, Override
 from benchmark.report import figures, style
+from benchmark.rules import REPORTED
 from benchmark.run import main
 from benchmark.store.record import Record
 from benchmark.store.results import Results
@@ -97,7 +98,7 @@ def test_a_sweep_shows_final_values_in_order_beside_the_papers(results: Results)
     x, y = line(sweep, "model bias")
     assert x == [0, 0.25, 0.5, 0.75, 1]
     lines = tidy(figure, results)
-    cells = lines[(lines.selection == "last") & (lines.metric == "model_bias")].set_index("method")["mean"]
+    cells = lines[(lines.selection == REPORTED.name) & (lines.metric == "model_bias")].set_index("method")["mean"]
     assert y[-1] == pytest.approx(cells["poisoner-poisoner.gamma=1.0"])
     assert y == pytest.approx([18.0] * 5)
     assert diamonds(sweep) == [

@@ -28,7 +28,7 @@ from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
 from benchmark.rendering import stored_variants
 from benchmark.report import page, page_answers, page_records
-from benchmark.rules import RULES
+from benchmark.rules import REPORTED, RULES
 from benchmark.store.results import Results
 from benchmark.store.store import Store
 
@@ -121,7 +121,7 @@ def test_without_javascript_every_cell_says_what_the_table_says(fixed: Results, 
     table = TABLES[number]
     shown = cells(text, table.name)
     lines = tidy(table, fixed)
-    lines = lines[lines.selection == "last"].set_index(["method", "task", "metric"])
+    lines = lines[lines.selection == REPORTED.name].set_index(["method", "task", "metric"])
     assert set(shown) == set(lines.index)
     for key, cell in shown.items():
         mean, paper, delta = lines.loc[key, ["mean", "paper", "delta"]]
@@ -160,7 +160,7 @@ def test_a_rule_chooses_epochs_and_leaves_out_what_it_cannot_judge(data: dict[st
 
 def test_the_records_behind_a_cell(fixed: Results, data: dict[str, Any]) -> None:
     table = table_of(data, "table2")
-    cell = table["under"]["last"]["cells"][place(table, "vanilla", "cmnist_99", "avg_acc")]
+    cell = table["under"][REPORTED.name]["cells"][place(table, "vanilla", "cmnist_99", "avg_acc")]
     assert cell[:3] == [4590, 13, 2]
     found = runs_of(data, table, "vanilla", "cmnist_99")
     assert [(run[1], run[2][0][1 + FAIRNESS.index("avg_acc")]) for run in found] == [(0, 4500), (1, 4680)]
@@ -174,7 +174,7 @@ def test_the_records_behind_a_cell(fixed: Results, data: dict[str, Any]) -> None
 
 def test_the_difference_to_the_first_row_is_paired(fixed: Results, data: dict[str, Any]) -> None:
     table = table_of(data, "table2")
-    cell = table["under"]["last"]["cells"][place(table, "poisoner", "cmnist_99", "avg_acc")]
+    cell = table["under"][REPORTED.name]["cells"][place(table, "poisoner", "cmnist_99", "avg_acc")]
     # Both gain the same from seed to seed, so that their difference has no spread.
     assert cell[6:] == [3600, 3600, 3600, 2]
 
@@ -184,7 +184,7 @@ def test_the_average_comes_from_the_records_of_all_tasks(tmp_path: Path) -> None
         save_seeds(tmp_path, "vanilla", {0: 0.5}, task=task)
     data = embedded(rendered(make_results(tmp_path)))
     table = table_of(data, "table1")
-    cell = table["under"]["last"]["cells"][place(table, "vanilla", "celeba_avg", "avg_acc")]
+    cell = table["under"][REPORTED.name]["cells"][place(table, "vanilla", "celeba_avg", "avg_acc")]
     runs = runs_of(data, table, "vanilla", "celeba_avg")
     assert [run[2][0][1 + FAIRNESS.index("avg_acc")] for run in runs] == [cell[0]] * 4
     assert cell[1:3] == [None, 1]
@@ -239,7 +239,7 @@ def test_the_matrix_holds_the_verdicts_of_every_rule(fixed: Results, data: dict[
         (CLAIMS[number - 1].id, cell["task"]): (line["kind"], line["n"], line["own"])
         for number, row in rows.items()
         for cell in row["cells"]
-        if (line := cell["under"].get(rule, cell["under"]["last"])) and line["kind"] != verdicts.MISSING
+        if (line := cell["under"].get(rule, cell["under"][REPORTED.name])) and line["kind"] != verdicts.MISSING
     }
     assert found == expected
     assert len(found) > 5
@@ -251,7 +251,7 @@ def test_the_matrix_stands_in_the_page_without_javascript(text: str, data: dict[
         for row in group["rows"]:
             shown = text[text.index(f'<tr id="paper.{row["id"]}">') :].split("</tr>")[0]
             assert html.escape(row["sentence"], quote=False) in html.unescape(shown)
-            lines = [cell["under"]["last"] for cell in row["cells"]]
+            lines = [cell["under"][REPORTED.name] for cell in row["cells"]]
             assert re.findall(r'class="unseen">([^<]*)<', shown) == [line["kind"] for line in lines if line]
             assert re.findall(r"<small>(\d+)</small>", shown) == [
                 str(line["n"]) for line in lines if line and line["n"]
@@ -282,10 +282,10 @@ def test_collapsed_methods_are_marked_and_never_the_best(tmp_path: Path) -> None
     text = rendered(make_results(tmp_path, chance))
     data = embedded(text)
     table = table_of(data, "table2")
-    bias = table["under"]["last"]["cells"][place(table, "be", "cmnist_99", "model_bias")]
+    bias = table["under"][REPORTED.name]["cells"][place(table, "be", "cmnist_99", "model_bias")]
     assert (bias[0], bias[3], bias[4]) == (0, None, 1), "its bias is the lowest, and means nothing"
     (line,) = data["views"][0]["best"]
-    assert line["under"]["last"][FAIRNESS.index("model_bias")]["title"] == "Vanilla"
+    assert line["under"][REPORTED.name][FAIRNESS.index("model_bias")]["title"] == "Vanilla"
     content = re.search(r'<td id="table2\.be\.cmnist_99\.model_bias">(.*?)</td>', text)[1]
     assert 'class="measured collapsed"' in content
     assert "n = 1" in content
@@ -333,7 +333,9 @@ def test_columns_say_how_near_they_are(fixed: Results, data: dict[str, Any]) -> 
     table = table_of(data, "table2")
     near = fidelity.columns(fidelity.cells(fixed))
     for line in near[(near.table == "table2") & (near.methods > 0)].to_dict("records"):
-        distance, correlation = table["under"]["last"]["near"][table["columns"].index([line["task"], line["metric"]])]
+        distance, correlation = table["under"][REPORTED.name]["near"][
+            table["columns"].index([line["task"], line["metric"]])
+        ]
         assert distance == int(f"{line['difference']:.2f}".replace(".", ""))
         assert correlation == int(f"{line['rank_correlation']:.2f}".replace(".", ""))
 
