@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         help="the bias of the --dataset: columns of its labels.csv, of several each combination (default: bias)",
     )  # fmt: skip
     what.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="only these methods")
-    what.add_argument("--preset", default=PAPER, help="settings: paper (default), or reduced or cpu for small machines")
+    what.add_argument("--preset", default=PAPER, help="settings: paper (default), or reduced for small machines")
     what.add_argument(
         "--seeds", type=whole(1, SEEDS), default=1, metavar="N", help="number of seeds, 0 to N-1 (default 1)"
     )

@@ -236,10 +236,10 @@ def test_tasks_without_the_preset_are_left_out_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("benchmark.rehearsal.rehearse", lambda *arguments: None)
-    tasks = ["--tasks", "waterbirds", "dogs_cats", "--preset", "cpu", "--methods", "vanilla"]
+    tasks = ["--tasks", "cmnist_99", "dogs_cats", "--preset", "reduced", "--methods", "vanilla"]
     assert run.main([*tasks, "--dry-run", "--results", str(tmp_path)]) == 0
     note, *planned = capsys.readouterr().out.splitlines()
-    assert note == "Left out, since there is no preset 'cpu' for it: waterbirds."
+    assert note == "Left out, since there is no preset 'reduced' for it: cmnist_99."
     assert [each.split("/")[0] for each in planned] == ["dogs_cats"]
 
 

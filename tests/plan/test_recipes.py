@@ -50,13 +50,6 @@ def test_settings_take_over_in_order_of_precedence() -> None:
     assert "validation" not in load().resolve("colored_digits", "vanilla")["data"], "another dataset, other keys"
 
 
-def test_a_preset_that_is_like_another_takes_over_what_it_does_not_change() -> None:
-    smallest = make_run("celeba_blond", "be", preset="cpu").settings
-    assert smallest["data"] == {"target": "Blond_Hair", "size": 32, "subset": True}
-    assert (smallest["batch_size"], smallest["epochs"], smallest["options"]["auxiliary_updates"]) == (128, 3, 200)
-    assert "like" not in smallest
-
-
 def test_an_alias_may_be_set_like_the_method() -> None:
     assert load().parse_override("erm.weight_decay=0.5") == load().parse_override("vanilla.weight_decay=0.5")
 

@@ -123,7 +123,8 @@ def pictures() -> BiasedDataset:
 
 def resnet_settings(method: str, epochs: int) -> Settings:
     """Convolutions, batch normalisation, channels-last, flips and crops: what the MLP does not have."""
-    settings = load().resolve("dogs_cats", method, (), "cpu") | {"epochs": epochs, "batch_size": 16}
+    settings = load().resolve("dogs_cats", method, (), "reduced") | {"epochs": epochs, "batch_size": 16}
+    settings |= {"learning_rate_decay": 1.0, "measure_every": 1}
     if method == "poisoner":
         settings["options"] |= CONSTANT
     return settings

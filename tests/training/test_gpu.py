@@ -79,7 +79,7 @@ def test_no_update_waits_for_the_device(tiny: BiasedDataset, network: str, metho
         training = Training(tiny, tiny_settings(method), 0, CUDA)
     else:
         crops = {"crop_padding": 0, "crop_scale": 0.5, "warmup": 1.0} if method == "lff" else {}
-        settings = load().resolve("dogs_cats", method, (), "cpu") | {"batch_size": 16, **crops}
+        settings = load().resolve("dogs_cats", method, (), "reduced") | {"batch_size": 16, **crops}
         training = Training(noise(48, 32, 2), settings, 0, CUDA)
     for index in range(len(training.phases)):
         training.go_to(index)
