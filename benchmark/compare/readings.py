@@ -7,7 +7,7 @@ together. Readings of Poisoner's formulas are judged by its row on all tasks.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -94,7 +94,7 @@ their nearness to the published numbers, the differences in fidelity.md may be t
 def evaluate(results: Results) -> pd.DataFrame:
     """One line per task, reading, rule and metric of Tables 1 to 3 that has records in the paper's preset.
 
-    A reading has a line only where it has runs that are not the recipes' own. ``recipes`` is the difference of the
+    A reading has a line only where it has runs that no earlier one has. ``recipes`` is the difference of the
     runs with the same methods and seeds under the recipes, and a gap where these do not have all of them.
     """
     lines = [
@@ -113,21 +113,18 @@ def evaluate(results: Results) -> pd.DataFrame:
 def _measured(judged: Judged, task: str, results: Results) -> Iterator[tuple[str, Found, Found]]:
     """(reading, its records, the recipes' own of the same methods and seeds) of each reading that has a line."""
     own = _records(judged.table, task, results)
-    if judged.measured(own):
-        yield RECIPES, own, own
+    told: set[str] = set()
     for reading, overrides in judged.readings.items():
         found = _records(replace(judged.table, overrides=overrides), task, results)
-        if judged.measured(found) and any(_seeds(each) - _seeds(own[key]) for key, each in found.items()):
+        runs = {record.run.id for records in found.values() for record in records}
+        if judged.measured(found) and runs - told:
             yield reading, found, _same_runs(own, found)
+        told |= runs
 
 
 def _has(rule: Rule, found: Found) -> bool:
     """Whether the rule can choose an epoch of some run of every method: a column of fewer is no reading's."""
     return all(any(record.epoch(rule) for record in records) for records in found.values() if records)
-
-
-def _seeds(records: Sequence[Record]) -> set[str]:
-    return {record.run.id for record in records}
 
 
 def _records(table: Table, task: str, results: Results) -> Found:
@@ -201,8 +198,9 @@ def summary(found: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     bias = found[found.metric == "bias_acc"].set_index(KEY).difference.rename("bias_acc")
     by_rule = fair.pivot_table("difference", KEY, "selection", sort=False).rename(columns={rule.name: "all"})
     by_all = fair[fair.selection == rule.name].groupby(KEY, sort=False)[["in_validation", "recipes"]]
-    averages = chosen[chosen.metric == "avg_acc"].set_index(KEY)[["methods", "runs", "rank_correlation"]]
-    wide = averages.join([by_metric, bias, by_rule, by_all.mean(skipna=False)])
+    counts = fair.groupby(KEY, sort=False)[["methods", "runs"]].first()
+    correlation = chosen[chosen.metric == "avg_acc"].set_index(KEY).rank_correlation
+    wide = counts.join([correlation, by_metric, bias, by_rule, by_all.mean(skipna=False)])
     others = [name for name in RULES if name != rule.name]
     lines = wide.reindex(columns=["methods", "runs", *DIFFERENCES, *others, "rank_correlation"]).reset_index()
     lines["change"] = (lines["all"] - lines.recipes).where(lines.reading != RECIPES)
