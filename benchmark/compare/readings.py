@@ -82,13 +82,13 @@ EXPLANATION = """\
 For each task the mean absolute difference, in points, between the published numbers and those measured under a
 reading, over all methods that have runs, and Spearman's rank correlation of their average accuracies, all in the
 {rule}. "All" is the mean of bias, average and worst group, and beside it stands that of the recipes with the same
-methods and seeds only. "All, in validation" is the same with validation images in place of the test's: the recipes'
-readings were decided by that column, though trials before it had shown test numbers of some. Its worst groups are
-extremes of fewer images. Readings have different numbers of runs, so that lines are compared by their "Change" from
-the one to the other: below 0, the reading is nearer than the recipes. Bias Accuracy is Table 3, whose rows name their
-epochs themselves. The last columns are "All" under other rules for the epoch, by the names that --select takes;
-test_average raises every average by its choice alone, and shows what that would do. Since settings were chosen by
-their nearness to the published numbers, the differences in fidelity.md may be too small."""
+methods and seeds only. "All, in validation" is the same with validation images in place of the test's, which is what
+can be seen without a test; the inputs and the reading of GIFL were first met in trials whose test numbers were known.
+Its worst groups are extremes of fewer images. Readings have different numbers of runs, so that lines are compared by
+their "Change" from the one to the other: below 0, the reading is nearer than the recipes. Bias Accuracy is Table 3,
+whose rows name their epochs themselves. The last columns are "All" under other rules for the epoch, by the names that
+--select takes; test_average raises every average by its choice alone, and shows what that would do. Since settings
+were chosen by their nearness to the published numbers, the differences in fidelity.md may be too small."""
 
 
 def evaluate(results: Results) -> pd.DataFrame:
