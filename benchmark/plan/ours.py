@@ -43,7 +43,7 @@ GIFL_READINGS = (
 ABLATIONS = Table(
     "ablations",
     "Readings and settings of Poisoner",
-    ("cmnist_99", "cmnist_98", "celeba_bignose", "dogs_cats"),
+    ("cmnist_99", "cmnist_98", "celeba_bignose", "celeba_blond", "dogs_cats"),
     (
         Row("poisoner", "poisoner", "as in the recipe"),
         _reading("one epoch of plain training before poisoning", _poisoner("warmup_epochs", 1)),

@@ -156,7 +156,8 @@ def test_the_page_stays_small(page: webdriver.Chrome, results: Results) -> None:
     presets = page.execute_script("return [...document.querySelectorAll('#preset option')].map((each) => each.value)")
     assert presets[0] == "paper"
     for preset in presets:
-        choose(page, "#preset", preset)
+        if len(presets) > 1:  # there is nothing to choose else
+            choose(page, "#preset", preset)
         assert page.execute_script("return document.documentElement.scrollHeight") <= HEIGHT
         page.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
     stops = 0
@@ -354,7 +355,6 @@ def test_the_papers_figures_are_drawn(page: webdriver.Chrome) -> None:
 
 
 def test_hostile_text_is_only_text(page: webdriver.Chrome, results: Results) -> None:
-    choose(page, "#preset", next(record.preset for record in results.records if record.task == ATTACK))
     tab_to(page, "#all-runs summary")
     press(page, Keys.ENTER)
     tab_to(page, "#all-runs td")
