@@ -25,7 +25,7 @@ from benchmark.plan import catalogue
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.table import Figure, Table
 from benchmark.rules import REPORTED, Rule
-from benchmark.store.atomic import noting, sha256
+from benchmark.store.atomic import noting, sha256, withdraw
 from benchmark.store.rendered import Command, Product, Rendered, fingerprint, noted
 from benchmark.store.results import Results
 from benchmark.store.store import Store
@@ -130,7 +130,18 @@ class Press:
         return products is not None
 
     def remember(self, command: str, *source: Any) -> None:
-        """Keep what the command has rendered, by all that it has looked at."""
+        """Keep what the command has rendered, by all that it has looked at.
+
+        What it rendered the last time and no longer does, and no other command either, would tell of records that are
+        gone: it goes, too, unless somebody has changed it.
+        """
+        before = self.stored.commands.pop(command, None)
+        others = {name for each in self.stored.commands.values() for name in each.products}
+        for name in (before.products if before else {}).keys() - self.products.keys() - others:
+            product = self.stored.products.pop(name, None)
+            if product and product.is_intact(self.folder):
+                for file in product.files:
+                    withdraw(self.folder / file)
         sources = {name: each.source for name, each in self.products.items()}
         self.stored.commands[command] = Command(fingerprint(self.basis, *source), sources)
 

@@ -252,3 +252,17 @@ def test_processes_draw_the_same_and_the_fingerprint_covers_all_that_is_loaded(f
     assert (
         {"matplotlib", "numpy", "pandas"} <= libraries <= {*rendering.LIBRARIES, "setuptools"}
     )  # which looks in at every start
+
+
+def test_what_is_no_longer_rendered_goes_unless_another_command_or_hand_made_it(folder: Path) -> None:
+    render(folder, chosen=["--all"])
+    (stand_in,) = (folder / "figures").glob("figure4-cmnist_99.png")
+    kept = stand_in.read_bytes()
+    shutil.rmtree(folder / "runs" / "cmnist_99" / "gce")
+    render(folder, chosen=["--all"])
+    assert not stand_in.exists(), "one of its rows has no record"
+    assert not stand_in.with_suffix(".pdf").exists()
+    assert (folder / "tables" / "table2.md").exists()
+    stand_in.write_bytes(kept)
+    render(folder, chosen=["--all"])
+    assert stand_in.read_bytes() == kept
