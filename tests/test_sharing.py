@@ -285,7 +285,7 @@ def test_the_archive_of_a_gpu_session_comes_in_too(tmp_path: Path, capsys: pytes
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
     folder = tmp_path / "results"
-    for run in (make_run(), make_run(method="lff"), make_run("cmnist_98"), make_run("dogs_cats", preset="cpu")):
+    for run in (make_run(), make_run(method="lff"), make_run("cmnist_98"), make_run("dogs_cats", preset="reduced")):
         put(folder, make_record(run))
     return folder
 
@@ -296,7 +296,7 @@ def stored(tmp_path: Path) -> Path:
         ([], {"cmnist_99/vanilla", "cmnist_99/lff", "cmnist_98/vanilla", "dogs_cats/vanilla"}),
         (["--tasks", "cmnist_99"], {"cmnist_99/vanilla", "cmnist_99/lff"}),
         (["--tasks", "cmnist_99", "cmnist_98", "--methods", "vanilla"], {"cmnist_99/vanilla", "cmnist_98/vanilla"}),
-        (["--preset", "cpu"], {"dogs_cats/vanilla"}),
+        (["--preset", "reduced"], {"dogs_cats/vanilla"}),
     ],
 )
 def test_runs_are_chosen_by_task_method_and_preset(
@@ -316,7 +316,7 @@ def test_runs_are_chosen_by_task_method_and_preset(
         ),
         (["--methods", "lf"], "No stored run is of the method 'lf'; there are lff, vanilla"),
         (["--tasks", "cmnist_98", "--methods", "lff"], "No stored run is of these tasks and methods"),
-        (["--tasks", "cmnist_98", "--preset", "cpu"], "in the preset 'cpu'; there are paper"),
+        (["--tasks", "cmnist_98", "--preset", "reduced"], "in the preset 'reduced'; there are paper"),
     ],
 )
 def test_a_choice_that_leaves_nothing_writes_nothing(
