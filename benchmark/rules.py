@@ -114,4 +114,4 @@ RULES = {
     )
 }
 REPORTED = RULES["validation_average"]
-"""The rule of whatever does not ask for another: that under which whole columns come nearest to the published ones."""
+"""The rule of whatever does not ask for another. docs/selection.md says why it is this one."""

@@ -20,6 +20,7 @@ NINES = "9" * 5000
 SURROGATE = os.fsdecode(b"\xff")
 LONG_PATH = "a" * 5000
 DEEP = "[" * 3000 + "]" * 3000
+NO_PRESET = "No preset 'reduced' exists for cmnist_99"
 
 
 def settings(*texts: str) -> list[str]:
@@ -180,13 +181,13 @@ COMMANDS: list[tuple[list[str], str]] = [
     (["--figure", "2", "--tasks", "celeba_blond"], "figure2 has no column celeba_blond"),
     (["--quick", "--preset", "fast"], "Unknown preset 'fast'"),
     (["--quick", "--preset", "reduced", "--set", "epochs=2"], "No preset 'reduced' exists for colored_digits"),
-    (["--all", "--preset", "reduced", "--tasks", "cmnist_99", "--set", "epochs=2"], "exists for cmnist_99"),
+    (["--all", "--preset", "reduced", "--tasks", "cmnist_99", "--set", "epochs=2"], NO_PRESET),
     (["--all", "--preset", "reduced", "--tasks", "cmnist_98"], "No preset 'reduced' exists for cmnist_98"),
     (
         ["--figure", "4", "--task", "cmnist_99", "--preset", "reduced", "--set", "epochs=2"],
         "No preset 'reduced' exists",
     ),
-    (["--figure", "5", "--task", "cmnist_99", "--preset", "reduced"], "No preset 'reduced' exists for cmnist_99"),
+    (["--figure", "5", "--task", "cmnist_99", "--preset", "reduced"], NO_PRESET),
     (["--show", "cmnist_99", "poisonr"], "did you mean 'poisoner'"),
     (["--show", "cmnist_99", "poisoner", "--preset", "reduced"], "has no preset 'reduced'"),
     (["--show", "cmnist_99"], "--show: expected 2 arguments"),
@@ -246,9 +247,9 @@ COMMANDS: list[tuple[list[str], str]] = [
     (["--dataset", "{tmp}/nowhere"], "labels.csv cannot be read"),
     (["--dataset", "/"], "has the name ''"),
     (["--dataset", "{birds}", "--quick"], "--dataset is a task of its own"),
-    (["--dataset", "{birds}", "--preset", "small"], "preset 'small'"),
+    (["--dataset", "{birds}", "--preset", "small"], "Unknown preset 'small'"),
     (["--dataset", "{birds}", "--set", "data.ratio=0.5"], "data.ratio=0.5 changes none of the runs"),
-    (["--dataset", "{birds}", "--status", "--set", "batch_size=1", "data.size=32"], "needs batches of"),
+    (["--dataset", "{birds}", "--status", "--set", "batch_size=1", "data.size=32"], "needs batches of at least 2"),
     (["--dataset", "{birds}", "--render-only", "--set", "network=vgg"], "Unknown network 'vgg'"),
     (["--dataset", "{birds}", "--figure", "4", "--methods", "lff"], "figure4 shows no run of lff"),
     (
