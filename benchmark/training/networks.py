@@ -15,6 +15,7 @@ from torch import nn
 import networks
 from benchmark.errors import UserError
 from benchmark.plan.run import Settings
+from benchmark.training.convolutions import speed_up
 from methods.base import Network
 from networks.chance import Draws
 
@@ -108,6 +109,8 @@ def place(module: nn.Module, device: torch.device, wanted: str = "auto") -> torc
         for network in module.modules():
             if isinstance(network, Network):
                 network.compute_in(dtype, device.type)
+        if device.type == "cpu":
+            speed_up(module, dtype)
     return dtype
 
 
@@ -117,23 +120,27 @@ def memory_format(network: nn.Module) -> torch.memory_format:
 
 
 def precision(network: nn.Module, device: torch.device, wanted: str = "auto") -> torch.dtype:
-    """What the network computes in: "float32", "bf16", or "auto", bf16 on a GPU where it is convolutional.
+    """What the network computes in: "float32", "bf16", or "auto", bf16 where that pays: for a convolutional network on
+    a GPU or a processor with a matrix unit for it.
 
     Raises UserError as ``check_precision``.
     """
     check_precision(wanted, device)
-    if wanted == "bf16":
-        return torch.bfloat16
-    on_gpu = wanted == "auto" and device.type == "cuda" and is_convolutional(network)
-    return torch.bfloat16 if on_gpu else torch.float32
+    if wanted == "auto":
+        pays = device.type == "cuda" or processor_has("amx_bf16")
+        wanted = "bf16" if pays and is_convolutional(network) else "float32"
+    return torch.bfloat16 if wanted == "bf16" else torch.float32
 
 
 def check_precision(wanted: str, device: torch.device) -> None:
     """Raises UserError for bf16 on a processor that would only emulate it, more slowly than it computes in float32."""
-    if wanted == "bf16" and device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        if not any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):  # Intel, AMD; Intel; Arm
-            raise UserError("This processor does not compute in bf16: add --set precision=float32.")
+    computing = "avx512_bf16", "amx_bf16", "bf16"  # Intel, AMD; Intel; Arm
+    if wanted == "bf16" and device.type == "cpu" and not any(map(processor_has, computing)):
+        raise UserError("This processor does not compute in bf16: add --set precision=float32.")
+
+
+def processor_has(instructions: str) -> bool:
+    return bool(torch.cpu.get_capabilities().get(instructions))
 
 
 def is_convolutional(network: nn.Module) -> bool:
