@@ -30,6 +30,12 @@ def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "cores", lambda: 1)
 
 
+@pytest.fixture(autouse=True)
+def _any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a processor has beyond arithmetic is the business of the tests that say so."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+
+
 @pytest.fixture
 def float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Train in float64: what processors add up in another order then stays equal to many digits.
