@@ -80,12 +80,13 @@ def render(selection: Selection, store: Store, compare: str, rule: Rule, everyth
         tables: dict[str, Table] = {}
         for table in (*selection.tables, *variants):
             tables.setdefault(table.stem, table)
-        press.render([sheet for each in tables.values() for sheet in _sheets(press, each, results, compare)])
+        sheets = [sheet for each in tables.values() for sheet in _sheets(press, each, results, compare)]
         if everything:
             overview = f"figures/{results.name('overview')}"
-            press.render([press.sheet(overview, partial(_draw_overview, results), results.content)])
+            sheets.append(press.sheet(overview, partial(_draw_overview, results), results.content))
             write = partial(_write_report, variants, results)
-            press.render([press.sheet(results.name("report"), write, variants, results.content)])
+            sheets.append(press.sheet(results.name("report"), write, variants, results.content))
+        press.render(sheets)
         press.remember(command, results.digests, failed)
 
 
@@ -114,13 +115,15 @@ class Press:
         """Write those of the sheets that are not there as they would be written, and print all in their order."""
         found = {each.name: self.stored.current(each.name, each.source, self.folder) for each in sheets}
         due = [each for each in sheets if found[each.name] is None]
+        self.products |= {name: product for name, product in found.items() if product}
         with _drawing([each for each in due if each.drawn], self.folder) as drawn:
+            for sheet in due:  # the longest, the page, while others are drawn
+                if sheet.name not in drawn:
+                    self.products[sheet.name] = sheet.rendered(self.folder)
             for sheet in sheets:
-                product = found[sheet.name]
-                if product is None:
-                    product = drawn[sheet.name].result() if sheet.name in drawn else sheet.rendered(self.folder)
-                self.products[sheet.name] = product
-                self._say(product, is_new=found[sheet.name] is None)
+                if sheet.name in drawn:
+                    self.products[sheet.name] = drawn[sheet.name].result()
+                self._say(self.products[sheet.name], is_new=found[sheet.name] is None)
 
     def repeat(self, command: str, *source: Any) -> bool:
         """Print what the command printed before, if nothing that it looks at has changed since; else False."""
