@@ -18,6 +18,7 @@ from benchmark.compare import cells, fidelity, published
 from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.ours import CENTRED, GIFL_READINGS
 from benchmark.plan.paper import POISONER, TABLES
+from benchmark.plan.run import PAPER
 from benchmark.plan.table import Override, Row, Table
 from benchmark.rules import LAST, RULES, Rule
 from benchmark.store.atomic import write_atomically
@@ -50,6 +51,9 @@ class Judged:
     readings: Mapping[str, tuple[Override, ...]] = field(default_factory=lambda: READINGS)
     subject: str = "all methods"
 
+    def under(self, preset: str) -> Judged:
+        return replace(self, table=replace(self.table, preset=preset))
+
     def measured(self, found: Found) -> bool:
         return (all if self.complete else any)(found.values())
 
@@ -66,10 +70,10 @@ JUDGED = (
 Found = dict[str, tuple[Record, ...]]
 """The records of each row of a table on one task."""
 COLUMNS = [
-    *("subject", "task", "reading", "selection", "methods", "runs", "metric"),
+    *("preset", "subject", "task", "reading", "selection", "methods", "runs", "metric"),
     *("difference", "in_validation", "recipes", "rank_correlation"),
 ]
-KEY = ["subject", "task", "reading"]
+KEY = ["preset", "subject", "task", "reading"]
 DIFFERENCES = {
     "in_validation": "All, in validation",
     **{metric: METRICS[metric].head for metric in FAIRNESS},
@@ -92,16 +96,18 @@ were chosen by their nearness to the published numbers, the differences in fidel
 
 
 def evaluate(results: Results) -> pd.DataFrame:
-    """One line per task, reading, rule and metric of Tables 1 to 3 that has records in the paper's preset.
+    """One line per preset, task, reading, rule and metric of Tables 1 to 3 that has records.
 
     A reading has a line only where it has runs that no earlier one has. ``recipes`` is the difference of the
     runs with the same methods and seeds under the recipes, and a gap where these do not have all of them.
     """
+    recorded = {(record.preset, record.task) for record in results.records}
     lines = [
-        (judged.subject, task, reading, rule.name, *line)
-        for judged in JUDGED
+        (preset, judged.subject, task, reading, rule.name, *line)
+        for preset in results.names.all_presets
+        for judged in (each.under(preset) for each in JUDGED)
         for task in results.available(judged.table)
-        if any(name.startswith(f"{task}/") for name in results.series)
+        if (preset, task) in recorded
         for reading, found, same in _measured(judged, task, results)
         for rule in judged.rules
         if _has(rule, found)
@@ -189,7 +195,7 @@ def write(found: pd.DataFrame, results: Results) -> str:
 
 
 def summary(found: pd.DataFrame, rule: Rule) -> pd.DataFrame:
-    """One line per subject, task and reading: ``DIFFERENCES`` and rank correlation under a rule; "all" under others.
+    """One line per ``KEY``: ``DIFFERENCES`` and rank correlation under a rule; "all" under others.
 
     ``change`` is the difference of "all" from the same runs of the recipes, a gap for the recipes themselves.
     """
@@ -208,18 +214,19 @@ def summary(found: pd.DataFrame, rule: Rule) -> pd.DataFrame:
 
 
 def markdown(found: pd.DataFrame, results: Results) -> str:
-    """A grid for each subject and task."""
+    """A grid for each preset, subject and task."""
     rule = results.rule
     parts = ["# Readings of what the paper leaves open to all methods", EXPLANATION.format(rule=rule.note)]
     names = DIFFERENCES | {name: name for name in RULES if name != rule.name}
     head = ["Reading", "Methods", "Runs", *names.values(), "Rank correlation"]
-    for (subject, task), lines in summary(found, rule).groupby(KEY[:2], sort=False):
+    for (preset, subject, task), lines in summary(found, rule).groupby(KEY[:-1], sort=False):
         body = [
             [*(line[name] for name in ("reading", "methods", "runs")), *numbers(line, names)]
             for line in lines.to_dict("records")
         ]
         parts += [
-            f"## {quoting.markdown(results.task_title(str(task)))}: {subject}",
+            f"## {quoting.markdown(results.task_title(str(task)))}: {subject}"
+            + (f" ({preset} preset)" if preset != PAPER else ""),
             quoting.grid(body, head),
         ]
     return "\n\n".join(parts) + "\n"

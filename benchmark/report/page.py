@@ -83,6 +83,7 @@ def page(
             "missing": [
                 gap for table in shown for gap in page_tables.missing(table, results) if table.preset == preset
             ],
+            "readings": _readings(left_open[left_open.preset == preset], results),
             "runs": sum(record.preset == preset for record in results.records),
         }
         for preset in presets
@@ -111,7 +112,6 @@ def page(
         "rules": [RULES[name] for name in RULES],
         "rule": results.rule,
         "metrics": METRICS,
-        "readings": _readings(left_open, results),
         "runs": len(results.records),
         "measured": int((own.n > 0).sum()),
         "published": len(own),
