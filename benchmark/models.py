@@ -263,7 +263,7 @@ def _kept(record: Record, training: Training, rule: Rule) -> Kept:
     shape, tensors = training.dataset.image_shape, snapshot["tensors"]
     network = _assembled(record, shape, tensors)["target"]
     probe = _probe(network, record, shape)
-    networks.place(network, training.device)
+    networks.place(network, training.device, record.settings["precision"])
     answers: dict[str, np.ndarray] = {}
     for name in ("test", "validation"):
         images, labels = getattr(training.splits, name), getattr(training.dataset, name)
@@ -357,9 +357,10 @@ def load(run: str | Path, select: str | None = None, *, results: str | Path = "r
             f"{path} cannot be used ({reason[:300]}): it was kept at commit {record.provenance.short_commit}; remove "
             "it and train its run anew with --keep --again."
         ) from error
-    for network in found.values():
-        networks.place(network, torch.device(device))
     where, notes = torch.device(device), tuple(_notes(record))
+    as_trained = "bf16" if record.provenance.precision == "bfloat16" and networks.computes_in_bf16(where) else "float32"
+    for network in found.values():
+        networks.place(network, where, as_trained)
     return Model(
         record, rule, found["target"], found.get("biased"), shape, told["fit"], where, path, told["predictions"], notes
     )

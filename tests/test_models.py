@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors import safe_open
 
 import benchmark
+import datasets
 from benchmark import merge, models, pack
 from benchmark.errors import UserError
 from benchmark.plan.run import Run
@@ -114,6 +115,26 @@ def test_so_does_a_resnet_on_a_folder(tmp_path: Path, monkeypatch: pytest.Monkey
         np.testing.assert_allclose(alone[0], stored["test_probabilities"][place], atol=1e-5)
         np.testing.assert_allclose(model.predict([image]), alone, atol=1e-6)
     assert model.predict([]).shape == (0, 2)
+
+
+def test_a_model_computes_in_the_precision_that_it_was_trained_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bf16 where the processor does, also where it would be trained in float32, and in float32 where it does not."""
+    monkeypatch.setenv("BENCHMARK_PREPARED", str(tmp_path / "prepared"))
+    folder, results = write_learnable_folder(tmp_path, validation=12), tmp_path / "results"
+    command = ["--dataset", str(folder), *QUICKLY, "epochs=1", "precision=bf16", "--methods", "vanilla", "--keep"]
+    with monkeypatch.context() as able:
+        able.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+        assert main([*command, "--results", str(results)]) == 0
+        model = benchmark.load("vanilla", results=results)
+    other = benchmark.load("vanilla", results=results)
+    settings, stored = model.record.settings, model.kept_predictions()["test_probabilities"]
+    images = datasets.load(settings["dataset"], tmp_path, 0.0, **settings["data"]).test.images
+    assert model.probabilities(images).tobytes() == stored.tobytes()
+    found = other.probabilities(images)
+    assert found.tobytes() != stored.tobytes()
+    np.testing.assert_allclose(found, stored, atol=0.1)
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

@@ -127,19 +127,23 @@ def precision(network: nn.Module, device: torch.device, wanted: str = "auto") ->
     """
     check_precision(wanted, device)
     if wanted == "auto":
-        pays = device.type == "cuda" or processor_has("amx_bf16")
+        pays = device.type == "cuda" or _processor_has("amx_bf16")
         wanted = "bf16" if pays and is_convolutional(network) else "float32"
     return torch.bfloat16 if wanted == "bf16" else torch.float32
 
 
 def check_precision(wanted: str, device: torch.device) -> None:
     """Raises UserError for bf16 on a processor that would only emulate it, more slowly than it computes in float32."""
-    computing = "avx512_bf16", "amx_bf16", "bf16"  # Intel, AMD; Intel; Arm
-    if wanted == "bf16" and device.type == "cpu" and not any(map(processor_has, computing)):
+    if wanted == "bf16" and not computes_in_bf16(device):
         raise UserError("This processor does not compute in bf16: add --set precision=float32.")
 
 
-def processor_has(instructions: str) -> bool:
+def computes_in_bf16(device: torch.device) -> bool:
+    instructions = "avx512_bf16", "amx_bf16", "bf16"  # Intel, AMD; Intel; Arm
+    return device.type != "cpu" or any(map(_processor_has, instructions))
+
+
+def _processor_has(instructions: str) -> bool:
     return bool(torch.cpu.get_capabilities().get(instructions))
 
 

@@ -1,0 +1,82 @@
+"""Images a second of ResNet-18 at 64 pixels, a process a core, in float32 and in bf16; docs/speed.md has what came out.
+
+    python tests/tools/precisions.py --repeat 5
+
+The variants take turns. In bf16 once as the suite trains, and once with oneDNN's own gradients throughout
+(benchmark/training/convolutions.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing as mp
+import os
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.synchronize import Barrier
+
+import torch
+import torch.nn.functional as F
+
+import networks
+from benchmark.recording import device_name
+from benchmark.training import convolutions
+from benchmark.training.networks import memory_format, place
+
+CORES = len(os.sched_getaffinity(0))
+BATCH, SECONDS = 128, 6.0
+# By name: the precision, and up to how many rows the gradients of weights are one product.
+VARIANTS = {
+    "float32": ("float32", convolutions.MOST),
+    "bf16, oneDNN's gradients": ("bf16", 0),
+    "bf16": ("bf16", convolutions.MOST),
+}
+_barrier: Barrier
+
+
+def share(barrier: Barrier) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def rate(precision: str, most: int) -> float:
+    torch.set_num_threads(1)
+    convolutions.MOST = most
+    network = networks.build("resnet18", (3, 64, 64), 2).train()
+    place(network, torch.device("cpu"), precision)
+    optimizer = torch.optim.Adam(network.parameters())
+    images = torch.randn(BATCH, 3, 64, 64).contiguous(memory_format=memory_format(network))
+    targets = torch.arange(BATCH) % 2
+
+    def update() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(network(images), targets).backward()
+        optimizer.step()
+
+    update()
+    _barrier.wait()
+    started, updates = time.perf_counter(), 0
+    while time.perf_counter() - started < SECONDS:
+        update()
+        updates += 1
+    return updates * BATCH / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=5)
+    repeat = parser.parse_args().repeat
+    rates: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    context = mp.get_context("spawn")
+    for _ in range(repeat):
+        for name, variant in VARIANTS.items():
+            with ProcessPoolExecutor(CORES, context, share, (context.Barrier(CORES),)) as pool:
+                rates[name].append(sum(pool.map(rate, *zip(*[variant] * CORES, strict=True))))
+    print(f"{device_name(torch.device('cpu'))}, {CORES} processes, torch {torch.__version__}, n = {repeat}")
+    for name, found in rates.items():
+        print(f"{statistics.median(found):6.0f} images/s  {name}  ({', '.join(f'{each:.0f}' for each in found)})")
+
+
+if __name__ == "__main__":
+    main()
