@@ -115,11 +115,16 @@ def fairness(correct: np.ndarray, total: np.ndarray, scored: np.ndarray | None =
     }
 
 
-def collapsed(correct: np.ndarray, total: np.ndarray) -> bool:
-    """Whether a model tells classes apart no better than a guess, or gives one answer to everything.
+INVERTED = 20.0  # points of inversion from which a model has turned the bias round
 
-    Its bias is 0, or near it, and means nothing. A guess is right in 100/C % of every group; up to two standard errors
-    of the groups' mean above that count as one. One answer is less than 1 % in all classes but one.
+
+def collapsed(correct: np.ndarray, total: np.ndarray, aligned_bias: np.ndarray) -> bool:
+    """Whether a model tells classes apart no better than a guess, gives one answer to everything, or has turned the
+    bias round, so that its numbers do not mean what they mean of others.
+
+    A guess is right in 100/C % of every group; up to two standard errors of the groups' mean above that count as one.
+    One answer is less than 1 % in all classes but one. For the bias see ``inversion``: above ``INVERTED`` it is turned
+    round, which a test set of conflicting images alone would praise.
     """
     accuracy = group_accuracy(correct, total)
     counts = np.asarray(total)[np.isfinite(accuracy)]
@@ -127,14 +132,15 @@ def collapsed(correct: np.ndarray, total: np.ndarray) -> bool:
     error = 100 * np.sqrt(chance * (1 - chance) * (1 / counts).sum()) / len(counts)
     tested = np.isfinite(accuracy).any(1)
     answers = (np.nanmean(accuracy[tested], 1) >= 1).sum()
-    return bool(average_accuracy(accuracy) <= 100 * chance + 2 * error or answers <= 1 < tested.sum())
+    guesses = average_accuracy(accuracy) <= 100 * chance + 2 * error
+    inverted = (inversion(correct, total, aligned_bias) or 0) > INVERTED
+    return bool(guesses or inverted or answers <= 1 < tested.sum())
 
 
 def inversion(correct: np.ndarray, total: np.ndarray, aligned_bias: np.ndarray) -> float | None:
     """Points by which conflicting groups are answered better than aligned ones, on average over groups.
 
-    Far above 0, a model has turned the bias round: it answers by it, the other way. A test set of conflicting images
-    alone would praise it. None without groups of both kinds.
+    Far above 0, a model has turned the bias round: it answers by it, the other way. None without groups of both kinds.
     """
     accuracy = group_accuracy(correct, total)
     aligned = aligned_mask(accuracy.shape, aligned_bias)

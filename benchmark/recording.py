@@ -35,8 +35,6 @@ from benchmark.training.training import Training
 from datasets import BiasedDataset
 from datasets.base import Fingerprint
 
-INVERTED = 20.0  # points from which a target is said to have turned the bias round
-
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -116,7 +114,7 @@ def _of_inversion(history: Sequence[EpochEntry], dataset: BiasedDataset) -> list
     total = dataset.group_sizes(dataset.test)
     right = answers_of(history).test[-1].reshape(total.shape)
     points = metrics.inversion(right, total, dataset.aligned_bias)
-    if points is None or points <= INVERTED:
+    if points is None or points <= metrics.INVERTED:
         return []
     return [
         f"The bias is turned round: conflicting test groups are answered {points:.0f} points better than aligned ones."

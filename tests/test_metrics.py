@@ -81,3 +81,19 @@ def test_impossible_counts_and_formulas_are_found(monkeypatch: pytest.MonkeyPatc
     # The relations must catch a wrong metric, such as the worst group of another split.
     monkeypatch.setattr(metrics, "worst_accuracy", lambda accuracy: 80.0)
     assert metrics.inconsistencies(np.array([[9, 3], [9, 9]]), total)
+
+
+@pytest.mark.parametrize(
+    ("right", "useless"),
+    [
+        ([[93, 33], [42, 93]], False),  # biased, and still better than a guess
+        ([[60, 79], [79, 60]], False),  # 19 points better on conflicting groups
+        ([[60, 81], [81, 60]], True),  # 21 points better: it goes against the bias
+        ([[18, 89], [85, 18]], True),
+        ([[32, 37], [12, 17]], True),  # worse than a guess
+        ([[52, 50], [49, 51]], True),  # a guess
+        ([[99, 99], [0, 1]], True),  # one answer
+    ],
+)
+def test_models_of_no_use_are_found(right: list[list[int]], useless: bool) -> None:
+    assert metrics.collapsed(np.array(right), np.full((2, 2), 100), np.array([0, 1])) == useless

@@ -25,7 +25,7 @@ def tidy(table: Table, results: Results) -> pd.DataFrame:
     """One line per row, task, metric and selection rule: mean and sample sd over seeds, beside the paper's number.
 
     A gap is a line without mean and with n = 0, of the rule that is shown only. ``collapsed`` counts the runs of a mean
-    whose epoch is at chance or has one answer, so that bias and accuracy mean nothing.
+    whose epoch is of no use, by ``metrics.collapsed``, so that bias and accuracy mean nothing.
     """
     lines = []
     for column in table.columns:

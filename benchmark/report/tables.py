@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmark import quoting
 from benchmark.compare import cells, published
-from benchmark.metrics import FAIRNESS, METRICS
+from benchmark.metrics import FAIRNESS, INVERTED, METRICS
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import COMPARISONS, Row, Table
 from benchmark.plan.uses import MARKS, WORDS
@@ -125,7 +125,8 @@ def _collapsed_note(found: Sequence[Record], table: Table, results: Results) -> 
     if "avg_acc" not in table.metrics or not any(record.collapsed(results.rule) for record in found):
         return []
     return [
-        f"{COLLAPSED} collapsed: some or all of its runs are at chance or with one answer for everything; never the "
+        f"{COLLAPSED} collapsed: some or all of its runs are at chance, with one answer for everything, or with the "
+        f"bias turned round (conflicting groups answered {INVERTED:.0f} points better than aligned ones); never the "
         "best."
     ]
 

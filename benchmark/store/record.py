@@ -240,13 +240,17 @@ class Record(Part, frozen=True, dict=True):
         return () if self.why_not(rule) else rule.score(*self._looked_at(rule))
 
     def collapsed(self, rule: Rule = LAST) -> bool:
-        """Whether the network in the chosen epoch is at chance or gives one answer, see ``metrics.collapsed``."""
+        """Whether the network in the chosen epoch is of no use, see ``metrics.collapsed``."""
         return self._collapsed[rule]
 
     @cached_property
     def _collapsed(self) -> dict[Rule, bool]:
         total, by_rule = np.asarray(self.groups.test), {rule: self.correct(rule) for rule in RULES.values()}
-        return {rule: correct is not None and metrics.collapsed(correct, total) for rule, correct in by_rule.items()}
+        aligned = np.asarray(self.groups.aligned_bias)
+        return {
+            rule: correct is not None and metrics.collapsed(correct, total, aligned)
+            for rule, correct in by_rule.items()
+        }
 
     @cached_property
     def _fairness(self) -> dict[Rule, dict[str, Number]]:
