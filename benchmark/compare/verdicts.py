@@ -211,8 +211,9 @@ within what the claim states, does not hold where it lies outside, and is undeci
 interval: its verdict says so and is a hint, not a result. With two or three seeds the interval is wide, as it must be,
 and few claims are decided.
 
-Poisoner is read as its recipe says: the gradient flows through the group means of GIFL, as Eq. 10 and 11 print them.
-Other readings are settings (`--set poisoner.differentiated=neither`), and no verdict here is of them.
+Poisoner is read as its recipe says: with ten classes the gradient flows through the group means of GIFL, as Eq. 10 and
+11 print them; with two, where that turns the bias round, the means are constants. Other readings are settings
+(`--set poisoner.differentiated=neither`), and no verdict here is of them.
 
 Where several comparisons make a claim, the one shown decides it: one that fails, or else the closest. "Paper" is the
 same difference in the printed numbers, which do not always bear out the text. How words were read: an error is low

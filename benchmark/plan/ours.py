@@ -32,6 +32,7 @@ CENTRED = Override("", "mean", (0.5, 0.5, 0.5)), Override("", "std", (0.5, 0.5, 
 GIFL_READINGS = (
     _reading("GIFL: running means, 0.9", _poisoner("fit_momentum", 0.9)),
     _reading("GIFL: running means, 0.99", _poisoner("fit_momentum", 0.99)),
+    _reading("GIFL: its means differentiated", _poisoner("differentiated", "both")),
     _reading("GIFL: its means as constants", _poisoner("differentiated", "neither")),
     _reading("GIFL: gradient through the conflicting mean only", _poisoner("differentiated", "conflicting")),
     _reading("GIFL: gradient through the aligned mean only", _poisoner("differentiated", "aligned")),

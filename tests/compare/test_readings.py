@@ -148,15 +148,15 @@ def test_table_3_counts_where_all_of_its_rows_are_measured(tmp_path: Path) -> No
 
 
 def test_readings_of_gifl_are_judged_in_every_preset_and_stand_apart(tmp_path: Path) -> None:
-    constants = "GIFL: its means as constants"
-    for changes in ((), ("poisoner.differentiated=neither",)):
+    differentiated = "GIFL: its means differentiated"
+    for changes in ((), ("poisoner.differentiated=both",)):
         put(tmp_path, make_record(make_run("celeba_bignose", "poisoner", *changes, preset="reduced")))
     put(tmp_path, make_record(make_run("celeba_bignose", "poisoner")))
     found = readings.evaluate(make_results(tmp_path)).query("subject == 'Poisoner alone'")
     told = {key: set(lines.reading) for key, lines in found.groupby(["preset", "task"])}
     assert told == {
         ("paper", "celeba_bignose"): {RECIPES},
-        ("reduced", "celeba_bignose"): {RECIPES, constants},
+        ("reduced", "celeba_bignose"): {RECIPES, differentiated},
     }
     heads = [line for line in written(tmp_path).splitlines() if line.startswith("## ")]
     assert [head.endswith("(reduced preset)") for head in heads] == [False, False, True, True]
