@@ -19,7 +19,7 @@ from benchmark.logs import Line
 from benchmark.metrics import METRICS
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.run import PAPER
-from benchmark.store.record import Entry
+from benchmark.store.record import Entry, epochs_of
 from benchmark.store.results import Results
 from benchmark.store.status import looking
 from benchmark.store.store import Store
@@ -66,14 +66,15 @@ def preview(title: str, lines: Mapping[str, Sequence[Measured]], width: int = 12
         means = {
             label: _mean([run.curve(panel.network) for run in runs], panel.metric) for label, runs in lines.items()
         }
-        length = max(map(len, means.values()))
-        epochs = sorted({1, 2, *(round(length * share) for share in (0.25, 0.5, 0.75, 1))} & set(range(1, length + 1)))
+        measured = sorted({epoch for mean in means.values() for epoch in mean})
+        wanted = 1, 2, *(round(max(measured, default=0) * share) for share in (0.25, 0.5, 0.75, 1))
+        epochs = sorted({_nearest(measured, each) for each in wanted}) if measured else []
         room = width - max(map(len, (panel.title, *means))) - 7 * len(epochs) - 2
         rows = [
             [
                 label,
-                *(f"{mean[epoch - 1]:.1f}" if epoch <= len(mean) else "" for epoch in epochs),
-                sparkline(mean, max(SHORTEST, min(LONGEST, room))),
+                *(f"{mean[epoch]:.1f}" if epoch in mean else "" for epoch in epochs),
+                sparkline([*mean.values()], max(SHORTEST, min(LONGEST, room))),
             ]
             for label, mean in means.items()
             if mean
@@ -85,12 +86,16 @@ def preview(title: str, lines: Mapping[str, Sequence[Measured]], width: int = 12
     return "\n\n".join(parts) + "\n"
 
 
-def _mean(lines: Sequence[list[Entry]], metric: str) -> list[float]:
-    """Mean over the seeds' curves after each epoch that all have; empty where the metric was not measured."""
+def _nearest(measured: Sequence[int], epoch: int) -> int:
+    return min(measured, key=lambda each: abs(each - epoch))
+
+
+def _mean(lines: Sequence[list[Entry]], metric: str) -> dict[int, float]:
+    """Mean over the seeds' curves by the epochs that all have; empty where the metric was not measured."""
     length = min(map(len, lines))
     values = np.array([[entry.get(metric) for entry in line[:length]] for line in lines], dtype=float)
-    mean: list[float] = values.mean(0).tolist() if np.isfinite(values).all() else []
-    return mean
+    known = np.isfinite(values).all()
+    return dict(zip(epochs_of(lines[0][:length]), values.mean(0).tolist(), strict=True)) if known else {}
 
 
 @dataclass(frozen=True)

@@ -92,3 +92,17 @@ def test_it_is_shown_until_interrupted_and_only_on_a_terminal(
     monkeypatch.setattr(preview.time, "sleep", interrupt)
     assert main(command) == 0
     assert "▸ Vanilla seed 0, 2/30" in capsys.readouterr().out
+
+
+class Sparse:
+    """Measured after every other of ten epochs."""
+
+    def curve(self, network: str) -> list[dict[str, float]]:
+        return [{"epoch": epoch, "avg_acc": float(epoch)} for epoch in (1, 2, 4, 6, 8, 10)]
+
+
+def test_numbers_stand_under_the_epochs_that_were_measured() -> None:
+    head, _, row = preview.preview("", {"Vanilla": [Sparse()]}).split("\n\n")[1].splitlines()
+    epochs = head.split("↑")[1].split()[:-3]
+    assert epochs == ["1", "2", "4", "8", "10"], "a half is not measured, and the next one before is"
+    assert row.split()[1:-1] == [f"{int(each):.1f}" for each in epochs]

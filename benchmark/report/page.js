@@ -474,22 +474,23 @@ function lineChart({ title, x, y, log = false, logX = false, lines, marks = [], 
   for (const tick of ticksX || sx.ticks(6).filter(Number.isInteger))
     chart.append(text(sx(tick), height - bottom + 14, +tick.toPrecision(tick < 0.1 ? 2 : 3), { class: "tick-label", "text-anchor": "middle" }));
   chart.append(text((left + width - right) / 2, height - 6, x.title, { class: "tick-label", "text-anchor": "middle" }));
-  const path = d3.line((point) => sx(point[0]), (point) => sy(point[1])).defined((point) => point[1] !== null);
+  const path = d3.line((point) => sx(point[0]), (point) => sy(point[1]));
   const floor = log ? y[0] : -Infinity;
   const band = d3.area().x((point) => sx(point[0]))
     .y0((point) => sy(Math.max(point[1] - point[2], floor))).y1((point) => sy(point[1] + point[2]))
-    .defined((point) => point[1] !== null && point[2] !== null);
+    .defined((point) => point[2] !== null);
   const ends = [];
   for (const line of lines) {
     const colour = ink(line.colour);
-    chart.append(svg("path", { class: "band", d: band(line.points) || "", fill: colour }));
-    chart.append(svg("path", { class: "line", d: path(line.points) || "", stroke: colour, "stroke-dasharray": DASH[line.dash] }));
-    if (line.dots || line.points.length === 1)
-      for (const [px, mean, , n] of line.points)
+    const measured = line.points.filter((point) => point[1] !== null);
+    chart.append(svg("path", { class: "band", d: band(measured) || "", fill: colour }));
+    chart.append(svg("path", { class: "line", d: path(measured) || "", stroke: colour, "stroke-dasharray": DASH[line.dash] }));
+    if (line.dots || measured.length === 1)
+      for (const [px, mean, , n] of measured)
         chart.append(svg("circle", { cx: sx(px), cy: sy(mean), r: 3.5, ...(n === 1 || line.single ? { class: "dot hollow", stroke: colour } : { class: "dot", fill: colour }) }));
     for (const [px, value] of line.published)
       chart.append(svg("path", { class: "tick", color: colour, d: `M${sx(px) + 2} ${sy(value)}h9` }));
-    const last = line.points.filter((point) => point[1] !== null).at(-1);
+    const last = measured.at(-1);
     if (last) ends.push({ y: sy(last[1]), from: sx(last[0]), name: line.name + (line.single ? " ¹" : ""), colour });
   }
   for (const [px, py, content] of marks) {

@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from benchmark.store.atomic import replacing
-from benchmark.store.record import Entry
+from benchmark.store.record import Entry, epochs_of
 
 matplotlib.rcdefaults()  # a matplotlibrc of the user's has no say
 # In inches, as printed: the width of a column of a paper's two, and of both. Nothing is to be scaled afterwards.
@@ -162,7 +162,7 @@ def plot(axis: Axes, lines: list[list[Entry]], metric: str, label: str, color: s
     length = min((len(line) for line in lines), default=0)
     if not length or lines[0][0].get(metric) is None:
         return
-    epochs = np.arange(1, length + 1)
+    epochs = epochs_of(lines[0][:length])
     values = np.array([[entry[metric] for entry in line[:length]] for line in lines])
     mean = values.mean(0)
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))

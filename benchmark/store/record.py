@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -305,6 +305,17 @@ def _entries(curves: Curves | None) -> Iterator[Entry]:
     for place, values in enumerate(zip(*measured.values(), strict=True), 1):
         if any(value is not None for value in values):
             yield {"epoch": place, **dict(zip(measured, values, strict=True))}
+
+
+def epochs_of(curve: Sequence[Entry]) -> list[int]:
+    """The epochs after which a network was measured, counted on through all of its phases, whose last always is."""
+    found, before, last = [], 0, 0
+    for entry in curve:
+        if entry["epoch"] <= last:
+            before += last
+        last = entry["epoch"]
+        found.append(before + last)
+    return found
 
 
 def numbers(curve: Curve) -> list[Number]:
