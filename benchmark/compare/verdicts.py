@@ -212,7 +212,7 @@ interval: its verdict says so and is a hint, not a result. With two or three see
 and few claims are decided.
 
 Poisoner is read as its recipe says: with ten classes the gradient flows through the group means of GIFL, as Eq. 10 and
-11 print them; with two, where that turns the bias round, the means are constants. Other readings are settings
+11 print them; with two, where that fails, the means are constants. Other readings are settings
 (`--set poisoner.differentiated=neither`), and no verdict here is of them.
 
 Where several comparisons make a claim, the one shown decides it: one that fails, or else the closest. "Paper" is the

@@ -18,7 +18,7 @@ import msgspec
 import pandas as pd
 
 from benchmark.compare import readings
-from benchmark.metrics import METRICS
+from benchmark.metrics import INVERTED, METRICS
 from benchmark.plan.ours import QUICK
 from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.run import PAPER
@@ -112,6 +112,7 @@ def page(
         "rules": [RULES[name] for name in RULES],
         "rule": results.rule,
         "metrics": METRICS,
+        "inverted": f"{INVERTED:.0f}",
         "runs": len(results.records),
         "measured": int((own.n > 0).sum()),
         "published": len(own),

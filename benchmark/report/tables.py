@@ -89,6 +89,7 @@ def caveats(table: Table, results: Results) -> list[str]:
         *_collapsed_note(found, table, results),
         *_preset_note(table),
         *_data_notes(table, results),
+        *_precision_note(found),
         *_stale_note(found),
     ]
 
@@ -163,6 +164,13 @@ def _data_notes(table: Table, results: Results) -> Iterator[str]:
             titles.setdefault(note, []).append(results.task_title(task))
     for note, concerned in titles.items():
         yield f"{'; '.join(concerned)}: {note}"
+
+
+def _precision_note(found: Sequence[Record]) -> list[str]:
+    """How many of the shown runs computed in less than float32, which depends on the device."""
+    lower = {record.run.id: record.provenance.precision for record in found}
+    count = sum(each == "bfloat16" for each in lower.values())
+    return [f"{count} of these {len(lower)} runs computed in bfloat16."] if count else []
 
 
 def _stale_note(found: Sequence[Record]) -> list[str]:

@@ -67,17 +67,17 @@ def _train(settings: Settings, image_shape: tuple[int, ...], num_classes: int, t
     optimizer = torch.optim.Adam(network.parameters())
     images, targets = torch.randn(BATCH, *image_shape), torch.arange(BATCH) % num_classes
     before = _peak()
-    _step(network, optimizer, images, targets)
+    step(network, optimizer, images, targets)
     memory = before + NETWORKS * (_peak() - before) * settings["batch_size"] / BATCH
     _barrier.wait()
     started, steps = time.perf_counter(), 0
     while steps < 2 or time.perf_counter() - started < SECONDS:
-        _step(network, optimizer, images, targets)
+        step(network, optimizer, images, targets)
         steps += 1
     return steps * BATCH / (time.perf_counter() - started), memory
 
 
-def _step(
+def step(
     network: torch.nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor
 ) -> None:
     optimizer.zero_grad(set_to_none=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from factories.records import fixed_store, make_record, make_results, make_run, save_seeds
+from factories.records import fixed_store, make_record, make_results, make_run, put, save_seeds
 
 from benchmark.compare.cells import tidy
 from benchmark.plan.ours import OURS, QUICK, selection
@@ -206,3 +206,11 @@ def test_records_of_different_data_are_not_silently_put_into_one_column(results:
     (note,) = warnings(make_results(results.folder, of_data(last, "changed")))
     assert note.startswith("C-MNIST¹")
     assert "C-MNIST²" not in note
+
+
+def test_a_table_says_which_runs_computed_in_less_than_float32(tmp_path: Path) -> None:
+    for seed, precision in enumerate(("float32", "bfloat16", "")):
+        made = make_record(make_run("cmnist_99", seed=seed))
+        provenance = msgspec.structs.replace(made.provenance, precision=precision)
+        put(tmp_path, msgspec.structs.replace(made, provenance=provenance))
+    assert "1 of these 3 runs computed in bfloat16." in tables.caveats(TABLES["2"], make_results(tmp_path))

@@ -17,12 +17,12 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.synchronize import Barrier
 
 import torch
-import torch.nn.functional as F
 
 import networks
 from benchmark.recording import device_name
 from benchmark.training import convolutions
 from benchmark.training.networks import memory_format, place
+from benchmark.training.trial import step
 
 CORES = len(os.sched_getaffinity(0))
 BATCH, SECONDS = 128, 6.0
@@ -48,17 +48,11 @@ def rate(precision: str, most: int) -> float:
     optimizer = torch.optim.Adam(network.parameters())
     images = torch.randn(BATCH, 3, 64, 64).contiguous(memory_format=memory_format(network))
     targets = torch.arange(BATCH) % 2
-
-    def update() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(network(images), targets).backward()
-        optimizer.step()
-
-    update()
+    step(network, optimizer, images, targets)
     _barrier.wait()
     started, updates = time.perf_counter(), 0
     while time.perf_counter() - started < SECONDS:
-        update()
+        step(network, optimizer, images, targets)
         updates += 1
     return updates * BATCH / (time.perf_counter() - started)
 
