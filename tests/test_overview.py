@@ -82,6 +82,7 @@ def test_the_listing_has_eighty_columns_and_every_setting_once(capsys: Capture) 
     overview.print_listing(recipes)
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
+    assert not any(line.endswith(" ") for line in printed.splitlines())
     words = printed.split()
     assert words.count("optimizer=adam") == 1, "what all tasks share"
     assert words.count("epochs=30") == 2, "Colored MNIST, twice"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,12 @@ from benchmark.rules import RULES
 from benchmark.store.results import Results
 from benchmark.store.store import Store
 
-RESULTS = Path(__file__).parents[2] / "results"
+REPOSITORY = Path(__file__).parents[2]
+RESULTS = REPOSITORY / "results"
+AXE = REPOSITORY / ".venv" / "axe-core-4.14.1.tgz"  # from tests/tools/chromium.sh
 PHONE, DESKTOP = 390, 1280
 ATTACK = "<img src=x onerror=alert(1)>"
+AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 # What the page may weigh and measure, so that it stays readable however many records there are.
 BYTES, HEIGHT, STOPS = 2_000_000, 10_000, 300
 
@@ -385,6 +389,28 @@ def test_the_page_is_as_wide_as_the_window(page: webdriver.Chrome, width: int, s
     background = page.execute_script("return getComputedStyle(document.body).backgroundColor")
     level = sum(int(part) for part in background.removeprefix("rgb(").removesuffix(")").split(","))
     assert (level < 200) == (scheme == "dark")
+
+
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page: webdriver.Chrome, width: int, scheme: str) -> None:
+    if not AXE.exists():
+        pytest.skip("no axe-core here: tests/tools/chromium.sh fetches it with npm")
+    with tarfile.open(AXE) as archive:
+        axe = archive.extractfile("package/axe.min.js")
+        assert axe is not None
+        page.execute_script(axe.read().decode())
+    resize(page, width)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    page.set_script_timeout(120)
+    for prepare in ("", "document.querySelector('.numbers td[id]').click()"):
+        page.execute_script(prepare)
+        found = page.execute_async_script(f"axe.run({{runOnly: {AXE_TAGS}}}).then(arguments[0])")
+        assert len(found["passes"]) >= 10
+        serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
+        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious] == []
+    press(page, Keys.ESCAPE)
 
 
 def test_paper_is_short(page: webdriver.Chrome) -> None:
