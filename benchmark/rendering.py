@@ -162,7 +162,7 @@ class Press:
 
 def _sheets(press: Press, table: Table, results: Results, compare: str) -> Iterator[Sheet]:
     """A table with its tests, and its curves on each task; or a figure."""
-    from benchmark.report import figures, rules, significance, tables
+    from benchmark.report import figures
 
     shown = results.part(table, table.tasks)
     name = results.name(table.stem)
@@ -176,6 +176,8 @@ def _sheets(press: Press, table: Table, results: Results, compare: str) -> Itera
         return
 
     def write() -> str:
+        from benchmark.report import rules, significance, tables  # SciPy's statistics load while pictures are drawn
+
         text = tables.write(table, shown, compare)
         rules.write(table, shown)
         significance.write(table, shown)

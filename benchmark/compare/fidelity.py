@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 from tabulate import tabulate
@@ -56,10 +57,13 @@ def _published_lines(table: Table, results: Results) -> pd.DataFrame:
 
 def annotate(lines: pd.DataFrame) -> pd.DataFrame:
     """Lines of published cells, with ``kind`` and ``note`` of the errata of each added."""
-    places = zip(lines.table, lines.method, lines.task, lines.metric, strict=True)
-    known = [published.errata_of(cell) for cell in places]
+    known = [published.errata_of(cell) for cell in _places(lines)]
     kinds, notes = ([" ".join(getattr(each, name) for each in cell) for cell in known] for name in ("kind", "note"))
     return lines.assign(kind=kinds, note=notes)
+
+
+def _places(lines: pd.DataFrame) -> Iterator[published.Cell]:
+    return zip(lines.table, lines.method, lines.task, lines.metric, strict=True)
 
 
 def columns(found: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +75,8 @@ def columns(found: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for key, column in found.groupby(["preset", "table", "task", "metric"], sort=False):
         both = compared(column)
-        lines.append((*key, len(both), len(column), both.delta.abs().mean(), rank_correlation(both)))
+        correlation = rank_correlation(both.paper, both["mean"])
+        lines.append((*key, len(both), len(column), both.delta.abs().mean(), correlation))
     head = ["preset", "table", "task", "metric", "methods", "published", "difference", "rank_correlation"]
     return pd.DataFrame(lines, columns=head)
 
@@ -91,17 +96,17 @@ def overall(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(found: pd.DataFrame) -> pd.DataFrame:
-    """Those of ``cells`` that were measured and whose published number may be right."""
-    wrong = [any(kind in published.WRONG for kind in kinds.split()) for kinds in found.kind]
+    """Those lines of ``cells`` or ``tidy`` that were measured and whose published number may be right."""
+    wrong = [published.is_wrong(cell) for cell in _places(found)]
     return found[found["mean"].notna() & ~pd.Series(wrong, found.index, dtype=bool)]
 
 
-def rank_correlation(both: pd.DataFrame) -> float:
-    """Spearman's of ``paper`` and ``mean``, NaN for less than three lines or where all are level."""
-    values = both[["paper", "mean"]].round(2)  # the precision of the printed numbers decides what is level
-    if len(values) < 3 or (values.nunique() == 1).any():
+def rank_correlation(printed: Sequence[float] | pd.Series, measured: Sequence[float] | pd.Series) -> float:
+    """Spearman's, NaN for less than three numbers or where all of either are level."""
+    values = [np.round(each, 2) for each in (printed, measured)]  # the printed numbers' precision decides what is level
+    if len(values[0]) < 3 or any(len(np.unique(each)) == 1 for each in values):
         return float("nan")
-    return float(spearmanr(values.paper, values["mean"]).statistic)
+    return float(spearmanr(*values).statistic)
 
 
 def write(found: pd.DataFrame, judged: pd.DataFrame, results: Results) -> str:

@@ -88,3 +88,8 @@ def errata() -> tuple[Erratum, ...]:
 def errata_of(cell: Cell) -> tuple[Erratum, ...]:
     """The errata that concern one printed number, perhaps none."""
     return tuple(each for each in errata() if each.concerns(cell))
+
+
+def is_wrong(cell: Cell) -> bool:
+    """Whether one printed number cannot be right under the paper's own definitions."""
+    return any(erratum.kind in WRONG for erratum in errata_of(cell))

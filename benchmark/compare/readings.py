@@ -6,8 +6,9 @@ together. Readings of Poisoner's formulas are judged by its row on all tasks.
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -154,13 +155,15 @@ def _lines(
     runs = sum(map(len, found.values()))
     for metric in table.metrics:
         sound = _compared(table, task, found, metric, rule)
-        if len(sound):
-            others = (
-                _compared(table, task, found, metric, rule, _in_validation),
-                _compared(table, task, same, metric, rule),
-            )
-            near, held_out, own = ((each["mean"] - each.paper).abs().mean() for each in (sound, *others))
-            yield len(sound), runs, metric, near, held_out, own, fidelity.rank_correlation(sound)
+        if sound:
+            held_out = _compared(table, task, found, metric, rule, _in_validation)
+            own = _compared(table, task, same, metric, rule)
+            correlation = fidelity.rank_correlation(*zip(*sound, strict=True))
+            yield len(sound), runs, metric, _distance(sound), _distance(held_out), _distance(own), correlation
+
+
+def _distance(pairs: Sequence[tuple[float, float]]) -> float:
+    return statistics.fmean(abs(printed - mean) for printed, mean in pairs) if pairs else math.nan
 
 
 Read = Callable[[Record, Row, str, Rule], Number]
@@ -170,15 +173,17 @@ def _in_validation(record: Record, _row: Row, metric: str, rule: Rule) -> Number
     return record.fairness_in_validation(rule).get(metric)
 
 
-def _compared(table: Table, task: str, found: Found, metric: str, rule: Rule, read: Read = cells.value) -> pd.DataFrame:
-    """The column's cells that have a measured mean and a sound published number."""
-    columns = ["table", "method", "task", "metric", "paper", "mean"]
-    printed = {row: (table.name, row.key, task, metric) for row in table.rows}
-    lines = [
-        (*cell, published.numbers().get(cell), _mean(read(record, row, metric, rule) for record in found[row.key]))
-        for row, cell in printed.items()
-    ]
-    return fidelity.compared(fidelity.annotate(pd.DataFrame(lines, columns=columns).dropna()))
+def _compared(
+    table: Table, task: str, found: Found, metric: str, rule: Rule, read: Read = cells.value
+) -> list[tuple[float, float]]:
+    """The sound published number and the measured mean of each of the column's cells that has both."""
+    pairs = []
+    for row in table.rows:
+        cell = (table.name, row.key, task, metric)
+        printed, mean = published.numbers().get(cell), _mean(read(each, row, metric, rule) for each in found[row.key])
+        if printed is not None and mean is not None and not published.is_wrong(cell):
+            pairs.append((printed, mean))
+    return pairs
 
 
 def _mean(values: Iterable[Number]) -> Number:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 from tabulate import tabulate
 
 from benchmark import quoting
@@ -64,7 +64,7 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
     values = np.asarray(differences)
     if len(values) == 1:
         return float(values[0]), float(values[0])
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 
@@ -88,13 +88,16 @@ def evaluate(results: Results) -> pd.DataFrame:
     In the paper's preset every task that the claim is made on has a line. Where the paper makes the claim on other
     tasks only (scope "elsewhere"), and in other presets, there is a line where the claim could be decided.
     """
+    asked = {(claim.id, PAPER, task) for claim in CLAIMS for task in claim.tasks}
+    recorded = {(record.preset, record.task) for record in results.records}
+    recorded |= {(preset, CELEBA_MEAN) for preset, task in recorded if task in CELEBA}
     lines = (
         decide(claim, task, preset, results)
         for claim in CLAIMS
         for preset in results.names.all_presets
         for task in TASKS
+        if (preset, task) in recorded or (claim.id, preset, task) in asked
     )
-    asked = {(claim.id, PAPER, task) for claim in CLAIMS for task in claim.tasks}
     kept = [
         line for line in lines if line["verdict"] != MISSING or (line["claim"], line["preset"], line["task"]) in asked
     ]

@@ -116,10 +116,8 @@ def _under(
         for line in lines_of(significance.differences(table, ruled))
     }
     notes = tables.footer(table, ruled, whole=False)
-    near = fidelity.annotate(own[own.paper.notna()])
-    distances = {
-        key: fidelity.compared(column) for key, column in near.groupby(["task", "metric"], sort=False) if len(column)
-    }
+    near = fidelity.compared(own[own.paper.notna()])
+    distances = dict(iter(near.groupby(["task", "metric"], sort=False)))
     return {
         "cells": [
             _packed(found.get((row.key, *column)), ranks.get((row.key, *column)), tests.get((row.key, *column)))
@@ -127,7 +125,7 @@ def _under(
             for column in columns
         ],
         "near": [
-            [hundredths(both.delta.abs().mean()), hundredths(fidelity.rank_correlation(both))]
+            [hundredths(both.delta.abs().mean()), hundredths(fidelity.rank_correlation(both.paper, both["mean"]))]
             if (both := distances.get(column)) is not None
             else [None, None]
             for column in columns

@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
+from benchmark.report import font
 from benchmark.store.atomic import replacing
 from benchmark.store.record import Entry, epochs_of
 
@@ -34,6 +35,7 @@ plt.rcParams.update(
     {
         "text.parse_math": False,  # a "$" in a name is a "$"
         "pdf.fonttype": 42,  # outlines that publishers take
+        "font.family": font.families(),
         "font.size": TEXT,
         "axes.titlesize": TEXT,
         "axes.labelsize": TEXT,
