@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import time
 import zipfile
 from pathlib import Path
 
-from tests.tools.gpu import Stage, pack, run_all
+from tests.tools.gpu import GRACE, Stage, pack, run_all
 
 QUICK = Stage("quick", ("calendar", "2024"))
 ENDLESS = Stage("endless", ("timeit", "-n1", "-r1", "import time; time.sleep(300)"))
@@ -26,6 +28,16 @@ def test_a_stage_is_stopped_at_the_limit_and_finished_ones_are_not_repeated(tmp_
 def test_a_stage_may_take_its_share_only(tmp_path: Path) -> None:
     short = Stage("endless", ENDLESS.arguments, share=0.05)
     assert outcomes(run_all([short, QUICK], tmp_path, 40)) == ["stopped", "done"]
+
+
+def test_a_stage_is_interrupted_in_the_background_too(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    started = time.monotonic()
+    try:
+        assert outcomes(run_all([ENDLESS], tmp_path, 2)) == ["stopped"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - started < GRACE, "it was not killed in the end"
 
 
 def test_the_archive_holds_what_was_measured_and_what_became_of_it(tmp_path: Path) -> None:

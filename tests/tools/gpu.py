@@ -86,7 +86,11 @@ def run(stage: Stage, folder: Path, seconds: float) -> str:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *stage.arguments], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "-m", *stage.arguments],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=heed_interrupts,
         )
         try:
             code = process.wait(seconds)
@@ -97,6 +101,11 @@ def run(stage: Stage, folder: Path, seconds: float) -> str:
             stop(process)
             raise
     return "done" if code == 0 else f"exit code {code}, see {log}"
+
+
+def heed_interrupts() -> None:
+    """What was started in a shell's background ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
