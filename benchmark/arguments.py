@@ -18,6 +18,7 @@ from benchmark.errors import UserError
 # Whole numbers have bounds that no machine comes near, so that a slip of the keyboard ends at once.
 SEEDS = 10_000
 JOBS = 100_000
+TILES = 10_000  # of a sheet: more make a picture that nothing can open
 POINTS = 4096
 PIXELS = 4096
 A_WEEK = 7 * 24 * 3600.0

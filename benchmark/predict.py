@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark import quoting
-from benchmark.arguments import Parser, device, folder, has_controls, whole
+from benchmark.arguments import TILES, Parser, device, folder, has_controls, whole
 from benchmark.errors import UserError, exit_code
 from benchmark.rules import LAST, REPORTED, RULES
 from benchmark.store.atomic import write_atomically
@@ -27,7 +27,6 @@ EPILOG = """examples:
 The model is one that python -m benchmark.run --keep has kept; docs/models.md.
 """
 CHUNK = 512  # images read and predicted together
-TILES = 10_000  # more make a picture that nothing can open
 
 
 def parser() -> argparse.ArgumentParser:

@@ -7,7 +7,6 @@ were stored. Where not even the folder of records has changed since the same com
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.compare import published
+from benchmark.cores import cores
 from benchmark.options import Selection
 from benchmark.plan import catalogue
 from benchmark.plan.recipes import Recipes
@@ -250,7 +250,7 @@ def _drawing(sheets: Sequence[Sheet], folder: Path) -> Iterator[dict[str, Future
     A process that has trained has threads and devices, which do not outlive a fork.
     """
     can_fork = sys.platform == "linux" and "torch" not in sys.modules
-    count = min(len(sheets), len(os.sched_getaffinity(0)), MOST) if can_fork else 1
+    count = min(len(sheets), cores(), MOST) if can_fork else 1
     if count < 2:
         yield {}
         return

@@ -21,11 +21,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmark.cores import cores
 from benchmark.display import Event, Tell, display
 from benchmark.options import Execution
 from benchmark.plan.run import Run
 from benchmark.store.store import Store
-from datasets.prepared import cores
 
 if TYPE_CHECKING:
     from benchmark.worker import Worker

@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from benchmark.cores import cores
 from benchmark.errors import UserError
 from datasets.listing import SMALLEST, Fit, Listing
 
@@ -256,11 +257,6 @@ def _start_process(job: _Job) -> None:
 
 def _decode(chunk: range) -> tuple[bytes, bytes]:
     return _job.decode(chunk)
-
-
-def cores() -> int:
-    """The number of cores this process may use, which on a cluster is not that of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _remove_leftovers(path: Path) -> None:

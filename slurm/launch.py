@@ -20,6 +20,7 @@ from typing import Any
 import submitit
 
 from benchmark.arguments import has_controls, is_text
+from benchmark.cores import cores
 from benchmark.errors import UserError
 from benchmark.options import Execution, Jobs
 from benchmark.plan.run import Run
@@ -189,9 +190,9 @@ def _submit_local(
     pick_device(execution.device)  # before a process is started that would only find it absent
     _check_data(missing, store, execution)
     gpus = torch.cuda.device_count() if execution.device != "cpu" else 0
-    count = min(len(missing), asked.max_parallel or gpus or os.cpu_count() or 1)
+    count = min(len(missing), asked.max_parallel or gpus or cores())
     # Each process gets its share of the CPUs; how sums are split over threads shows in the last digits.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
     for number in range(count):
         executor = submitit.LocalExecutor(jobs.folder(store.folder).resolve())

@@ -16,7 +16,7 @@ import numpy as np
 
 import datasets
 from benchmark import quoting
-from benchmark.arguments import Parser, folder, whole
+from benchmark.arguments import TILES, Parser, folder, whole
 from benchmark.errors import UserError, exit_code
 from benchmark.identity import same_data
 from benchmark.inspect import sheets
@@ -41,7 +41,6 @@ Runs of another machine cannot be inspected unless their predictions, the .npz b
 It writes conflicting.csv, the images found with the most conflicting first, and a contact sheet of every class.
 The sheets show images of the data set: mind its licence before you pass them on.
 """
-TILES = 10_000  # more make a picture that nothing can open
 
 
 def parser() -> argparse.ArgumentParser:

@@ -36,6 +36,7 @@ from torch.nn import functional as F
 
 from benchmark.arguments import JOBS, PIXELS, SEEDS, Parser, folder, whole
 from benchmark.arguments import device as known_device
+from benchmark.cores import cores
 from benchmark.errors import UserError, exit_code
 from benchmark.plan.paper import COMPARED
 from benchmark.plan.recipes import load
@@ -212,7 +213,7 @@ def measure(
         "size": size,
         "device": device_name(device),
         "cpu": processor(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "workers": workers,
         "load": [round(before[0], 2), round(os.getloadavg()[0], 2)],
@@ -310,7 +311,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers",
         type=whole(0, JOBS),
-        default=os.cpu_count(),
+        default=cores(),
         help="processes that read the files (default: one a core)",
     )
     parser.add_argument(

@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmark import run as command
+from benchmark.cores import cores
 from benchmark.errors import UserError
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
@@ -548,7 +549,7 @@ def described(n: int, seconds: float, seed: int) -> str:
     processor = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     return (
         f"`python -m tests.tools.faults --seed {seed}`: n = {n} faults in {seconds / 60:.1f} minutes on "
-        f"{len(os.sched_getaffinity(0))} cores ({processor[1] if processor else platform.machine()}), Linux, "
+        f"{cores()} cores ({processor[1] if processor else platform.machine()}), Linux, "
         f"PyTorch {torch.__version__}, commit {commit}.\n"
     )
 

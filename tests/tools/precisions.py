@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing as mp
-import os
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -19,12 +18,13 @@ from multiprocessing.synchronize import Barrier
 import torch
 
 import networks
+from benchmark.cores import cores
 from benchmark.recording import device_name
 from benchmark.training import convolutions
 from benchmark.training.networks import memory_format, place
 from benchmark.training.trial import step
 
-CORES = len(os.sched_getaffinity(0))
+CORES = cores()
 BATCH, SECONDS = 128, 6.0
 # By name: the precision, and up to how many rows the gradients of weights are one product.
 VARIANTS = {

@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmark.cores import cores
 from benchmark.store.store import Store
 
-CORES = len(os.sched_getaffinity(0))
+CORES = cores()
 SIZES = {"train": 512, "validation": 128, "test": 228}  # in the proportions of the development part of CelebA
 COLUMNS = "file,target,bias,split\n"
 
