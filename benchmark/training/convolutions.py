@@ -1,11 +1,12 @@
-"""Convolutions over few pixels, in bf16 on a processor: the gradient of their weights as one matrix product.
+"""Convolutions over few pixels, in bf16 on a processor: as matrix products over all images at once.
 
-oneDNN's own takes images one at a time, each of less than its matrix unit is made for: in ResNet-18 at 64 pixels, three
-layers of 2 × 2 pixels take a third of a training step (docs/speed.md).
+oneDNN takes images one at a time, each of less than its matrix unit is made for: in ResNet-18 at 64 pixels, the layers of
+4 × 4 and 2 × 2 pixels would take more than half of a training step (docs/speed.md).
 """
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ MOST = 4  # rows of output up to which a matrix product is faster
 
 
 def speed_up(module: nn.Module, precision: torch.dtype) -> None:
-    """Let the convolutions of a module that compute in that precision take their gradients so, where it is faster."""
+    """Let the convolutions of a module compute so, in that precision, where it is faster."""
     for each in module.modules():
         if isinstance(each, nn.Conv2d) and _is_plain(each):
             each.forward = _convolving(each, precision)  # type: ignore[method-assign]
@@ -40,25 +41,39 @@ def _convolving(layer: nn.Conv2d, precision: torch.dtype) -> Any:
 
 
 class _Convolution(torch.autograd.Function):
-    """Images [m, c, h, w], weights [d, c, k, l] -> [m, d, h', w']."""
+    """Images [m, c, h, w], weights [d, c, k, l] -> [m, d, h', w'], channels last."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-        ctx.save_for_backward(images, weight)
-        ctx.stride, ctx.padding = stride, padding
-        return F.conv2d(images, weight, None, stride, padding)
+        (d, _, *kernel), (top, left) = weight.shape, padding
+        padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, left, left, top, top))
+        windows = padded.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1])  # [m, h', w', c, k, l]
+        m, height, width = windows.shape[:3]
+        flat = windows.permute(0, 1, 2, 4, 5, 3).reshape(m * height * width, -1)
+        ctx.save_for_backward(flat, weight)
+        ctx.stride, ctx.padding, ctx.padded = stride, padding, padded.shape
+        return (flat @ _as_matrix(weight).t()).view(m, height, width, d).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
-        images, weight = ctx.saved_tensors
-        of_images = None
-        if ctx.needs_input_grad[0]:
-            of_images = torch.ops.aten.convolution_backward(
-                gradient, images, weight, None, ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, [True, False, False]
-            )[0]
-        (d, c, *kernel), (down, across), (top, left) = weight.shape, ctx.stride, ctx.padding
-        padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, left, left, top, top))
-        windows = padded.unfold(1, kernel[0], down).unfold(2, kernel[1], across)  # [m, h', w', c, k, l]
-        flat = windows.permute(0, 1, 2, 4, 5, 3).reshape(-1, kernel[0] * kernel[1] * c)
-        product = gradient.permute(0, 2, 3, 1).reshape(-1, d).t() @ flat
-        return of_images, product.view(d, *kernel, c).permute(0, 3, 1, 2), None, None
+        flat, weight = ctx.saved_tensors
+        (d, c, *kernel), (m, _, height, width) = weight.shape, gradient.shape
+        of_outputs = gradient.permute(0, 2, 3, 1).reshape(-1, d)
+        of_weight = (of_outputs.t() @ flat).view(d, *kernel, c).permute(0, 3, 1, 2)
+        if not ctx.needs_input_grad[0]:
+            return None, of_weight, None, None
+        of_windows = (of_outputs @ _as_matrix(weight)).view(m, height, width, *kernel, c)
+        sums = torch.promote_types(gradient.dtype, torch.float32)  # of up to k · l windows
+        of_padded = gradient.new_zeros(ctx.padded, dtype=sums)
+        (down, across), (top, left) = ctx.stride, ctx.padding
+        for row, column in product(*map(range, kernel)):
+            reached = of_padded[:, row : row + down * height : down, column : column + across * width : across]
+            reached += of_windows[:, :, :, row, column]
+        _, rows, columns, _ = ctx.padded
+        of_images = of_padded[:, top : rows - top, left : columns - left].permute(0, 3, 1, 2)
+        return of_images.to(gradient.dtype), of_weight, None, None
+
+
+def _as_matrix(weight: Tensor) -> Tensor:
+    """Weights [d, c, k, l] -> [d, k · l · c]."""
+    return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
