@@ -2,7 +2,7 @@
 
     python tests/tools/precisions.py --repeat 5
 
-The variants take turns. In bf16 once as the suite trains, and once with oneDNN's own gradients throughout
+The variants take turns. In bf16 once as the suite trains, and once with oneDNN's convolutions throughout
 (benchmark/training/convolutions.py).
 """
 
@@ -26,10 +26,10 @@ from benchmark.training.trial import step
 
 CORES = cores()
 BATCH, SECONDS = 128, 6.0
-# By name: the precision, and up to how many rows the gradients of weights are one product.
+# By name: the precision, and up to how many rows convolutions are matrix products.
 VARIANTS = {
     "float32": ("float32", convolutions.MOST),
-    "bf16, oneDNN's gradients": ("bf16", 0),
+    "bf16, oneDNN's convolutions": ("bf16", 0),
     "bf16": ("bf16", convolutions.MOST),
 }
 _barrier: Barrier
