@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 import datasets
 from benchmark.arguments import PIXELS, Parser, folder, whole
-from benchmark.errors import UserError, exit_code
+from benchmark.errors import UserError, exit_code, unknown
 from benchmark.metrics import aligned_mask
 from benchmark.options import DATA_ROOT, with_dataset
 from benchmark.plan.recipes import Recipes, load
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("task", nargs="?", metavar="TASK", help="a task, or a folder of your own with a labels.csv")
     parser.add_argument("--check", action="store_true", help="say what is there for TASK, or each, and what to fetch")
-    parser.add_argument("--preset", default=PAPER, help="paper (default), or reduced or cpu")
+    parser.add_argument("--preset", default=PAPER, help="settings: paper (default), or reduced for small machines")
     parser.add_argument(
         "--size", type=whole(32, PIXELS), metavar="PIXELS", help="width and height (default: the preset's)"
     )
@@ -64,6 +64,8 @@ def _main(options: argparse.Namespace) -> int:
     recipes, name = with_dataset(recipes, own, options.bias)
     if own:
         data_root, task = own.resolve().parent, name
+    if options.preset not in recipes.all_presets:
+        raise unknown("preset", options.preset, recipes.all_presets)
     if options.check:
         print(check(data_root, [task] if task else recipes.tasks, recipes))
     elif task:

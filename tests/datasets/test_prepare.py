@@ -43,6 +43,9 @@ def test_prepare_of_an_own_folder_and_of_nonsense(tmp_path: Path, capsys: pytest
     assert prepare.main(["celeba_blond", "--data-root", str(tmp_path)]) == 2
     assert "img_align_celeba.zip" in capsys.readouterr().err
     assert prepare.main(["colored_digits"]) == 0
+    capsys.readouterr()
+    assert prepare.main(["--check", "--preset", "reduce"]) == 2
+    assert "Unknown preset 'reduce'" in capsys.readouterr().err
 
 
 def test_check_says_what_is_there_and_what_to_fetch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
