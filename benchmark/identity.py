@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,38 +20,63 @@ if TYPE_CHECKING:
     from datasets.base import Fingerprint
 
 
-def refuse_or_renew(runs: Sequence[Run], store: Store, data_root: Path, again: bool, keep: Sequence[Rule] = ()) -> None:
-    """Look at the records of the runs before others are trained to stand beside them.
-
-    With ``again`` those of older code or of other data are set aside, so that their runs are trained anew, and those
-    that lack a model that is to be kept of the epochs that the rules ``keep`` choose. Without, those of older code and
-    without a model are said, and those of other data than lie under ``data_root`` now raise UserError.
+@dataclass(frozen=True)
+class Outdated:
+    """Records that a new run would not repeat, by the ids of their runs: what is older of their code, and the
+    fingerprint of the data as they are now; and ``unkept``, those that lack a model that is to be kept.
     """
-    stored = [record for run in runs if (record := store.load(run))]
-    by_code = {record.run.id: record.stale for record in stored if record.stale}
-    by_data = dict(_of_other_data(stored, data_root))
-    unkept = {record.run.id for record in stored if store.lacks_models(record, keep)}
-    if again:
-        for record in stored:
-            if record.run.id in by_code or record.run.id in by_data:
-                store.set_aside(record.run, "stale")
-            elif record.run.id in unkept:
-                store.set_aside(record.run, "unkept")
-        return
-    for reason in sorted(set(by_code.values())):
-        count = list(by_code.values()).count(reason)
-        print(f"{count} of these runs are stale ({reason}): --again trains them anew.", flush=True)
-    if unkept:
-        print(
-            f"{len(unkept)} of these runs, such as {min(unkept)}, have records but no kept model, which takes another "
-            "training: --again trains them anew.",
-            flush=True,
+
+    by_code: dict[str, str]
+    by_data: dict[str, str]
+    unkept: set[str]
+
+    @classmethod
+    def among(cls, runs: Sequence[Run], store: Store, data_root: Path, keep: Sequence[Rule] = ()) -> Outdated:
+        """Those of the runs' records. Models are kept of the epochs that the rules ``keep`` choose."""
+        stored = [record for run in runs if (record := store.load(run))]
+        return cls(
+            {record.run.id: record.stale for record in stored if record.stale},
+            dict(_of_other_data(stored, data_root)),
+            {record.run.id for record in stored if store.lacks_models(record, keep)},
         )
-    for run, now in by_data.items():
-        raise UserError(
-            f"{len(by_data)} of these runs, such as {run}, were trained on other data than lie under {data_root} now "
-            f"(fingerprint {now}): restore the data, or train the runs anew with --again."
-        )
+
+    def __contains__(self, run: Run) -> bool:
+        return run.id in self.by_code or run.id in self.by_data or run.id in self.unkept
+
+    def refuse(self, data_root: Path) -> None:
+        """Say which are of older code or without a model. Raises UserError where one is of other data."""
+        for reason in sorted(set(self.by_code.values())):
+            count = list(self.by_code.values()).count(reason)
+            print(f"{count} of these runs are stale ({reason}): --again trains them anew.", flush=True)
+        if self.unkept:
+            print(
+                f"{len(self.unkept)} of these runs, such as {min(self.unkept)}, have records but no kept model, which "
+                "takes another training: --again trains them anew.",
+                flush=True,
+            )
+        for run, now in self.by_data.items():
+            raise UserError(
+                f"{len(self.by_data)} of these runs, such as {run}, were trained on other data than lie under "
+                f"{data_root} now (fingerprint {now}): restore the data, or train the runs anew with --again."
+            )
+
+    @contextmanager
+    def renewed(self, runs: Sequence[Run], store: Store) -> Iterator[None]:
+        """Meanwhile they are set aside, so that their runs are trained anew.
+
+        Where that is refused or interrupted, those come back whose runs have no new record.
+        """
+        aside = []
+        for run in {run.id: run for run in runs}.values():
+            if run in self:
+                why = "unkept" if run.id not in self.by_code and run.id not in self.by_data else "stale"
+                aside.append((run, store.set_aside(run, why)))
+        try:
+            yield
+        except (UserError, KeyboardInterrupt):
+            for run, path in aside:
+                store.put_back(run, path)
+            raise
 
 
 def same_data(record: Record, now: Fingerprint) -> bool:

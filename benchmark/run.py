@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tabulate import tabulate
 from benchmark import options as command
 from benchmark import rendering
 from benchmark.errors import exit_code
-from benchmark.identity import refuse_or_renew
+from benchmark.identity import Outdated
 from benchmark.options import Execution, Jobs, Selection
 from benchmark.plan import sources
 from benchmark.plan.ours import EMBEDDED
@@ -116,11 +117,10 @@ def _list_missing(
     runs: Sequence[Run], selection: Selection, store: Store, execution: Execution, submission: Jobs, again: bool
 ) -> None:
     """Print the runs that would be trained. Raises UserError for what would make one fail."""
-    stored = [(run, store.load(run)) for run in runs]
-    lacks = store.lacks_models
-    missing = [
-        run for run, record in stored if record is None or (again and (record.stale or lacks(record, execution.keep)))
-    ]
+    outdated = Outdated.among(runs, store, execution.data_root, execution.keep)
+    if not again:
+        outdated.refuse(execution.data_root)
+    missing = [run for run in runs if store.load(run) is None or (again and run in outdated)]
     _rehearse(missing, selection.recipes, execution, submission)
     _say_outlook(missing, execution)
     print("\n".join(run.id for run in missing) or "Nothing to train.")
@@ -128,15 +128,18 @@ def _list_missing(
 
 def execute(runs: Sequence[Run], store: Store, execution: Execution, submission: Jobs, again: bool) -> int | None:
     """Train the runs that have no record, or submit them; returns how many failed, None where nobody waited for it."""
-    refuse_or_renew(runs, store, execution.data_root, again, execution.keep)
-    _say_outlook([run for run in runs if store.load(run) is None], execution)
-    if submission.launcher == "inline":
-        from benchmark import workers
+    outdated = Outdated.among(runs, store, execution.data_root, execution.keep)
+    if not again:
+        outdated.refuse(execution.data_root)
+    with outdated.renewed(runs, store) if again else nullcontext():
+        _say_outlook([run for run in runs if store.load(run) is None], execution)
+        if submission.launcher == "inline":
+            from benchmark import workers
 
-        return workers.train(runs, store, execution)
-    from slurm import launch  # submitit is loaded only where something is submitted
+            return workers.train(runs, store, execution)
+        from slurm import launch  # submitit is loaded only where something is submitted
 
-    return launch.launch(runs, store, execution, submission)
+        return launch.launch(runs, store, execution, submission)
 
 
 def _able(runs: list[Run], selection: Selection, data_root: Path) -> list[Run]:

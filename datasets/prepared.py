@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from PIL import Image
@@ -187,7 +188,7 @@ def _make(path: Path, listing: Listing, size: int) -> None:
     """Decode everything into ``path``, in as many processes as there are cores."""
     count = len(listing.files)
     needed = count * 3 * size * size
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")  # nobody else's, on whatever machine
     full = f"it needs {needed / 1e9:.2f} GB: free some, or name another folder with BENCHMARK_PREPARED"
     print(f"Preparing {listing.name}: {count:,} images of {size} px into {path.parent} …", flush=True)
     started = time.perf_counter()

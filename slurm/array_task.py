@@ -9,14 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from uuid import uuid4
 
 from benchmark.display import display
 from benchmark.errors import UserError, exit_code
 from benchmark.options import execution, parser, select
 from benchmark.plan.run import Run
 from benchmark.store import leases
-from benchmark.store.atomic import write_atomically
+from benchmark.store.atomic import create_atomically
 from benchmark.store.store import Store
 from slurm import jobs
 
@@ -32,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(options: argparse.Namespace) -> int:
     if options.again:
         raise UserError("--again sets records aside, once for all tasks: give it to benchmark.run, then submit.")
+    for name in ("search", "status", "dry_run", "render_only", "list", "show"):
+        if getattr(options, name) not in (None, False):
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"A task of an array only trains: give {flag} to benchmark.run instead.")
     job = leases.slurm_job()
     if job is None or "_" not in job:
         raise UserError("This is a task of a SLURM array: submit it with sbatch --array=0-35 slurm/array.sbatch.")
@@ -65,13 +68,10 @@ def _share(runs: Sequence[Run], store: Store, job: str) -> Run | None:
     if not note.exists():
         missing = [run.id for run in runs if not store.has(run)][: int(os.environ["SLURM_ARRAY_TASK_MAX"]) + 1]
         content = jobs.submission("slurm", {f"{array}_{i}": [run] for i, run in enumerate(missing)}, _log("%j"))
-        draft = note.with_name(f".{note.name}.{uuid4().hex}.tmp")
-        write_atomically(draft, content)
         try:
-            os.link(draft, note)
+            create_atomically(note, content)
         except FileExistsError:
-            pass
-        draft.unlink()
+            pass  # another task was faster
     try:
         mine = jobs.read(note).runs.get(job, ())
     except (ValueError, OSError) as error:

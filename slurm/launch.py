@@ -187,16 +187,20 @@ def _submit_local(
 
     from benchmark.worker import pick_device
 
-    pick_device(execution.device)  # before a process is started that would only find it absent
+    device = pick_device(execution.device)  # before a process is started that would only find it absent
     _check_data(missing, store, execution)
-    gpus = torch.cuda.device_count() if execution.device != "cpu" else 0
-    count = min(len(missing), asked.max_parallel or gpus or cores())
+    gpus: list[int] = []
+    if device.type == "cuda":
+        named = execution.device not in ("auto", "cuda")
+        gpus = [device.index] if named else list(range(torch.cuda.device_count()))
+        execution = replace(execution, device="cuda")  # the only one that a process sees
+    count = min(len(missing), asked.max_parallel or len(gpus) or cores())
     # Each process gets its share of the CPUs; how sums are split over threads shows in the last digits.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
     for number in range(count):
         executor = submitit.LocalExecutor(jobs.folder(store.folder).resolve())
-        visible = {"gpus_per_node": 1, "visible_gpus": [number % gpus]} if gpus else {}
+        visible = {"gpus_per_node": 1, "visible_gpus": [gpus[number % len(gpus)]]} if gpus else {}
         executor.update_parameters(timeout_min=365 * 24 * 60, stderr_to_stdout=True, **visible)
         ids = _submit(executor, [missing[number::count]], store, execution, asked.launcher)
         print(f"Process {ids[0]}: {len(missing[number::count])} runs", flush=True)
@@ -256,12 +260,12 @@ def _array_limit() -> int:
 
 
 def _wait(runs: Sequence[Run], store: Store) -> int:
-    """Wait until no run is waiting or running; returns how many have no record."""
+    """Wait until no run is waiting or running; returns how many have no record. One of older code is a record."""
     shown = ""
     open_runs = list(runs)
     while True:
         found = status.survey(open_runs, store, jobs.last_jobs(store.folder, accounting=False))
-        open_runs = [each.run for each in found if each.condition != "done"]
+        open_runs = [each.run for each in found if each.condition not in ("done", "stale")]
         line = f"{len(runs) - len(open_runs)} of {len(runs)} done; others: {status.counts(found)}"
         if line != shown:
             print(line, flush=True)

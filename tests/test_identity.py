@@ -56,6 +56,32 @@ def test_other_images_under_the_same_labels_are_refused_and_trained_again_when_a
     assert main(command(folder, results)) == 0
 
 
+def test_what_is_refused_or_interrupted_leaves_records_in_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
+    assert main(command(folder, results, "--keep")) == 0
+    before = {path: path.read_bytes() for path in results.rglob("*.*") if path.is_file() and "runs" in str(path)}
+    before |= {path: path.read_bytes() for path in results.rglob("models/**/*.*") if path.is_file()}
+    paint_black(folder)
+    again = command(folder, results, "--keep", "--again")
+    assert main([*again, "--device", "cuda:77"]) == 2
+
+    def interrupt(training: Training) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("benchmark.worker.train", interrupt)
+        assert main(again) == 130
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert not list(results.rglob("*.stale-*"))
+    capsys.readouterr()
+    assert main([*again, "--dry-run"]) == 0
+    assert "/vanilla/" in capsys.readouterr().out, "what --again would train"
+    assert main(command(folder, results, "--dry-run")) == 2
+    assert "trained on other data" in capsys.readouterr().err
+
+
 def test_a_run_that_was_stopped_does_not_go_on_with_other_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

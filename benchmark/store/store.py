@@ -237,9 +237,23 @@ class Store:
         paths = self._runs.glob("*/*/*.json")
         return sorted(each for path in paths if (each := run_id(path.relative_to(self.folder).as_posix())))
 
-    def set_aside(self, run: Run, why: str) -> None:
-        """Give the run's record another name, and its models, so that the run is done again and nothing is lost."""
-        self._set_aside(run.id, why)
+    def set_aside(self, run: Run, why: str) -> Path:
+        """Give the run's record another name, and its models, so that the run is done again and nothing is lost.
+
+        Returns where the record is then.
+        """
+        return self._set_aside(run.id, why)
+
+    def put_back(self, run: Run, aside: Path) -> None:
+        """Undo ``set_aside``, unless the run has another record by now."""
+        path = self.record_path(run)
+        if path.exists():
+            return
+        end = aside.name.removeprefix(path.name)
+        for model in self._model_path(run.id, "", "").parent.glob(f"*{end}"):
+            if model.name.startswith(f"{path.stem}."):
+                os.replace(model, model.with_name(model.name.removesuffix(end)))
+        os.replace(aside, path)
 
     def _set_aside(self, run_id: str, why: str) -> Path:
         """As ``set_aside``; returns where the record is then."""

@@ -1,7 +1,7 @@
 """Convolutions over few pixels, in bf16 on a processor: as matrix products over all images at once.
 
-oneDNN takes images one at a time, each of less than its matrix unit is made for: in ResNet-18 at 64 pixels, the layers of
-4 × 4 and 2 × 2 pixels would take more than half of a training step (docs/speed.md).
+oneDNN takes images one at a time, each of less than its matrix unit is made for: in ResNet-18 at 64 pixels, the layers
+of 4 × 4 and 2 × 2 pixels would take more than half of a training step (docs/speed.md).
 """
 
 from __future__ import annotations

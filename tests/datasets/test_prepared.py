@@ -6,7 +6,9 @@ import errno
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +119,28 @@ def test_an_interrupted_preparation_leaves_nothing(
     os.utime(leftover, (time.time() - 7200,) * 2)
     prepare(found, 32)
     assert not leftover.exists()
+
+
+def test_machines_that_prepare_the_same_at_once_do_not_write_to_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = own_listing(write_folder(tmp_path))
+    expected = prepare(found, 32)[0].copy()
+    prepared_path(found, 32).unlink()
+    monkeypatch.setattr(os, "getpid", lambda: 7)  # on both
+    run, started = prepared._run, []
+
+    def second_begins_in_the_middle(job: prepared._Job, count: int) -> Iterator[Any]:
+        parts = run(job, count)
+        yield next(parts)
+        if not started:
+            started.append(True)
+            prepared._make(prepared_path(found, 32), found, 32)
+        yield from parts
+
+    monkeypatch.setattr(prepared, "CHUNK", 7)
+    monkeypatch.setattr(prepared, "_run", second_begins_in_the_middle)
+    assert np.array_equal(prepare(found, 32)[0], expected)
 
 
 def test_a_cut_array_is_refused(tmp_path: Path) -> None:

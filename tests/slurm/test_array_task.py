@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import pytest
 from slurm import array_task
 
 
-def test_tasks_of_a_hand_made_array_share_one_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_of_a_hand_made_array_share_one_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["--quick", "--methods", "vanilla", "gce", "--set", "epochs=1", "--keep", "--results", str(tmp_path)]
     for name, value in {"ARRAY_JOB_ID": "5", "JOB_ID": "6", "ARRAY_TASK_MAX": "2"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
@@ -18,8 +22,23 @@ def test_tasks_of_a_hand_made_array_share_one_list(tmp_path: Path, monkeypatch: 
         assert array_task.main(arguments) == 0
     assert len(list((tmp_path / "runs").rglob("*-s0.json"))) == 2
     assert len(list((tmp_path / "models").rglob("*.last.safetensors"))) == 2
+    assert array_task.main([*arguments, "--dry-run"]) == 2
+    assert array_task.main([*arguments, "--search", "4"]) == 2
+    assert "give --search to benchmark.run" in capsys.readouterr().err
     monkeypatch.delenv("SLURM_ARRAY_JOB_ID")
     assert array_task.main(arguments) == 2
+
+
+def test_tasks_share_a_list_where_a_file_system_has_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    for name, value in {"ARRAY_JOB_ID": "5", "JOB_ID": "6", "ARRAY_TASK_MAX": "0", "ARRAY_TASK_ID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    arguments = ["--quick", "--methods", "vanilla", "--set", "epochs=1", "--results", str(tmp_path)]
+    assert array_task.main(arguments) == 0
+    assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["slurm-5.json"]
 
 
 @pytest.mark.parametrize(("code", "requeued"), [(0, ""), (1, ""), (array_task.AGAIN, "requeue 7_3\n")])

@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 import submitit
+import torch
 from factories.records import make_run
 
 from benchmark import logs
 from benchmark.errors import UserError
 from benchmark.options import Execution, execution, parser
 from benchmark.options import jobs as jobs_asked
+from benchmark.plan import code
 from benchmark.plan.run import Run
 from benchmark.run import main
 from benchmark.store import status
@@ -374,6 +376,37 @@ def test_processes_of_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "| GCE " in printed
     assert command(tmp_path, *arguments) == 0
     assert "Nothing to submit" in capsys.readouterr().out
+
+
+def test_records_of_older_code_are_no_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command(tmp_path, "--methods", "vanilla", "--set", "epochs=1") == 0
+    monkeypatch.setattr(code, "of_method", lambda name: "2")
+    install(tmp_path, monkeypatch)
+    assert submit(tmp_path, "--wait", "--methods", "vanilla", "--set", "epochs=1") == 0
+
+
+@pytest.mark.parametrize(("device", "seen"), [("cuda:1", [1]), ("auto", [0, 1, 2]), ("cuda", [0, 1, 2])])
+def test_local_processes_take_the_gpus_that_were_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, seen: list[int]
+) -> None:
+    """Each process sees one GPU, which is its only one whatever number it has here."""
+    started: list[tuple[list[int], str]] = []
+
+    def submitted(
+        executor: submitit.LocalExecutor, packs: object, store: object, execution: Execution, _: str
+    ) -> list[str]:
+        started.append((executor.parameters["visible_gpus"], execution.device))
+        return ["1"]
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr("benchmark.worker.pick_device", lambda name: torch.device("cuda", 1 if name[-1] == "1" else 0))
+    monkeypatch.setattr(launch, "_check_data", lambda *_: None)
+    monkeypatch.setattr(launch, "_submit", submitted)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", "")
+    arguments = ["--quick", "--methods", "vanilla", "gce", "focal", "--results", str(tmp_path), "--device", device]
+    assert main([*arguments, "--launcher", "local"]) == 0
+    assert started == [([gpu], "cuda") for gpu in seen]
 
 
 CLUSTER = launch.REPOSITORY / "docs" / "cluster.md"
