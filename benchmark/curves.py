@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from benchmark.arguments import Parser, folder
 from benchmark.collect import collect
 from benchmark.compare import published
+from benchmark.compare.doubts import doubts
 from benchmark.errors import UserError, exit_code
 from benchmark.metrics import METRICS
 from benchmark.plan.paper import COMPARED, TABLES
@@ -26,6 +27,8 @@ from benchmark.preview import on_test, on_training, preview, watch
 from benchmark.report import style
 from benchmark.report.style import MOST_LINES
 from benchmark.report.tables import seeds
+from benchmark.report.words import COLLAPSED
+from benchmark.rules import LAST, Rule
 from benchmark.store.record import Record
 from benchmark.store.results import Results, Series
 from benchmark.store.store import Store
@@ -107,7 +110,7 @@ def _main(options: argparse.Namespace) -> int:
         narrowed = names if options.methods or options.runs != [""] else []
         stem = "-".join(("curves", group.stem, *narrowed))
         try:
-            written = style.save(curves(group), folder / stem)
+            written = style.save(curves(group, results), folder / stem)
             written += style.save(tradeoff(group, results), folder / f"{stem}-tradeoff")
         except OSError as error:
             raise UserError(f"{folder} cannot be written ({error.strerror}): name another with --output.") from error
@@ -163,6 +166,10 @@ class Group:
     task_title: str
     preset: str
     lines: list[Line]
+
+    @property
+    def records(self) -> list[Record]:
+        return [record for line in self.lines for record in line.records]
 
     @property
     def stem(self) -> str:
@@ -226,7 +233,7 @@ def _label(series: Series, results: Results) -> str:
     return results.names.methods.get(method, method) + (f" ({', '.join(parts)})" if parts else "")
 
 
-def curves(group: Group) -> Figure:
+def curves(group: Group, results: Results) -> Figure:
     """What was measured after each epoch: mean over seeds, with a band of one standard deviation."""
     figure, axes = plt.subplots(3, 3, figsize=(style.PAGE, 5.4), layout="constrained")
     legend: dict[str, Artist] = {}
@@ -248,7 +255,8 @@ def curves(group: Group) -> Figure:
         style.plain(axis)
         handles, labels = axis.get_legend_handles_labels()
         legend |= dict(zip(labels, handles, strict=True)) | legend
-    note = f"{_footnote(group)} {style.spread(len(line.series) for line in group.lines)}"
+    spread = style.spread(len(line.series) for line in group.lines)
+    note = " ".join((_footnote(group), spread, *doubts(group.records, results)))
     style.finish(figure, f"{group.title}: after each epoch", legend, note)
     return figure
 
@@ -265,11 +273,13 @@ def _footnote(group: Group) -> str:
 def tradeoff(group: Group, results: Results) -> Figure:
     """Model bias against average accuracy: a small mark a seed, a large one for their mean, a diamond as published.
 
-    A published number belongs to the settings of its table's row only, and is joined to what they measured.
+    All in the epoch of the rule, or in the last one where no run can be selected by it. A published number belongs to
+    the settings of its table's row only, and is joined to what they measured.
     """
     figure, axis = plt.subplots(figsize=(style.COLUMN, 2.8), layout="constrained")
+    rule = results.rule if any(record.fairness(results.rule) for record in group.records) else LAST
     for line in group.lines:
-        _mark(axis, line, printed(line.series, results))
+        _mark(axis, line, printed(line.series, results), rule)
     axis.set(xlabel="← better     model bias (%)", ylabel="average group accuracy (%)     better →")
     style.plain(axis)
     handles, labels = axis.get_legend_handles_labels()
@@ -278,13 +288,16 @@ def tradeoff(group: Group, results: Results) -> Figure:
         legend["as published"] = style.PUBLISHED
     several = any(len(line.series) > 1 for line in group.lines)
     note = "Large marks are means over seeds, small ones are seeds. " if several else ""
-    note += "Hollow marks are of one seed." if any(len(line.series) == 1 for line in group.lines) else ""
-    style.finish(figure, f"{group.title}: bias and accuracy on the test set", legend, note)
+    note += "Hollow marks are of one seed. " if any(len(line.series) == 1 for line in group.lines) else ""
+    if any(record.collapsed(rule) for record in group.records):
+        note += f"{COLLAPSED} collapsed. "
+    note += " ".join(doubts(group.records, results))
+    style.finish(figure, f"{group.title}: bias and accuracy on the test set; {rule.note}", legend, note)
     return figure
 
 
-def _mark(axis: Axes, line: Line, paper: tuple[float, float] | None) -> None:
-    points = measured(line.series)
+def _mark(axis: Axes, line: Line, paper: tuple[float, float] | None, rule: Rule) -> None:
+    points = measured(line.series, rule)
     if not len(points):
         return
     mean, color = points.mean(0), line.color
@@ -297,11 +310,13 @@ def _mark(axis: Axes, line: Line, paper: tuple[float, float] | None) -> None:
     axis.plot(
         *mean, marker, markersize=5.5, color=color, markerfacecolor=style.face(len(points), color), label=line.label
     )
+    if any(record.collapsed(rule) for record in line.records):
+        axis.annotate(COLLAPSED, mean, (0, 3), textcoords="offset points", ha="center")
 
 
-def measured(series: Series) -> np.ndarray:
-    """Model bias and average accuracy of every seed after the last epoch, [k, 2]; seeds without both are left out."""
-    found = [record.fairness() for record in series.records]
+def measured(series: Series, rule: Rule) -> np.ndarray:
+    """Model bias and average accuracy of every seed in the rule's epoch, [k, 2]; seeds without both are left out."""
+    found = [record.fairness(rule) for record in series.records]
     points = [(each.get("model_bias"), each.get("avg_acc")) for each in found]
     return np.array([point for point in points if None not in point], dtype=float).reshape(-1, 2)
 

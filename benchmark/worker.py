@@ -21,7 +21,7 @@ from benchmark import models
 from benchmark.display import SHOWN, Event, Tell
 from benchmark.errors import UserError
 from benchmark.logs import RunLog
-from benchmark.plan import limits
+from benchmark.plan import code, limits
 from benchmark.plan.run import Run
 from benchmark.plan.uses import MARKS, Labels
 from benchmark.recording import make_record
@@ -29,6 +29,7 @@ from benchmark.rules import Rule
 from benchmark.store import leases
 from benchmark.store.atomic import Patience
 from benchmark.store.leases import Holder, Lease
+from benchmark.store.provenance import commit
 from benchmark.store.record import Commit, Record
 from benchmark.store.store import Models, Predictions, Store
 from benchmark.training.loop import train
@@ -102,6 +103,9 @@ class Worker:
         self.threads = threads or torch.get_num_threads()
         self.tell = tell
         self._load = lru_cache(maxsize=1)(self._load_dataset)
+        # What has just been loaded is what will be trained, whatever becomes of the checkout meanwhile.
+        code.fix(methods.METHODS)
+        commit()
         torch.backends.cudnn.benchmark = True  # all batches of a run have one shape
         # With weight decay the weights of units that died, and Adam's means of their gradients, shrink to numbers so
         # small that a CPU computes with them several times more slowly. Before anything is computed: threads take this

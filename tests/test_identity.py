@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from factories.images import QUICKLY, write_learnable_folder
 from PIL import Image
 
@@ -15,6 +16,7 @@ from benchmark.plan import code
 from benchmark.run import main
 from benchmark.store.store import Store
 from benchmark.training.training import Training
+from benchmark.worker import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +168,50 @@ def test_an_own_method_is_known_by_what_its_file_executes(tmp_path: Path, monkey
         stated = METHOD.replace("    def", "    version = 7\n\n    def").format(doc="Twice.", factor=2)
         assert digest(stated) == "7"
         assert code.of_method("nobody") == ""
+    finally:
+        code.of_method.cache_clear()
+
+
+def test_an_own_method_is_known_by_what_it_inherits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code, "METHODS", tmp_path)
+    imports = "from methods import losses, register\nfrom methods.parent import Vanilla\n"
+    (tmp_path / "mine.py").write_text(imports + METHOD.format(doc="Twice.", factor=2))
+    helper = tmp_path / "helper.py"
+
+    def digest(parent: str, **others: str) -> str:
+        (tmp_path / "parent.py").write_text(parent)
+        for name, text in others.items():
+            (tmp_path / f"{name}.py").write_text(text)
+        code.of_method.cache_clear()
+        return code.of_method("mine")
+
+    try:
+        parent = "from . import helper\n\nclass Vanilla:\n    half = helper.half\n"
+        first = digest(parent, helper="half = 0.5\n", losses="q = 1\n", other="")
+        assert first == "a2acdc4fed65", "the same under every version of Python"
+        assert digest("# As before.\n" + parent) == first
+        assert digest(parent.replace("half = ", "part = ")) != first
+        assert digest(parent, helper="half = 0.6\n") != first, "through a file that a file imports"
+        helper.write_text("half = 0.5\n")
+        assert digest(parent, losses="q = 2\n", other="x = 1\n") == first, "losses are the loop's, others nobody's"
+    finally:
+        code.of_method.cache_clear()
+
+
+def test_an_edit_while_a_method_trains_is_not_what_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is loaded when a process starts, hours before the run of the method may begin."""
+    own = tmp_path / "own"
+    own.mkdir()
+    monkeypatch.setattr(code, "METHODS", own)
+    path = own / "vanilla.py"
+    path.write_text(METHOD.format(doc="As loaded.", factor=2).replace('"mine"', '"vanilla"'))
+    code.of_method.cache_clear()
+    try:
+        loaded = code.of_method("vanilla")
+        code.of_method.cache_clear()
+        Worker(Store(tmp_path / "results"), tmp_path, torch.device("cpu"))
+        path.write_text(path.read_text().replace("2 *", "3 *"))
+        assert code.of_method("vanilla") == loaded
     finally:
         code.of_method.cache_clear()
 

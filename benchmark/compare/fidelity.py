@@ -14,6 +14,7 @@ from benchmark import quoting
 from benchmark.compare import published, verdicts
 from benchmark.compare.cells import shown, tidy
 from benchmark.compare.claims import CELEBA_MEAN, ROWS
+from benchmark.compare.doubts import doubts
 from benchmark.metrics import METRICS
 from benchmark.plan.paper import TABLES
 from benchmark.plan.run import PAPER
@@ -127,7 +128,9 @@ def markdown(found: pd.DataFrame, judged: pd.DataFrame, results: Results) -> str
         EXPLANATION.format(rule=results.rule.note),
         "## Overall",
     ]
-    parts += [_overall(found), _claims(judged)]
+    compared_with = [replace(table, preset=preset) for preset in results.names.all_presets for table in TABLES.values()]
+    records = (record for table in compared_with for record in results.records_of(table, table.tasks))
+    parts += [*(f"**{each}**" for each in doubts(records, results)), _overall(found), _claims(judged)]
     near = columns(found)
     for table in TABLES.values():
         measured = near[(near.table == table.name) & (near.methods > 0)]

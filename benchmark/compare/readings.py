@@ -16,6 +16,7 @@ import pandas as pd
 
 from benchmark import quoting
 from benchmark.compare import cells, fidelity, published
+from benchmark.compare.doubts import doubts
 from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.ours import CENTRED, GIFL_READINGS
 from benchmark.plan.paper import POISONER, TABLES
@@ -129,6 +130,15 @@ def _measured(judged: Judged, task: str, results: Results) -> Iterator[tuple[str
         told |= runs
 
 
+def _read(results: Results) -> Iterator[Record]:
+    """The records that any reading was judged by."""
+    for preset in results.names.all_presets:
+        for judged in (each.under(preset) for each in JUDGED):
+            for overrides in judged.readings.values():
+                table = replace(judged.table, overrides=overrides)
+                yield from results.records_of(table, table.tasks)
+
+
 def _has(rule: Rule, found: Found) -> bool:
     """Whether the rule can choose an epoch of some run of every method: a column of fewer is no reading's."""
     return all(any(record.epoch(rule) for record in records) for records in found.values() if records)
@@ -222,6 +232,7 @@ def markdown(found: pd.DataFrame, results: Results) -> str:
     """A grid for each preset, subject and task."""
     rule = results.rule
     parts = ["# Readings of what the paper leaves open to all methods", EXPLANATION.format(rule=rule.note)]
+    parts += [f"**{each}**" for each in doubts(_read(results), results)]
     names = DIFFERENCES | {name: name for name in RULES if name != rule.name}
     head = ["Reading", "Methods", "Runs", *names.values(), "Rank correlation"]
     for (preset, subject, task), lines in summary(found, rule).groupby(KEY[:-1], sort=False):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,14 @@ from tabulate import tabulate
 from benchmark import quoting
 from benchmark.compare import claims, published
 from benchmark.compare.claims import CELEBA_MEAN, CLAIMS, TASKS, Claim, Comparison, Quantity
+from benchmark.compare.doubts import doubts
+from benchmark.metrics import FAIRNESS
 from benchmark.plan.paper import CELEBA
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import Row
 from benchmark.rules import Rule
 from benchmark.store.atomic import write_atomically
+from benchmark.store.record import Record
 from benchmark.store.results import Results
 
 COLUMNS = [
@@ -109,6 +112,8 @@ def decide(claim: Claim, task: str, preset: str, results: Results) -> dict[str, 
     collapsed = [row for row in _rows(claim) if _has_collapsed(row, task, preset, results)]
     comparisons = [each for each in claim.comparisons if not _is_meaningless(each, collapsed)]
     outcomes = [_outcome(comparison, task, preset, results) for comparison in comparisons or claim.comparisons]
+    if not comparisons:
+        outcomes = [each | {"verdict": _open(each["verdict"])} for each in outcomes]
     return {
         "claim": claim.id,
         "task": task,
@@ -119,10 +124,24 @@ def decide(claim: Claim, task: str, preset: str, results: Results) -> dict[str, 
     }
 
 
+def _open(verdict: str) -> str:
+    """Undecided, where there is a verdict: what collapsed decides nothing."""
+    return verdict if verdict == MISSING else UNDECIDED + ONE_SEED * verdict.endswith(ONE_SEED)
+
+
 def _rows(claim: Claim) -> list[Row]:
-    """The rows whose bias the claim compares."""
+    """The rows whose numbers of the test the claim compares."""
     quantities = (each for comparison in claim.comparisons for each in comparison.quantities)
-    return list(dict.fromkeys(each.row for each in quantities if each.metric == "model_bias"))
+    return list(dict.fromkeys(each.row for each in quantities if each.metric in FAIRNESS))
+
+
+def records(preset: str, results: Results) -> Iterator[Record]:
+    """Those that the verdicts of a preset rest on."""
+    quantities = (each for claim in CLAIMS for comparison in claim.comparisons for each in comparison.quantities)
+    rows = {(each.row.method, each.row.overrides) for each in quantities}
+    for task in TASKS:
+        for method, overrides in rows if task != CELEBA_MEAN else ():
+            yield from results.find(task, method, overrides, preset).records
 
 
 def _has_collapsed(row: Row, task: str, preset: str, results: Results) -> bool:
@@ -132,8 +151,10 @@ def _has_collapsed(row: Row, task: str, preset: str, results: Results) -> bool:
 
 
 def _is_meaningless(comparison: Comparison, collapsed: Sequence[Row]) -> bool:
-    """Whether it compares the bias of a model that tells nothing apart, which has none."""
-    return any(each.metric == "model_bias" and each.row in collapsed for each in comparison.quantities)
+    """Whether it compares the test of a model that tells nothing apart, or has turned the bias round: of the one the
+    bias is none, of the other the conflicting groups are best.
+    """
+    return any(each.metric in FAIRNESS and each.row in collapsed for each in comparison.quantities)
 
 
 def _left_out(collapsed: Sequence[Row], claim: Claim, results: Results) -> list[str]:
@@ -141,7 +162,7 @@ def _left_out(collapsed: Sequence[Row], claim: Claim, results: Results) -> list[
         return []
     titles = ", ".join(map(results.row_title, collapsed))
     whole = all(_is_meaningless(each, collapsed) for each in claim.comparisons)
-    return [f"Collapsed, so that its bias means nothing: {titles}{'' if whole else '; left out'}."]
+    return [f"Collapsed, so that its numbers mean nothing: {titles}{'' if whole else '; left out'}."]
 
 
 def _outcome(comparison: Comparison, task: str, preset: str, results: Results) -> dict[str, Any]:
@@ -194,7 +215,8 @@ def markdown(lines: pd.DataFrame, results: Results) -> str:
     for preset in results.names.all_presets:
         shown = lines[lines.preset == preset]
         if (shown.verdict != MISSING).any():
-            parts += [f"## Overview{preset_note(preset)}", _overview(shown, results)]
+            warned = [f"**{each}**" for each in doubts(records(preset, results), results)]
+            parts += [f"## Overview{preset_note(preset)}", *warned, _overview(shown, results)]
     parts += [
         _section(number, claim, lines[lines.claim == claim.id], results) for number, claim in enumerate(CLAIMS, 1)
     ]
@@ -249,7 +271,8 @@ def _in_short(lines: pd.DataFrame, results: Results) -> str:
         f"Of {counts.total()} verdicts so far, each on one claim and one task, {counts[HOLDS]} hold, "
         f"{counts[FAILS]} do not, and {counts[UNDECIDED]} are undecided."
     )
-    return f"{said}\n\n{_grid(body, ['Claims', *(results.task_title(task) for task in tasks)])}"
+    warned = [f"**{each}**" for each in doubts(records(str(lines.preset.iloc[0]), results), results)]
+    return f"{' '.join((said, *warned))}\n\n{_grid(body, ['Claims', *(results.task_title(task) for task in tasks)])}"
 
 
 def _joined(marks: Sequence[str]) -> str:

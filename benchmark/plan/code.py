@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import networks
 
@@ -17,34 +19,43 @@ METHODS = Path(__file__).parents[2] / "methods"
 # Of the loop, its samplers, networks and losses, and the data sets' recipes: raised when any changes a number.
 # tests/training/test_golden_losses.py does not let a number change without it.
 LOOP = 1
+OF_LOOP = ("base", "losses")  # files of methods/ that it is of, too
 
 
 @cache
 def of_method(name: str) -> str:
     """A method's version, as its class states it, "1".
 
-    The class of a user's own method need not state any: it is known by a digest of the file that it stands in, of
-    what is executed there, so that neither comments nor docstrings make a record stale. Empty for a method that stands
-    in no file of methods/.
+    The class of a user's own method need not state any: it is known by a digest of the file that it stands in, and of
+    those of methods/ that this imports, of what is executed there, so that neither comments nor docstrings make a
+    record stale. Empty for a method that stands in no file of methods/. Read once: a process that has loaded the
+    methods asks at once (``fix``), since the file may change while it trains.
     """
     for path in sorted(METHODS.glob("*.py")):
         module = ast.parse(path.read_text(encoding="utf-8"))
         for node in module.body:
             if isinstance(node, ast.ClassDef) and any(_registers(each, name) for each in node.decorator_list):
-                return _stated(node) or _digest(module)
+                return _stated(node) or _digest(path)
     return ""
+
+
+def fix(names: Iterable[str]) -> None:
+    """Read the versions of these methods now, when they have just been loaded."""
+    for name in names:
+        of_method(name)
 
 
 @cache
 def of_network(name: str) -> str:
     """A network's version, as its file states it, "1", or a digest of the file as for methods.
 
-    Empty for version 0, which records are older than, and for networks of torchvision and timm.
+    Empty for version 0, which records are older than, and for networks of torchvision and timm. To be asked before the
+    file is executed, and then read once.
     """
     entry = networks.own().get(name)
     if entry is None or entry.version == 0:
         return ""
-    return _digest(ast.parse(entry.file.read_text(encoding="utf-8"))) if entry.version is None else str(entry.version)
+    return _digest(entry.file) if entry.version is None else str(entry.version)
 
 
 def _registers(decorator: ast.expr, name: str) -> bool:
@@ -63,8 +74,37 @@ def _stated(node: ast.ClassDef) -> str:
     return ""
 
 
-def _digest(module: ast.Module) -> str:
+def _digest(path: Path) -> str:
+    """Of what is executed in a file, and in the files beside it that it imports, but for those that ``LOOP`` is of."""
+    reached, waiting = dict[Path, Any](), [path]
+    while waiting:
+        each = waiting.pop()
+        if each not in reached:
+            module = ast.parse(each.read_text(encoding="utf-8"))
+            reached[each] = _essence(module)
+            waiting += [file for name in _imported(module) if (file := path.with_name(f"{name}.py")).exists()]
+    return hashlib.sha256(repr([reached[each] for each in sorted(reached)]).encode()).hexdigest()[:12]
+
+
+def _imported(module: ast.Module) -> Iterator[str]:
+    """The last parts of the names of all modules that a module may import, but for those that ``LOOP`` is of."""
     for node in ast.walk(module):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(module).encode()).hexdigest()[:12]
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(alias.name for alias in node.names)]
+        yield from {name.rpartition(".")[2] for name in names} - {"", *OF_LOOP}
+
+
+def _essence(node: Any) -> Any:
+    """A syntax tree without docstrings and what is empty: Python's versions differ in which empty fields they have."""
+    if isinstance(node, list):
+        return [_essence(each) for each in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+        fields["body"] = node.body[1:]
+    filled = {name: value for name, value in fields.items() if value is not None and value != []}
+    return type(node).__name__, [(name, _essence(value)) for name, value in sorted(filled.items())]

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure as Drawing
 from benchmark import metrics
 from benchmark.compare import published, verdicts
 from benchmark.compare.claims import of_figure
+from benchmark.compare.doubts import doubts
 from benchmark.metrics import METRICS
 from benchmark.plan.table import Figure, Panel, Row, Table
 from benchmark.report import style
@@ -87,9 +88,9 @@ def curves(table: Table, results: Results, task: str) -> Drawing:
         plain(axes)
         entries |= _entries(axes) | entries
     measured = ", ".join(filter(None, (f"n = {seeds(map(len, found.values()))}", table.modified)))
-    finish(
-        drawing, f"{results.task_title(task)}, after each epoch ({measured})", entries, spread(map(len, found.values()))
-    )
+    warned = doubts((record for series in found.values() for record in series.records), results)
+    note = " ".join((spread(map(len, found.values())), *warned))
+    finish(drawing, f"{results.task_title(task)}, after each epoch ({measured})", entries, note)
     return drawing
 
 
@@ -249,7 +250,9 @@ def draw(figure: Figure, results: Results) -> Drawing:
         plain(axes)
     for axes in grid.flat[len(shown) :]:
         axes.remove()
-    note = f"{reading(figure, results)} {spread(len(series) for part in shown for series in part.found.values())}"
+    found = [series for part in shown for series in part.found.values()]
+    warned = doubts((record for series in found for record in series.records), results)
+    note = " ".join((reading(figure, results), spread(map(len, found)), *warned))
     finish(drawing, f"{figure.heading}: {subject(figure, results)}", entries | published_too, note)
     return drawing
 

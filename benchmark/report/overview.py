@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from benchmark.compare.cells import shown, tidy
 from benchmark.compare.claims import CELEBA_MEAN, ROWS
+from benchmark.compare.doubts import doubts
 from benchmark.metrics import METRICS
 from benchmark.plan.paper import TABLES
 from benchmark.report import style
@@ -68,6 +69,8 @@ def draw(lines: pd.DataFrame, results: Results) -> Drawing:
     notes = [spread(counts)]
     notes += ["* uses bias labels."] if any(results.mark(ROWS[each].method) for each in methods) else []
     notes += [f"{COLLAPSED} collapsed."] if lines.collapsed.any() else []
+    records = (record for number in ("1", "2") for record in results.records_of(TABLES[number], tasks))
+    notes += doubts(records, results)
     heading = f"Average accuracy, measured beside published (n = {seeds(counts)}; {results.rule.note})"
     finish(drawing, heading, LEGEND, " ".join(notes))
     return drawing

@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmark import quoting
 from benchmark.compare import cells, published
+from benchmark.compare.doubts import doubts
 from benchmark.metrics import FAIRNESS, INVERTED, METRICS
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import COMPARISONS, Row, Table
@@ -90,7 +91,7 @@ def caveats(table: Table, results: Results) -> list[str]:
         *_preset_note(table),
         *_data_notes(table, results),
         *_precision_note(found),
-        *_stale_note(found),
+        *doubts(found, results),
     ]
 
 
@@ -150,16 +151,10 @@ def _preset_note(table: Table) -> list[str]:
 
 
 def _data_notes(table: Table, results: Results) -> Iterator[str]:
-    """What the records say of their data, such as that a part is missing or was changed, each note once."""
+    """What the records say of their data, such as that a part is missing, each note once."""
     titles: dict[str, list[str]] = {}
     for task in table.tasks:
-        sources = [record.provenance for record in results.records_of(table, [task])]
-        notes = [note for source in sources for note in source.data_notes]
-        if len({source.data for source in sources}) > 1:
-            notes.append(
-                "THESE RECORDS ARE OF DIFFERENT DATA. Its images were changed between the runs, or read by other "
-                f"versions; remove the older records from runs/{task} and train them anew."
-            )
+        notes = [note for record in results.records_of(table, [task]) for note in record.provenance.data_notes]
         for note in dict.fromkeys(notes):
             titles.setdefault(note, []).append(results.task_title(task))
     for note, concerned in titles.items():
@@ -171,15 +166,6 @@ def _precision_note(found: Sequence[Record]) -> list[str]:
     lower = {record.run.id: record.provenance.precision for record in found}
     count = sum(each == "bfloat16" for each in lower.values())
     return [f"{count} of these {len(lower)} runs computed in bfloat16."] if count else []
-
-
-def _stale_note(found: Sequence[Record]) -> list[str]:
-    """How many of the shown runs were measured by code that has changed since."""
-    stale = {record.run.id: record.stale for record in found if record.stale}
-    if not stale:
-        return []
-    reasons = "; ".join(sorted(set(stale.values())))
-    return [f"STALE: {len(stale)} of these runs were measured by older code ({reasons}); --again trains them anew."]
 
 
 def failures(table: Table, results: Results) -> Iterator[str]:

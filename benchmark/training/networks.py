@@ -14,6 +14,7 @@ from torch import nn
 
 import networks
 from benchmark.errors import UserError
+from benchmark.plan import code
 from benchmark.plan.run import Settings
 from benchmark.training.convolutions import speed_up
 from methods.base import Network
@@ -26,6 +27,7 @@ def of_run(settings: Settings, image_shape: tuple[int, ...], num_classes: int) -
     """A freshly initialised network as a run's settings say. Raises UserError for one that cannot be built."""
     name = settings["network"]
     needs = networks.needs(name)
+    code.of_network(name)  # before its file is executed, if it has one
     options = {"pretrained": settings.get("pretrained", False)} if needs.weights else {}
     options |= {"stem": settings.get("stem", "standard")} if needs.stem else {}
     return networks.build(name, image_shape, num_classes, **options)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from factories.records import make_results, save_seeds
+from factories.records import make_record, make_results, make_run, put, save_seeds
 
 from benchmark.compare import claims, fidelity, verdicts
 from benchmark.compare.cells import tidy
@@ -93,6 +93,24 @@ def test_the_best_method_must_beat_every_other_one(tmp_path: Path) -> None:
     assert found["difference"] == pytest.approx(-1.8)
     shutil.rmtree(tmp_path / "runs" / "cmnist_99" / "focal")
     assert line(tmp_path, "poisoner.highest_average")["verdict"] == "does not hold", "a missing rival cannot mend that"
+
+
+def test_a_model_that_turned_the_bias_round_decides_nothing(tmp_path: Path) -> None:
+    """Its conflicting groups, of which averages and worst groups of some tasks are, come out best of all."""
+    for row in claims.UNINFORMED:
+        save_seeds(tmp_path, row.method, {0: 0.40, 1: 0.42})
+    inverted = np.full((10, 10), 100) - 70 * np.eye(10, dtype=int)
+    for seed in (0, 1):
+        put(tmp_path, make_record(make_run("cmnist_99", "poisoner", seed=seed), correct=inverted.tolist()))
+    for claim in ("poisoner.highest_average", "poisoner.best_worst_group", "poisoner.lowest_bias"):
+        found = line(tmp_path, claim)
+        assert found["verdict"] == "undecided"
+        assert "Collapsed, so that its numbers mean nothing: Poisoner." in found["note"]
+    save_seeds(tmp_path, "poisoner", {0: 0.80, 1: 0.82})
+    put(tmp_path, make_record(make_run("cmnist_99", "lff", seed=0), correct=inverted.tolist()))
+    found = line(tmp_path, "poisoner.highest_average")
+    assert found["verdict"] == "holds", "LfF, which is of no use, is no rival"
+    assert "LfF; left out." in found["note"]
 
 
 def test_one_rival_with_a_single_seed_leaves_a_hint(tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""Doubts about records stand wherever a number of theirs does, not in tables alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from factories.records import make_record, make_results, make_run, put, save_seeds
+from matplotlib.text import Text
+
+from benchmark import curves
+from benchmark.compare import fidelity, readings, verdicts
+from benchmark.compare.doubts import doubts
+from benchmark.plan import code
+from benchmark.plan.paper import FIGURES, TABLES
+from benchmark.plan.recipes import load
+from benchmark.report import figures, overview, page_answers
+from benchmark.store.results import Results
+
+
+def said(results: Results) -> dict[str, str]:
+    """What each output that compares or draws numbers says, as text."""
+    judged, found = verdicts.evaluate(results), fidelity.cells(results)
+    drawings = {
+        "overview": overview.draw(overview.averages(results), results),
+        "table's curves": figures.curves(TABLES["2"], results, "cmnist_99"),
+        "figure": figures.draw(replace(FIGURES["4"], tasks=("cmnist_99",)), results),
+    }
+    (group,) = curves.group_by_task(
+        curves.select(results, {each.run.id for each in results.records}, load(), None, None), results
+    )
+    drawings |= {"curves": curves.curves(group, results), "trade-off": curves.tradeoff(group, results)}
+    texts = {
+        name: " ".join(each.get_text() for each in drawing.findobj(Text)).replace("\n", " ")
+        for name, drawing in drawings.items()
+    }
+    return texts | {
+        "claims": verdicts.markdown(judged, results),
+        "fidelity": fidelity.markdown(found, judged, results),
+        "readings": readings.markdown(readings.evaluate(results), results),
+        "page": " ".join(page_answers.claims("paper", {"rule": judged}, results)["doubts"]),
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for method, share in {"vanilla": 0.4, "poisoner": 0.8, "gce": 0.3}.items():
+        save_seeds(tmp_path, method, {0: share, 1: share + 0.02})
+    return tmp_path
+
+
+def test_older_code_is_named_everywhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not any("STALE" in text for text in said(make_results(folder)).values())
+    now = code.of_method
+    monkeypatch.setattr(code, "of_method", lambda name: "2" if name == "poisoner" else now(name))
+    for name, text in said(make_results(folder)).items():
+        assert "STALE: 2 of these runs were measured by older code (version 1 of the method poisoner" in text, name
+
+
+def test_different_data_are_named_everywhere(folder: Path) -> None:
+    made = make_record(make_run("cmnist_99", "poisoner", seed=1), 0.82)
+    put(folder, msgspec.structs.replace(made, provenance=msgspec.structs.replace(made.provenance, data="other")))
+    for name, text in said(make_results(folder)).items():
+        assert "C-MNIST¹ (ρ = 0.99): THESE RECORDS ARE OF DIFFERENT DATA" in text, name
+
+
+def test_data_that_are_meant_to_differ_leave_no_doubt(folder: Path) -> None:
+    for seed, balance in enumerate((0.0, 0.05, 0.1)):
+        made = make_record(make_run("cmnist_99", "vanilla", f"balance={balance}", seed=seed))
+        provenance = msgspec.structs.replace(made.provenance, data=f"of {balance}")
+        put(folder, msgspec.structs.replace(made, provenance=provenance))
+    results = make_results(folder)
+    swept = [record for record in results.records if record.settings["balance"]]
+    assert len({record.provenance.data for record in swept}) == 2
+    assert doubts(swept, results) == []
