@@ -8,10 +8,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from factories.records import curves as make_curves
-from factories.records import make_record, make_results, make_run, phase, save_seeds
+from factories.records import make_record, make_results, make_run, phase, put, save_seeds
 from matplotlib.text import Text
 
 from benchmark import curves
@@ -21,11 +22,12 @@ from benchmark.errors import UserError
 from benchmark.plan.paper import TABLES
 from benchmark.plan.recipes import load
 from benchmark.report.style import MOST_LINES
-from benchmark.rules import REPORTED
+from benchmark.rules import LAST, REPORTED
 from benchmark.store.provenance import REPOSITORY
 from benchmark.store.results import Results, Series
 from benchmark.terminal import sparkline
 
+SPLITS = ("test", "validation")
 SHARES = {"vanilla": 0.4, "poisoner": 0.8, "groupdro": 0.9, "gce": 0.2}
 
 
@@ -52,6 +54,24 @@ def series_of(results: Results, task: str = "cmnist_99") -> dict[str, Series]:
     return {line.label: line.series for line in group(results, task).lines}
 
 
+def test_the_tradeoff_is_of_the_epoch_that_tables_show(folder: Path) -> None:
+    made = make_record(make_run("cmnist_99", "vanilla"), 0.4)
+    answers = msgspec.structs.replace(
+        made.answers, **{name: (getattr(made.answers, name) * [[0.9], [1], [0.5]]).astype(int) for name in SPLITS}
+    )
+    put(folder, msgspec.structs.replace(made, answers=answers))
+    results = make_results(folder)
+    (record,) = (each for each in results.records if each.run == made.run)
+    drawing = curves.tradeoff(group(results), results)
+    (axis,) = drawing.axes
+    points = [tuple(point) for line in axis.lines for point in np.round(line.get_xydata(), 6)]
+    shown, last = (record.fairness(rule) for rule in (REPORTED, LAST))
+    assert (round(shown["model_bias"], 6), round(shown["avg_acc"], 6)) in points
+    assert (round(last["model_bias"], 6), round(last["avg_acc"], 6)) not in points
+    text = " ".join(each.get_text() for each in drawing.findobj(Text)).replace("\n", " ")
+    assert REPORTED.note in text
+
+
 def test_the_tradeoff_shows_the_numbers_of_the_tables(folder: Path) -> None:
     results = make_results(folder)
     drawn = series_of(results)
@@ -66,7 +86,7 @@ def test_the_tradeoff_shows_the_numbers_of_the_tables(folder: Path) -> None:
         lines = lines[(lines.task == "cmnist_99") & (lines.selection == REPORTED.name)].set_index(["method", "metric"])
         for key, label in names.items():
             expected = lines.loc[[(key, "model_bias"), (key, "avg_acc")]]
-            assert curves.measured(drawn[label]).mean(0) == pytest.approx(expected["mean"].to_numpy())
+            assert curves.measured(drawn[label], results.rule).mean(0) == pytest.approx(expected["mean"].to_numpy())
             assert curves.printed(drawn[label], results) == tuple(expected["paper"])
             for column in ("mean", "paper"):
                 assert tuple(expected[column].astype(float).round(6)) in marks
@@ -121,7 +141,7 @@ def test_curves_read_training_errors_from_the_biased_model(folder: Path) -> None
         phase(target=make_curves(conflicting_error=[10.0], conflicting_loss=[1.0], avg_acc=[50.0], model_bias=[30.0])),
     ]
     results = make_results(folder, make_record(make_run("cmnist_98", "poisoner"), phases=parts))
-    figure = curves.curves(group(results, "cmnist_98"))
+    figure = curves.curves(group(results, "cmnist_98"), results)
     by_title = {axis.get_title(): axis for axis in figure.axes}
     drawn = {line.get_label(): line for line in by_title["Training*: error on conflicting"].lines}
     assert drawn["Poisoner"].get_ydata().tolist() == [90.0]
