@@ -105,7 +105,7 @@ def _main(options: argparse.Namespace) -> int:
     preview = options.text or (options.output is None and sys.stdout.isatty())
     for group in (legible(group, results) for group in group_by_task(found, results)):
         if preview:
-            print(text(group))
+            print(text(group, results))
         names = list(dict.fromkeys(line.method for line in group.lines))
         narrowed = names if options.methods or options.runs != [""] else []
         stem = "-".join(("curves", group.stem, *narrowed))
@@ -333,9 +333,10 @@ def printed(series: Series, results: Results) -> tuple[float, float] | None:
     return None
 
 
-def text(group: Group) -> str:
+def text(group: Group, results: Results) -> str:
     """A few epochs of each series as numbers, and all of them as a sparkline."""
-    return preview(group.title, {line.label: line.records for line in group.lines})
+    shown = preview(group.title, {line.label: line.records for line in group.lines})
+    return "\n".join((shown, *doubts(group.records, results)))
 
 
 if __name__ == "__main__":

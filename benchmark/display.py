@@ -112,7 +112,8 @@ class Log:
 
     def tell(self, event: Event) -> None:
         if event.kind == "epoch" and event.runs not in self.tally.current and event.done > len(event.runs):
-            self._print(f"{event.title} goes on after epoch {event.done - 1} of {event.total}")
+            done, total = (number // len(event.runs) for number in (event.done - 1, event.total))  # of each seed
+            self._print(f"{event.title} goes on after epoch {done} of {total}")
         self.tally.take(event)
         if event.kind == "note":
             self._print(event.text)
@@ -184,10 +185,11 @@ def _state(event: Event) -> str:
 
 
 def _tail(event: Event) -> str:
-    """What there is to say of a run that ended: numbers and time, or why it has none."""
+    """What there is to say of a run that ended: numbers, which follow no rule, and time, or why it has none."""
     if event.outcome == "done":
         took = duration(event.seconds) if event.seconds else ""
-        return f"  {', '.join(filter(None, (_metrics(event), took)))}"
+        measured = f"last epoch {_metrics(event)}" if _metrics(event) else ""
+        return f"  {', '.join(filter(None, (measured, event.text, took)))}"
     return f"  {event.text}" if event.text else ""
 
 

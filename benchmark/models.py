@@ -357,7 +357,7 @@ def load(run: str | Path, select: str | None = None, *, results: str | Path = "r
             f"{path} cannot be used ({reason[:300]}): it was kept at commit {record.provenance.short_commit}; remove "
             "it and train its run anew with --keep --again."
         ) from error
-    where, notes = torch.device(device), tuple(_notes(record))
+    where, notes = torch.device(device), tuple(_notes(record, rule))
     as_trained = "bf16" if record.provenance.precision == "bfloat16" and networks.computes_in_bf16(where) else "float32"
     for network in found.values():
         networks.place(network, where, as_trained)
@@ -376,8 +376,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, told
 
 
-def _notes(record: Record) -> Iterator[str]:
-    """Why the model may not be what a new run would give."""
+def _notes(record: Record, rule: Rule) -> Iterator[str]:
+    """Why the model may be of no use, or not what a new run would give."""
+    if record.collapsed(rule):
+        yield "The model collapsed: it is at chance, answers everything alike, or has turned the bias round."
+    for warning in record.warnings:
+        yield f"Its training warned: {warning}"
     if record.stale:
         yield f"The model is stale: it was trained with {readable(record.stale)}."
     source = record.provenance

@@ -233,7 +233,8 @@ class Worker:
             if not self._patience[each.run.id](save, self.store.record_path(each.run)):
                 self._note([each.run], f"{each.run} was finished by another worker meanwhile, whose record stands.")
             known = {name: value for name, value in record.fairness().items() if value is not None}
-            self._end(each.run, "done", metrics=known, seconds=record.provenance.seconds)
+            said = "collapsed" if record.collapsed() else ""
+            self._end(each.run, "done", text=said, metrics=known, seconds=record.provenance.seconds)
             yield {each.run.id: "done"}
 
     def _save(self, mine: Leased, record: Record, predictions: Predictions, kept: Models | None) -> bool:

@@ -18,6 +18,9 @@ SPLITS = ("train", "validation", "test")
 SMALLEST = 32  # pixels that images may be trained with
 HELD_OUT = 5  # of a part of a release without validation images, every so many-th training image is one
 
+UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)
+"""What Pillow's readers raise for files that they cannot read."""
+
 Fit = Callable[[Image.Image, int], Image.Image]
 """Brings an RGB image of any size to [size, size]."""
 Finish = Callable[[np.ndarray, int, str], np.ndarray]
@@ -196,5 +199,5 @@ def shorter_side(path: Path) -> int | None:
     try:
         with Image.open(path) as image:
             return min(image.size)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from benchmark.cores import cores
 from benchmark.errors import UserError
-from datasets.listing import SMALLEST, Fit, Listing
+from datasets.listing import SMALLEST, UNREADABLE, Fit, Listing
 
 # Images decoded, written and hashed together: a few megabytes, whatever the size of the set.
 CHUNK = 64
@@ -67,7 +67,7 @@ def read(path: Path, fit: Fit, size: int) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return fitted(image, fit, size)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise UserError(f"Image {path} cannot be read ({error}): restore it.") from error
 
 
@@ -103,9 +103,13 @@ def prepare(listing: Listing, size: int) -> tuple[np.ndarray, str]:
     path = prepared_path(listing, size)
     if not path.exists():
         _make(path, listing, size)
-    images = np.load(path, mmap_mode="r")
+    damaged = UserError(f"{path} is not what was prepared: delete it and run again.")
+    try:
+        images = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise damaged from error
     if images.shape != (len(listing.files), 3, size, size) or _tail(images) != path.stat().st_size - DIGEST_BYTES:
-        raise UserError(f"{path} is not what was prepared: delete it and run again.")
+        raise damaged
     with path.open("rb") as file:
         file.seek(-DIGEST_BYTES, os.SEEK_END)
         return images, file.read().hex()

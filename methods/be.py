@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 
 import torch
@@ -17,7 +18,8 @@ class BiasEnsemble(LfF):
     """LfF whose biased network sees only samples that a vote of auxiliary biased networks is sure of.
 
     ``models`` auxiliary networks are trained with GCE for ``auxiliary_updates`` each. A sample belongs to the
-    bias-amplified set D_A when at least ``votes`` of them give its label more than ``confidence``.
+    bias-amplified set D_A when at least ``votes`` of them give its label more than ``confidence``; of a class without
+    any such sample, the surer half does, with a warning.
     """
 
     version = 1
@@ -65,15 +67,27 @@ class BiasEnsemble(LfF):
         self.vote_count.add_(sure > self.confidence)
         self.confidence_sum.add_(sure)
         self.amplified.copy_(self.vote_count >= self.votes)
-        self._fill_empty_classes()
+        filled = self._fill_empty_classes()
+        if filled and network is self.auxiliaries[-1]:
+            warnings.warn(
+                f"No sample of the classes {', '.join(map(str, filled))} had {self.votes} votes: D_A has the half of "
+                "each that the auxiliary networks are surer of in its place.",
+                stacklevel=1,
+            )
 
-    def _fill_empty_classes(self) -> None:
-        """A class without any member would never be learnt by the biased network: keep its surer half."""
+    def _fill_empty_classes(self) -> list[int]:
+        """A class without any member would never be learnt by the biased network: keep its surer half.
+
+        Returns the classes that had none.
+        """
+        filled = []
         for c in range(self.num_classes):
             members = (self.all_targets == c).nonzero().squeeze(1)
             if len(members) and not self.amplified[members].any():
                 order = self.confidence_sum[members].argsort(descending=True, stable=True)
                 self.amplified[members[order[: (len(members) + 1) // 2]]] = True
+                filled.append(c)
+        return filled
 
     def biased_loss(self, batch: Batch, logits: Tensor, ce: Tensor) -> Tensor:
         member = self.amplified[batch.indices]

@@ -156,7 +156,8 @@ def test_curves_read_training_errors_from_the_biased_model(folder: Path) -> None
 def test_the_preview_shows_a_few_epochs_and_all_of_them_as_blocks(folder: Path) -> None:
     assert sparkline([0, 50, 99.9, 100], 30) == "▁▅██"
     assert len(sparkline(list(range(500)), 30)) == 30
-    printed = curves.text(group(make_results(folder)))
+    results = make_results(folder)
+    printed = curves.text(group(results), results)
     block = printed[printed.index("Training: Bias Accuracy") :]
     rows = {line[: line.index("  ")]: line.split()[-4:] for line in block.splitlines() if "  " in line}
     # The invented target loses ten points an epoch; Poisoner's biased model has a single one.

@@ -76,7 +76,7 @@ def test_a_log_has_a_line_a_run_and_one_a_minute(clock: Clock) -> None:
         "0 of 2 runs, 30 %, 5 min left",
         "0 of 2 runs, 45 %, 4 min left",
     ]
-    assert lines[3] == "done: task/a seed 0  Avg. 81.2, 71 s"
+    assert lines[3] == "done: task/a seed 0  last epoch Avg. 81.2, 71 s"
     assert lines[4] == "a [sentence] longer than the eighty columns that a terminal has, which stays one"
     assert lines[5] == "failed: task/b seed 0  TrainingError: The loss became nan"
     assert len(lines) == 6
@@ -87,7 +87,12 @@ def test_a_log_says_of_a_run_that_it_goes_on(clock: Clock) -> None:
     with display(1, Console(file=written, width=80)) as shown:
         for number in (6, 7):
             shown.tell(epoch("task/a seed 0", number))
-    assert written.getvalue().splitlines() == ["task/a seed 0 goes on after epoch 5 of 10"]
+        for number in (11, 12):  # of two seeds together
+            shown.tell(Event("epoch", ("b", "c"), "task/b seeds 0, 1", "train", number, 20))
+    assert written.getvalue().splitlines() == [
+        "task/a seed 0 goes on after epoch 5 of 10",
+        "task/b seeds 0, 1 goes on after epoch 5 of 10",
+    ]
 
 
 def test_the_terminal_shows_every_run_in_eighty_columns(clock: Clock) -> None:

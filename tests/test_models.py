@@ -250,6 +250,18 @@ def test_a_model_of_older_code_says_so(results: Path, run: Run, monkeypatch: pyt
     assert "which is now 99" in note
 
 
+def test_a_model_of_no_use_says_so(results: Path, run: Run) -> None:
+    record = Store(results).load(run)
+    assert record
+    one_answer = np.zeros_like(record.answers.test)
+    one_answer[:, :10] = np.ravel(record.groups.test)[:10]
+    warned = replace(record, answers=replace(record.answers, test=one_answer), warnings=["Beware."])
+    assert [note.split(":")[0] for note in models._notes(warned, LAST)] == [
+        "The model collapsed",
+        "Its training warned",
+    ]
+
+
 def test_what_answers_otherwise_than_was_counted_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

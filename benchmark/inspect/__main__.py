@@ -17,7 +17,7 @@ import numpy as np
 import datasets
 from benchmark import quoting
 from benchmark.arguments import TILES, Parser, folder, whole
-from benchmark.errors import UserError, exit_code
+from benchmark.errors import UserError, exit_code, readable
 from benchmark.identity import same_data
 from benchmark.inspect import sheets
 from benchmark.inspect.identified import Identified, percent
@@ -86,6 +86,8 @@ def _main(options: argparse.Namespace) -> int:
     network = network_of(record, recipes)
     print(f"{recipes.task_title(run.task)}, seed {run.seed}: what {network} takes for another class\n")
     print(identified.report())
+    if record.stale:
+        print(f"The run is stale: it was measured by {readable(record.stale)}.")
     try:
         for path in write(identified, record, recipes, folder, options.limit):
             print(f"wrote {path}")

@@ -189,13 +189,23 @@ def subject(figure: Figure, results: Results) -> str:
 
 
 def reading(figure: Figure, results: Results) -> str:
-    """What the paper reads from the figure, what came out of it here, and which panels are not drawn."""
+    """What the paper reads from the figure, what came out of it here, what is doubtful, and what is not drawn."""
     said = [f"The paper's claim: {figure.claim}", *_outcomes(figure, results)]
     missing: dict[str, list[str]] = {}
     all_parts = parts(figure, results)
     for part in all_parts:
         if why := part.lacks(results.rule):
             missing.setdefault(why, []).append(_name(part, results))
+    swept = [part for part in all_parts if part.panel.x != "epoch"]
+    collapsed = {
+        results.row_title(row)
+        for part in swept
+        for row in part.panel.rows
+        if any(record.collapsed(results.rule) for record in part.found[row.key].records)
+    }
+    said += [f"Collapsed, some or all runs of a point: {'; '.join(sorted(collapsed))}."] if collapsed else []
+    found = (series for part in all_parts for series in part.found.values())
+    said += doubts((record for series in found for record in series.records), results)
     for why, names in missing.items():
         which = "Nothing is drawn" if len(names) == len(all_parts) else f"Not drawn: {'; '.join(names)}"
         said.append(f"{which}: {why}." if names else "")
@@ -250,9 +260,7 @@ def draw(figure: Figure, results: Results) -> Drawing:
         plain(axes)
     for axes in grid.flat[len(shown) :]:
         axes.remove()
-    found = [series for part in shown for series in part.found.values()]
-    warned = doubts((record for series in found for record in series.records), results)
-    note = " ".join((reading(figure, results), spread(map(len, found)), *warned))
+    note = f"{reading(figure, results)} {spread(len(series) for part in shown for series in part.found.values())}"
     finish(drawing, f"{figure.heading}: {subject(figure, results)}", entries | published_too, note)
     return drawing
 

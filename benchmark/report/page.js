@@ -528,11 +528,9 @@ function decode(code, loss) {
   return values;
 }
 
-/** Points [epoch, mean, deviation] of a network's metric; the biased network of plain training is the tested one. */
+/** Points [epoch, mean, deviation] of a network's metric. */
 function curve(series, network, metric) {
-  const own = D.series[series][5];
-  const there = network === 1 && own.some(([each]) => each === 1) ? 1 : 0;
-  const found = own.find(([each, which]) => each === there && which === metric);
+  const found = D.series[series][5].find(([each, which]) => each === network && which === metric);
   if (!found) return [];
   const mean = decode(found[2], isLoss(metric));
   const spread = found[3] ? decode(found[3], isLoss(metric)) : mean.map(() => null);
@@ -642,7 +640,7 @@ function drawCurves() {
   const charts = metrics.map((metric) => {
     const lines = series.map((s, place) => {
       const points = curve(s, network, metric);
-      const printed = D.series[s][6][metric];
+      const printed = metric < 3 || network === 1 ? D.series[s][6][metric] : undefined; // Table 3 is of biased models
       const [colour, dash] = styles[place];
       return {
         name: nameOf(s), colour, dash, points, single: runsOf(s).length === 1,
@@ -731,8 +729,8 @@ function listRuns() {
     const under = run[2][place];
     const [s, seed, , , places] = run;
     const task = D.tasks[taskOf(s)] || taskOf(s);
-    const row = el("tr", {}, el("td", {}, task), el("td", {}, nameOf(s)), el("td", {}, String(seed)), el("td", {}, under ? String(under[0]) : "–"),
-      ...FAIRNESS.map((_, m) => el("td", {}, under ? two(under[1 + m]) || "–" : "–")), el("td", {}, D.texts[places[1]].slice(0, 10)), el("td", { class: "code" }, D.texts[places[0]].slice(0, 10)));
+    const row = el("tr", {}, el("td", {}, task), el("td", {}, nameOf(s)), el("td", {}, String(seed)), el("td", {}, under ? `${under[0]}${under[4] ? ", collapsed" : ""}` : "–"),
+      ...FAIRNESS.map((_, m) => el("td", {}, under ? two(under[1 + m]) || "–" : "–")), el("td", {}, D.texts[places[1]].slice(0, 10)), el("td", { class: "code" }, `${D.texts[places[0]].slice(0, 10)}${D.texts[places[11]] ? ", stale" : ""}`));
     const open = () => [`${nameOf(s)}, ${task}, seed ${seed}`, Object.assign(provenance(run, "Where it comes from"), { open: true })];
     for (const cell of row.cells) details.set(cell, open);
     return row;

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -18,6 +18,7 @@ import msgspec
 import pandas as pd
 
 from benchmark.compare import readings
+from benchmark.compare.doubts import doubts
 from benchmark.metrics import INVERTED, METRICS
 from benchmark.plan.ours import QUICK
 from benchmark.plan.paper import FIGURES, TABLES
@@ -27,6 +28,7 @@ from benchmark.report import page_answers, page_figures, page_records, page_tabl
 from benchmark.report.words import Context, lines_of, number
 from benchmark.rules import RULES
 from benchmark.store.atomic import write_atomically
+from benchmark.store.record import Record
 from benchmark.store.results import Results
 
 
@@ -56,6 +58,13 @@ def write(
     return path
 
 
+def _records(preset: str, shown: Iterable[Table], results: Results) -> Iterator[Record]:
+    """Those of a preset that any table or figure of the page shows."""
+    for table in shown:
+        if table.preset == preset:
+            yield from results.records_of(table, table.tasks)
+
+
 def page(
     results: Results,
     variants: Iterable[Table],
@@ -78,6 +87,7 @@ def page(
             "preset": preset,
             "note": page_answers.preset_note(preset),
             "claims": page_answers.claims(preset, verdicts, results),
+            "doubts": doubts(_records(preset, shown, results), results),
             "best": page_answers.best(preset, shown, under),
             "tables": [grid for grid in grids if grid["preset"] == preset],
             "missing": [

@@ -10,7 +10,6 @@ import pandas as pd
 
 from benchmark.compare import cells, verdicts
 from benchmark.compare.claims import CLAIMS, TASKS, Claim
-from benchmark.compare.doubts import doubts
 from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import Figure, Row, Table
@@ -57,7 +56,6 @@ def claims(preset: str, judged: Mapping[str, pd.DataFrame], results: Results) ->
         "open": len(CLAIMS) - decided.claim.nunique(),
         "all": len(CLAIMS),
         "counts": {name: _counts(lines) for name, lines in own.items()},
-        "doubts": doubts(verdicts.records(preset, results), results),
     }
 
 

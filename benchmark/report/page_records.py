@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmark.compare import published
 from benchmark.metrics import FAIRNESS, METRICS
+from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.table import Figure, Table
 from benchmark.report import style
 from benchmark.report.words import Context, hundredths
@@ -23,6 +24,8 @@ from benchmark.store.results import Results, Series
 TESTED = ("avg_acc", "worst_acc", "model_bias")
 TRAINED = ("bias_acc", "aligned_error", "conflicting_error", "aligned_loss", "conflicting_loss")
 CURVES = (*TESTED, *TRAINED)
+BIASED_MODELS = {row.method for row in (*TABLES["3"].rows, *FIGURES["2"].rows)}
+"""Methods that train what Table 3 and Figure 2 take for a biased model."""
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 GAP = len(DIGITS) ** 2 - 1
 DECADE = 400  # steps of the code between a loss and ten times as much
@@ -122,12 +125,18 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _curves(series: Series) -> list[list[Any]]:
-    """[network, metric, mean, deviation] of what was measured after each epoch, the deviation over several seeds."""
+    """[network, metric, mean, deviation] of what was measured after each epoch, the deviation over several seeds.
+
+    The network that is tested is the biased one, too, where the paper takes it for one.
+    """
+    has_biased = any(record.has_biased for record in series.records)
+    read: dict[Network, Network] = {"target": "target"}
+    if has_biased or series.method in BIASED_MODELS:
+        read["biased"] = "biased" if has_biased else "target"
     return [
-        [place, CURVES.index(metric), *_coded(values, logarithmic=metric.endswith("loss"))]
-        for place, network in enumerate(NETWORKS)
-        if network == "target" or any(record.has_biased for record in series.records)
-        for metric in (CURVES if network == "target" else TRAINED)
+        [NETWORKS.index(shown), CURVES.index(metric), *_coded(values, logarithmic=metric.endswith("loss"))]
+        for shown, network in read.items()
+        for metric in (CURVES if shown == "target" else TRAINED)
         if (values := over_seeds(series.records, network, metric)) is not None
     ]
 

@@ -46,7 +46,6 @@ def grid(table: Table, under: Mapping[str, Results], series: Mapping[str, int]) 
     printed = {(line["method"], line["task"], line["metric"]): line["paper"] for line in lines_of(frame)}
     keys = [(row.key, *column) for row in rows for column in columns]
     doubts = {place: _doubts(table, key) for place, key in enumerate(keys) if not pd.isna(printed[key])}
-    failures = list(tables.failures(table, results))
     return {
         "id": anchor(table.stem),
         "name": table.name,
@@ -79,9 +78,7 @@ def grid(table: Table, under: Mapping[str, Results], series: Mapping[str, int]) 
             for task in tasks
             if (
                 found := [
-                    each
-                    for each in failures
-                    if any(each.startswith(f"{part}/{row.method} ") for part in table.tasks_of(task))
+                    each for part in table.tasks_of(task) for each in tables.failures_of(table, row, part, results)
                 ]
             )
         },

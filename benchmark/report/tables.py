@@ -172,8 +172,14 @@ def failures(table: Table, results: Results) -> Iterator[str]:
     """The table's failed runs, each with its reason."""
     for task in table.tasks:
         for row in table.rows:
-            for seed, reason in sorted(results.cell(table, row, task).failures.items()):
-                yield f"{task}/{row.method} seed {seed}: {reason}"
+            yield from failures_of(table, row, task, results)
+
+
+def failures_of(table: Table, row: Row, task: str, results: Results) -> Iterator[str]:
+    """Those of a row on a task; a row of changed settings is named."""
+    which = f"{task}/{row.method} ({results.row_title(row)})" if row.overrides else f"{task}/{row.method}"
+    for seed, reason in sorted(results.cell(table, row, task).failures.items()):
+        yield f"{which} seed {seed}: {reason}"
 
 
 def row_title(row: Row, results: Results) -> str:

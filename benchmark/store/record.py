@@ -283,7 +283,7 @@ class Record(Part, frozen=True, dict=True):
     def identification(self) -> dict[str, Number]:
         """Recall and precision, in percent, of calling conflicting what the biased network gets wrong in training.
 
-        None where no training image is known to be conflicting.
+        None where no training image is known to be conflicting; precision also where it gets nothing wrong.
         """
         right = self.train["biased" if self.has_biased else "target"]
         total = np.asarray(self.groups.train)
@@ -294,7 +294,7 @@ class Record(Part, frozen=True, dict=True):
             return {"recall": None, "precision": None}
         return {
             "recall": float(100 * found / total[conflicting].sum()),
-            "precision": float(100 * found / max(wrong.sum(), 1)),
+            "precision": float(100 * found / wrong.sum()) if wrong.sum() else None,
         }
 
 

@@ -17,13 +17,13 @@ from benchmark.compare.doubts import doubts
 from benchmark.plan import code
 from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.recipes import load
-from benchmark.report import figures, overview, page_answers
+from benchmark.report import figures, overview, page
 from benchmark.store.results import Results
 
 
 def said(results: Results) -> dict[str, str]:
     """What each output that compares or draws numbers says, as text."""
-    judged, found = verdicts.evaluate(results), fidelity.cells(results)
+    judged, found, left_open = verdicts.evaluate(results), fidelity.cells(results), readings.evaluate(results)
     drawings = {
         "overview": overview.draw(overview.averages(results), results),
         "table's curves": figures.curves(TABLES["2"], results, "cmnist_99"),
@@ -41,8 +41,10 @@ def said(results: Results) -> dict[str, str]:
     return texts | {
         "claims": verdicts.markdown(judged, results),
         "fidelity": fidelity.markdown(found, judged, results),
-        "readings": readings.markdown(readings.evaluate(results), results),
-        "page": " ".join(page_answers.claims("paper", {"rule": judged}, results)["doubts"]),
+        "readings": readings.markdown(left_open, results),
+        "figure's caption": figures.caption(replace(FIGURES["4"], tasks=("cmnist_99",)), results),
+        "text": curves.text(group, results),
+        "page": " ".join(page.page(results, [], found, judged, left_open)["views"][0]["doubts"]),
     }
 
 

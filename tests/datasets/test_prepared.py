@@ -81,6 +81,17 @@ def test_a_truncated_jpeg_is_named(tmp_path: Path) -> None:
         prepare(listing("celeba", tmp_path, target="Big_Nose", subset=True), 32)
 
 
+def test_an_image_that_its_decoder_gives_up_on_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Pillow's decoder of AVIF does."""
+
+    def give_up(*_: object) -> np.ndarray:
+        raise RuntimeError("Decoding of color planes failed")
+
+    monkeypatch.setattr(prepared, "fitted", give_up)
+    with pytest.raises(UserError, match=r"000\.png cannot be read \(Decoding of color planes failed\)"):
+        prepared.read(write_folder(tmp_path) / "train/000.png", prepared.FITS["stretch"], 32)
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_a_full_disk_is_said_and_nothing_is_left(
     tmp_path: Path, prepared_arrays: Path, monkeypatch: pytest.MonkeyPatch, late: bool
@@ -151,5 +162,9 @@ def test_a_cut_array_is_refused(tmp_path: Path) -> None:
         file.write(b"more")
     with pytest.raises(UserError, match="is not what was prepared: delete it"):
         prepare(found, 32)
+    for content in (path.read_bytes()[:500], b"", b"garbage" * 99):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="is not what was prepared: delete it"):
+            prepare(found, 32)
     with pytest.raises(UserError, match=r"data.size is 8"):
         prepared_path(found, 8)

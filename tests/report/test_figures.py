@@ -132,6 +132,11 @@ def test_identification_counts_what_the_biased_model_gets_wrong(tmp_path: Path) 
     assert half_wrong.identification() == {"recall": 50, "precision": pytest.approx(100 * 450 / (450 + 9000))}
     over_p, _ = figures.draw(FIGURES["7"].on("cmnist_99"), make_results(tmp_path, all_wrong, half_wrong)).axes
     assert line(over_p, "recall of conflicting") == [[5.0, 40.0], [100.0, 50.0]]
+    biased = curves(aligned_error=[0.0], conflicting_error=[0.0])
+    perfect = make_record(
+        make_run("cmnist_99", "poisoner"), phases=[phase(biased=biased, target=curves(bias_acc=[50.0]))]
+    )
+    assert perfect.identification() == {"recall": 0, "precision": None}
 
 
 def test_a_stand_in_says_so(results: Results) -> None:

@@ -198,11 +198,22 @@ def test_a_gap_tells_the_command_that_fills_it_and_why_it_failed(text: str, data
         "python -m benchmark.run --table 2 --tasks cmnist_98 --methods METHOD"
     )
     assert table["failures"]["lff|cmnist_98"] == ["cmnist_98/lff seed 0: TrainingError: The loss became nan."]
+    assert "poisoner|cmnist_99" not in table["failures"]
     commands = re.findall(r'<code class="command">(.*?)</code>', text[text.index('class="missing-runs"') :])
     assert "python -m benchmark.run --table 1" in commands
     assert "python -m benchmark.run --table 2 --tasks cmnist_98 --methods focal lff jtt debian echoes be" in commands
     assert "python -m benchmark.run --figure 7" in commands
     assert all(parses(html.unescape(command)) for command in commands)
+
+
+def test_a_failure_stands_at_its_own_row(folder: Path) -> None:
+    Store(folder).save_failure(
+        make_run("cmnist_99", "poisoner", "poisoner.gamma=0.0", seed=9), "The loss became nan.", ""
+    )
+    table = table_of(embedded(rendered(make_results(folder))), "table4")
+    assert table["failures"] == {
+        "poisoner_without_gifl|cmnist_99": ["cmnist_99/poisoner (without GIFL) seed 9: The loss became nan."]
+    }
 
 
 def parses(command: str) -> bool:
@@ -355,6 +366,9 @@ def test_curves_are_means_over_seeds_of_what_records_hold(fixed: Results, data: 
     (loss,) = {*decoded(found[0, "conflicting_loss"][0])}
     assert 10 ** (loss / page_records.DECADE + page_records.LEAST) == pytest.approx(0.2, rel=0.005)
     assert (1, "avg_acc") not in found
+    networks = {each[0].split("/")[1]: {network for network, *_ in each[5]} for each in data["series"]}
+    assert networks["groupdro"] == {0}, "which has no biased model, nor is one"
+    assert networks["vanilla"] == networks["gce"] == {0, 1}, "Table 3 takes them for biased models"
     assert data["series"][number][6][str(page_records.CURVES.index("worst_acc"))] == 37.40, "as published"
 
 
