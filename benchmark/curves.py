@@ -25,6 +25,7 @@ from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import PAPER
 from benchmark.preview import on_test, on_training, preview, watch
 from benchmark.report import style
+from benchmark.report.figures import collapsed
 from benchmark.report.style import MOST_LINES
 from benchmark.report.tables import seeds
 from benchmark.report.words import COLLAPSED
@@ -256,7 +257,8 @@ def curves(group: Group, results: Results) -> Figure:
         handles, labels = axis.get_legend_handles_labels()
         legend |= dict(zip(labels, handles, strict=True)) | legend
     spread = style.spread(len(line.series) for line in group.lines)
-    note = " ".join((_footnote(group), spread, *doubts(group.records, results)))
+    fallen = collapsed(((line.label, line.records) for line in group.lines), results.rule)
+    note = " ".join((_footnote(group), spread, *fallen, *doubts(group.records, results)))
     style.finish(figure, f"{group.title}: after each epoch", legend, note)
     return figure
 

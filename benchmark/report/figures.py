@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -89,9 +89,16 @@ def curves(table: Table, results: Results, task: str) -> Drawing:
         entries |= _entries(axes) | entries
     measured = ", ".join(filter(None, (f"n = {seeds(map(len, found.values()))}", table.modified)))
     warned = doubts((record for series in found.values() for record in series.records), results)
-    note = " ".join((spread(map(len, found.values())), *warned))
+    rows = [(results.row_title(row), found[row.key].records) for row in table.rows]
+    note = " ".join((spread(map(len, found.values())), *collapsed(rows, results.rule), *warned))
     finish(drawing, f"{results.task_title(task)}, after each epoch ({measured})", entries, note)
     return drawing
+
+
+def collapsed(rows: Iterable[tuple[str, Sequence[Record]]], rule: Rule) -> list[str]:
+    """A sentence that names the rows, by their titles, of which any run collapsed in the rule's epoch; none else."""
+    titles = dict.fromkeys(title for title, records in rows if any(each.collapsed(rule) for each in records))
+    return [f"Some or all runs collapsed ({rule.note}): {', '.join(titles)}."] if titles else []
 
 
 def _has_biased_model(method: str, records: Sequence[Record]) -> bool:
@@ -196,14 +203,13 @@ def reading(figure: Figure, results: Results) -> str:
     for part in all_parts:
         if why := part.lacks(results.rule):
             missing.setdefault(why, []).append(_name(part, results))
-    swept = [part for part in all_parts if part.panel.x != "epoch"]
-    collapsed = {
-        results.row_title(row)
-        for part in swept
+    swept = (
+        (f"{results.row_title(row)} at {position(part.panel.x, records[0]):g}", records)
+        for part in all_parts
         for row in part.panel.rows
-        if any(record.collapsed(results.rule) for record in part.found[row.key].records)
-    }
-    said += [f"Collapsed, some or all runs of a point: {'; '.join(sorted(collapsed))}."] if collapsed else []
+        if part.panel.x != "epoch" and (records := part.found[row.key].records)
+    )
+    said += collapsed(swept, results.rule)
     found = (series for part in all_parts for series in part.found.values())
     said += doubts((record for series in found for record in series.records), results)
     for why, names in missing.items():

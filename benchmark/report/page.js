@@ -542,6 +542,7 @@ let chosen = new Set();
 let offered = [];
 
 const nameOfCurve = (metric) => D.curves[metric][0];
+const hasCollapsed = (series) => runsOf(series).some((run) => (run[2][RULES.indexOf(view.rule)] || [])[4]);
 const isRecipe = (series) => !D.series[series][2].length && !D.series[series][3];
 
 function offerTasks() {
@@ -643,7 +644,7 @@ function drawCurves() {
       const printed = metric < 3 || network === 1 ? D.series[s][6][metric] : undefined; // Table 3 is of biased models
       const [colour, dash] = styles[place];
       return {
-        name: nameOf(s), colour, dash, points, single: runsOf(s).length === 1,
+        name: `${nameOf(s)}${hasCollapsed(s) ? " §" : ""}`, colour, dash, points, single: runsOf(s).length === 1,
         published: printed === undefined || !points.length ? [] : [[points.length, printed]],
       };
     }).filter((line) => line.points.length);
@@ -785,6 +786,7 @@ function showRule() {
   fillTables();
   filterTables();
   drawDumbbells();
+  drawCurves();
   drawFigure();
   listRuns();
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -137,6 +138,21 @@ def test_identification_counts_what_the_biased_model_gets_wrong(tmp_path: Path) 
         make_run("cmnist_99", "poisoner"), phases=[phase(biased=biased, target=curves(bias_acc=[50.0]))]
     )
     assert perfect.identification() == {"recall": 0, "precision": None}
+
+
+def test_curves_and_sweeps_name_what_collapsed(tmp_path: Path) -> None:
+    inverted = np.full((10, 10), 100) - 70 * np.eye(10, dtype=int)
+    made = [
+        make_record(make_run("cmnist_99", "lff"), correct=inverted.tolist()),
+        make_record(make_run("cmnist_99", "poisoner", "poisoner.percentile=40.0"), correct=inverted.tolist()),
+        make_record(make_run("cmnist_99", "poisoner"), 0.8),
+    ]
+    results = make_results(tmp_path, *made)
+    drawing = figures.curves(TABLES["2"], results, "cmnist_99")
+    texts = " ".join(each.get_text().replace("\n", " ") for each in drawing.findobj(Text))
+    assert f"Some or all runs collapsed ({REPORTED.note}): LfF." in texts
+    sweep = figures.caption(FIGURES["7"].on("cmnist_99"), results)
+    assert re.search(r"Some or all runs collapsed \([^)]*\): [^.]*40", sweep)
 
 
 def test_a_stand_in_says_so(results: Results) -> None:
