@@ -257,7 +257,7 @@ def curves(group: Group, results: Results) -> Figure:
         handles, labels = axis.get_legend_handles_labels()
         legend |= dict(zip(labels, handles, strict=True)) | legend
     spread = style.spread(len(line.series) for line in group.lines)
-    fallen = collapsed(((line.label, line.records) for line in group.lines), results.rule)
+    fallen = collapsed(((line.label, line.records) for line in group.lines), LAST, results.rule)
     note = " ".join((_footnote(group), spread, *fallen, *doubts(group.records, results)))
     style.finish(figure, f"{group.title}: after each epoch", legend, note)
     return figure

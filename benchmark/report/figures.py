@@ -22,7 +22,7 @@ from benchmark.plan.table import Figure, Panel, Row, Table
 from benchmark.report import style
 from benchmark.report.style import COLUMN, PAGE, PUBLISHED, finish, look, looks, percent, plain, plot, save, spread
 from benchmark.report.tables import seeds, seeds_of
-from benchmark.rules import Rule
+from benchmark.rules import LAST, Rule
 from benchmark.store.record import Entry, Record
 from benchmark.store.results import Results, Series
 
@@ -90,15 +90,18 @@ def curves(table: Table, results: Results, task: str) -> Drawing:
     measured = ", ".join(filter(None, (f"n = {seeds(map(len, found.values()))}", table.modified)))
     warned = doubts((record for series in found.values() for record in series.records), results)
     rows = [(results.row_title(row), found[row.key].records) for row in table.rows]
-    note = " ".join((spread(map(len, found.values())), *collapsed(rows, results.rule), *warned))
+    note = " ".join((spread(map(len, found.values())), *collapsed(rows, LAST, results.rule), *warned))
     finish(drawing, f"{results.task_title(task)}, after each epoch ({measured})", entries, note)
     return drawing
 
 
-def collapsed(rows: Iterable[tuple[str, Sequence[Record]]], rule: Rule) -> list[str]:
-    """A sentence that names the rows, by their titles, of which any run collapsed in the rule's epoch; none else."""
-    titles = dict.fromkeys(title for title, records in rows if any(each.collapsed(rule) for each in records))
-    return [f"Some or all runs collapsed ({rule.note}): {', '.join(titles)}."] if titles else []
+def collapsed(rows: Iterable[tuple[str, Sequence[Record]]], *rules: Rule) -> list[str]:
+    """A sentence that names the rows, by their titles, of which any run collapsed in the epoch of any of the rules."""
+    titles = dict.fromkeys(
+        title for title, records in rows if any(each.collapsed(rule) for each in records for rule in rules)
+    )
+    where = " or ".join(dict.fromkeys(rule.title for rule in rules))
+    return [f"Some or all runs collapsed ({where}): {', '.join(titles)}."] if titles else []
 
 
 def _has_biased_model(method: str, records: Sequence[Record]) -> bool:

@@ -542,7 +542,7 @@ let chosen = new Set();
 let offered = [];
 
 const nameOfCurve = (metric) => D.curves[metric][0];
-const hasCollapsed = (series) => runsOf(series).some((run) => (run[2][RULES.indexOf(view.rule)] || [])[4]);
+const hasCollapsed = (series) => runsOf(series).some((run) => [view.rule, "last"].some((rule) => (run[2][RULES.indexOf(rule)] || [])[4]));
 const isRecipe = (series) => !D.series[series][2].length && !D.series[series][3];
 
 function offerTasks() {

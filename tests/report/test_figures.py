@@ -150,7 +150,7 @@ def test_curves_and_sweeps_name_what_collapsed(tmp_path: Path) -> None:
     results = make_results(tmp_path, *made)
     drawing = figures.curves(TABLES["2"], results, "cmnist_99")
     texts = " ".join(each.get_text().replace("\n", " ") for each in drawing.findobj(Text))
-    assert f"Some or all runs collapsed ({REPORTED.note}): LfF." in texts
+    assert f"Some or all runs collapsed (last epoch or {REPORTED.title}): LfF." in texts
     sweep = figures.caption(FIGURES["7"].on("cmnist_99"), results)
     assert re.search(r"Some or all runs collapsed \([^)]*\): [^.]*40", sweep)
 
