@@ -233,14 +233,14 @@ def test_rendering_needs_neither_data_nor_pytorch(tmp_path: Path) -> None:
     ids=lambda arguments: arguments[-1] if arguments[0] != "--show" else arguments[0],
 )
 def test_looking_loads_neither_pytorch_nor_what_renders(tmp_path: Path, arguments: list[str]) -> None:
-    """In a process of its own; a record is there, so that --status and --dry-run have one to look at."""
+    """In a process of its own; a record is there for --status to look at. (--dry-run compares the data of its runs.)"""
     heavy = ("torch", "torchvision", "pandas", "scipy", "matplotlib", "PIL", "sklearn", "submitit", "methods")
     script = (
         "import atexit, sys\nfrom benchmark.run import main\n"
         f"atexit.register(lambda: print('loaded', sorted(set({heavy}) & set(sys.modules)), file=sys.stderr))\n"
         "sys.exit(main(sys.argv[1:]))"
     )
-    Store(tmp_path).save(make_record(make_run("colored_digits")))
+    Store(tmp_path).save(make_record(make_run("cmnist_99")))
     command = [sys.executable, "-c", script, *arguments, "--results", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "loaded []\n")
