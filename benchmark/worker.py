@@ -104,7 +104,8 @@ class Worker:
         self.tell = tell
         self._load = lru_cache(maxsize=1)(self._load_dataset)
         # What has just been loaded is what will be trained, whatever becomes of the checkout meanwhile.
-        code.fix(methods.METHODS)
+        for name in methods.METHODS:
+            code.of_method(name)
         commit()
         torch.backends.cudnn.benchmark = True  # all batches of a run have one shape
         # With weight decay the weights of units that died, and Adam's means of their gradients, shrink to numbers so

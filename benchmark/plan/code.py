@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def of_method(name: str) -> str:
     The class of a user's own method need not state any: it is known by a digest of the file that it stands in, and of
     those of methods/ that this imports, of what is executed there, so that neither comments nor docstrings make a
     record stale. Empty for a method that stands in no file of methods/. Read once: a process that has loaded the
-    methods asks at once (``fix``), since the file may change while it trains.
+    methods asks at once, since a file may change while it trains.
     """
     for path in sorted(METHODS.glob("*.py")):
         module = ast.parse(path.read_text(encoding="utf-8"))
@@ -37,12 +37,6 @@ def of_method(name: str) -> str:
             if isinstance(node, ast.ClassDef) and any(_registers(each, name) for each in node.decorator_list):
                 return _stated(node) or _digest(path)
     return ""
-
-
-def fix(names: Iterable[str]) -> None:
-    """Read the versions of these methods now, when they have just been loaded."""
-    for name in names:
-        of_method(name)
 
 
 @cache
