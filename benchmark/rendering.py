@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.compare import published
+from benchmark.compare.claims import rows_of_figure
 from benchmark.cores import cores
 from benchmark.options import Selection
 from benchmark.plan import catalogue
@@ -164,7 +165,8 @@ def _sheets(press: Press, table: Table, results: Results, compare: str) -> Itera
     """A table with its tests, and its curves on each task; or a figure."""
     from benchmark.report import figures
 
-    shown = results.part(table, table.tasks)
+    compared = rows_of_figure(table.number) if isinstance(table, Figure) else ()
+    shown = results.part(table, table.tasks, compared)
     name = results.name(table.stem)
     if isinstance(table, Figure):
 

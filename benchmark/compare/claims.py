@@ -376,3 +376,9 @@ CLAIMS = tuple(chain.from_iterable(TOPICS.values()))
 def of_figure(number: str) -> list[Claim]:
     """The claims that a figure of the paper is to show."""
     return [claim for claim in CLAIMS if claim.id.startswith(f"fig{number}")]
+
+
+def rows_of_figure(number: str) -> list[Row]:
+    """The rows that these claims compare, of which the figure may lack some."""
+    comparisons = (each for claim in of_figure(number) for each in claim.comparisons)
+    return list(dict.fromkeys(quantity.row for each in comparisons for quantity in each.quantities))

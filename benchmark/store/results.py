@@ -82,9 +82,9 @@ class Results:
     points: Mapping[str, Record | str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
 
-    def part(self, table: Table, tasks: Sequence[str]) -> Results:
-        """The results as if nothing else were stored than what the table shows of these tasks."""
-        cells = {self.cell(table, row, task).id for task in tasks for row in table.rows}
+    def part(self, table: Table, tasks: Sequence[str], more: Sequence[Row] = ()) -> Results:
+        """The results as if nothing else were stored than what the table, and ``more`` rows, show of these tasks."""
+        cells = {self.cell(table, row, task).id for task in tasks for row in (*table.rows, *more)}
         return replace(self, series={name: each for name, each in self.series.items() if name in cells}, points={})
 
     @cached_property

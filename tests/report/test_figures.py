@@ -16,6 +16,7 @@ from matplotlib.text import Text
 
 from benchmark.compare import published
 from benchmark.compare.cells import tidy
+from benchmark.compare.claims import rows_of_figure
 from benchmark.plan import catalogue
 from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.recipes import load
@@ -153,6 +154,21 @@ def test_curves_and_sweeps_name_what_collapsed(tmp_path: Path) -> None:
     assert f"Some or all runs collapsed (last epoch or {REPORTED.title}): LfF." in texts
     sweep = figures.caption(FIGURES["7"].on("cmnist_99"), results)
     assert re.search(r"Some or all runs collapsed \([^)]*\): [^.]*40", sweep)
+
+
+def test_a_figure_says_what_came_of_claims_that_compare_more_than_it_shows(tmp_path: Path) -> None:
+    """Figure 7 shows Poisoner alone; that it identifies well is said beside ERM and GCE."""
+    biased = [phase(biased=curves(bias_acc=[90.0, 90.0]), target=curves(bias_acc=[50.0, 50.0]))]
+    made = [
+        make_record(make_run("cmnist_99", "poisoner", f"poisoner.percentile={p}"), phases=biased) for p in (10.0, 20.0)
+    ]
+    made += [make_record(make_run("cmnist_99", "poisoner"), phases=biased)]
+    made += [make_record(make_run("cmnist_99", method)) for method in ("vanilla", "gce")]
+    results, figure = make_results(tmp_path, *made), FIGURES["7"].on("cmnist_99")
+    shown = results.part(figure, figure.tasks, rows_of_figure(figure.number))
+    assert "Holds (one seed) on C-MNIST¹ (ρ = 0.99): Poisoner predicts the bias well" in figures.reading(figure, shown)
+    assert figures.reading(figure, shown) == figures.reading(figure, results)
+    assert "predicts the bias well for p" not in figures.reading(figure, results.part(figure, figure.tasks))
 
 
 def test_a_stand_in_says_so(results: Results) -> None:
