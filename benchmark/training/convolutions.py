@@ -1,7 +1,7 @@
-"""Convolutions over few pixels, in bf16 on a processor: as matrix products over all images at once.
+"""Convolutions over few pixels, on a processor: as matrix products over all images at once.
 
-oneDNN takes images one at a time, each of less than its matrix unit is made for: in ResNet-18 at 64 pixels, the layers
-of 4 × 4 and 2 × 2 pixels would take more than half of a training step (docs/speed.md).
+oneDNN takes images one at a time, each of less than its kernels are made for: in ResNet-18 at 64 pixels, the layers of
+4 × 4 and 2 × 2 pixels take a quarter of the operations and would take half of a training step (docs/speed.md).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 MOST = 4  # rows of output up to which a matrix product is faster
 
 
-def speed_up(module: nn.Module, precision: torch.dtype) -> None:
-    """Let the convolutions of a module compute so, in that precision, where it is faster."""
+def speed_up(module: nn.Module) -> None:
+    """Let the convolutions of a module on a processor compute so, where it is faster."""
     for each in module.modules():
         if isinstance(each, nn.Conv2d) and _is_plain(each):
-            each.forward = _convolving(each, precision)  # type: ignore[method-assign]
+            each.forward = _convolving(each)  # type: ignore[method-assign]
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:
@@ -28,13 +28,14 @@ def _is_plain(layer: nn.Conv2d) -> bool:
     return zeros and layer.groups == 1 and layer.dilation == (1, 1) and layer.bias is None
 
 
-def _convolving(layer: nn.Conv2d, precision: torch.dtype) -> Any:
+def _convolving(layer: nn.Conv2d) -> Any:
     plain = layer.forward
 
     def convolved(images: Tensor) -> Tensor:
         rows = (images.shape[2] + 2 * layer.padding[0] - layer.kernel_size[0]) // layer.stride[0] + 1  # type: ignore[operator]
         if rows > MOST:
             return plain(images)
+        precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else images.dtype
         return _Convolution.apply(images.to(precision), layer.weight.to(precision), layer.stride, layer.padding)
 
     return convolved

@@ -111,8 +111,8 @@ def place(module: nn.Module, device: torch.device, wanted: str = "auto") -> torc
         for network in module.modules():
             if isinstance(network, Network):
                 network.compute_in(dtype, device.type)
-        if device.type == "cpu":
-            speed_up(module, dtype)
+    if device.type == "cpu":
+        speed_up(module)
     return dtype
 
 

@@ -24,7 +24,7 @@ def test_gradients_are_those_of_pytorch(rows: int, shape: tuple[int, int, int]) 
     torch.manual_seed(0)
     plain = nn.Conv2d(5, 7, kernel, stride, padding, bias=False).double()
     fast = deepcopy(plain)
-    speed_up(fast, torch.float64)
+    speed_up(fast)
     images = torch.randn(4, 5, rows, rows + 1, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
     for expected, found in zip(gradients(plain, images), gradients(fast, images), strict=True):
         assert found.shape == expected.shape
@@ -33,7 +33,7 @@ def test_gradients_are_those_of_pytorch(rows: int, shape: tuple[int, int, int]) 
 
 def test_few_pixels_take_a_product_and_many_do_not() -> None:
     network = networks.build("resnet18", (3, 64, 64), 2)
-    speed_up(network, torch.float32)
+    speed_up(network)
     seen: list[str] = []
     output = network.features(torch.zeros(2, 3, 64, 64))
     nodes, found = [output.grad_fn], set()
@@ -53,5 +53,5 @@ def test_other_convolutions_are_left_alone() -> None:
     others = [grouped, nn.Conv2d(4, 4, 3, padding="same", bias=False), nn.Conv2d(4, 4, 3, dilation=2, bias=False)]
     others += [nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect", bias=False)]
     module = nn.Sequential(*others)
-    speed_up(module, torch.float32)
+    speed_up(module)
     assert not any("forward" in vars(each) for each in others)

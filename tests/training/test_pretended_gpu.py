@@ -21,7 +21,7 @@ from factories.records import make_run
 from torch import Tensor, nn
 
 from benchmark.store.store import Store
-from benchmark.training import graphs, loader
+from benchmark.training import graphs, loader, networks
 from benchmark.training.loop import train
 from benchmark.training.training import Training
 from benchmark.training.updates import Updates
@@ -106,24 +106,33 @@ def small_resnet(method: str, **changes: Any) -> dict[str, Any]:
     return settings
 
 
-# Bfloat16 is slow where it is emulated: one network, two, five in turn, alternating steps, features, frozen features.
-@pytest.mark.parametrize("method", ["vanilla", "lff", "be", "debian", "poisoner", "afr"])
-def test_a_resnet_whose_networks_alone_compute_in_bfloat16(method: str, gpu: Machine) -> None:
-    settings = small_resnet(method)
+def on_both(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[Training, Training]:
+    """On the pretended GPU, and on the CPU as a GPU computes: in bf16, with no convolution replaced."""
+    monkeypatch.setattr(networks, "speed_up", lambda module: None)
     training, alone = (Training(noise_dataset(), settings, 0, device) for device in (GPU, "cpu"))
     for network in alone.method.modules():
         if isinstance(network, Network):
             network.compute_in(torch.bfloat16, "cpu")
+    return training, alone
+
+
+# Bfloat16 is slow where it is emulated: one network, two, five in turn, alternating steps, features, frozen features.
+@pytest.mark.parametrize("method", ["vanilla", "lff", "be", "debian", "poisoner", "afr"])
+def test_a_resnet_whose_networks_alone_compute_in_bfloat16(
+    method: str, gpu: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, alone = on_both(small_resnet(method), monkeypatch)
     train([training])
     assert_as_on_the_cpu(training, alone)
     assert gpu.replays == 0
 
 
 @pytest.mark.parametrize("changes", [{"optimizer": "sgd", "momentum": 0.5}, {"optimizer": "adamw"}])
-def test_optimisers_of_a_resnet_and_crops_that_are_enlarged(changes: dict[str, Any], gpu: Machine) -> None:
+def test_optimisers_of_a_resnet_and_crops_that_are_enlarged(
+    changes: dict[str, Any], gpu: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = small_resnet("vanilla", crop_padding=0, crop_scale=0.5, warmup=1.0, weight_decay=0.125, **changes)
-    training, alone = (Training(noise_dataset(), settings, 0, device) for device in (GPU, "cpu"))
-    alone.method.target.compute_in(torch.bfloat16, "cpu")
+    training, alone = on_both(settings, monkeypatch)
     train([training])
     assert_as_on_the_cpu(training, alone)
 
