@@ -68,7 +68,7 @@ def footer(table: Table, results: Results, whole: bool = True) -> list[str]:
     fairness = f", among methods without bias labels ({', '.join(of_bias)})" if of_bias else ""
     empty = [results.task_title(task) for task in table.tasks if not results.measured(table, task)]
     return [
-        f"Percent; {_seeds_note(table, results)}; selection: {selection(table, results)}.",
+        f"Percent; {_seeds_note(table, results, marked=whole)}; selection: {selection(table, results)}.",
         *_unselected_note(table, results),
         *([f"Best in bold, second underlined{fairness}."] if whole else []),
         *(["‡ trains on validation images, without their bias labels."] if "‡" in marks and whole else []),
@@ -133,13 +133,14 @@ def _collapsed_note(found: Sequence[Record], table: Table, results: Results) -> 
     ]
 
 
-def _seeds_note(table: Table, results: Results) -> str:
+def _seeds_note(table: Table, results: Results, marked: bool) -> str:
+    """How many seeds, and where single ones are ``marked`` in the cells, by what."""
     n = seeds_of(table, results)
     if n == "0":
         return "no records yet"
     if n == "1":
-        return f"n = 1 ({ONE_SEED} one seed)"
-    alone = f"; {ONE_SEED} one seed" if n.startswith("1 ") else ""
+        return f"n = 1 ({ONE_SEED} one seed)" if marked else "n = 1"
+    alone = f"; {ONE_SEED} one seed" if marked and n.startswith("1 ") else ""
     return f"n = {n}, mean ± sample standard deviation (ddof 1) over seeds{alone}"
 
 
@@ -197,7 +198,9 @@ class Grid:
         values: list[dict[Any, float]] = [shown[name].to_dict() for name in ("mean", "std", "n", "collapsed", "paper")]
         self._mean, self._std, self._n, self._collapsed, self._paper = values
         self._rank = cells.ranks(table, lines, results)
-        self.titles = {row.key: row_title(row, results) for row in table.rows}
+        known = {key[0] for each in (self._mean, self._paper) for key, value in each.items() if not pd.isna(value)}
+        self._empty = [row for row in table.rows if known and row.key not in known]
+        self.titles = {row.key: row_title(row, results) for row in table.rows if row not in self._empty}
 
     def number(self, key: Key, marks: Sequence[str], gap: str) -> str:
         """The mean, as the best or second in ``marks``, with what is to be known of its seeds behind it."""
@@ -223,7 +226,9 @@ class Grid:
         return [f"{mark} uses {WORDS[use]}." for use, mark in MARKS.items() if mark in found]
 
     def left_out(self) -> Iterator[str]:
-        """Which metrics of measured tasks have no column."""
+        """Which rows have neither a measured nor a published number, and which metrics of measured tasks no column."""
+        if self._empty:
+            yield f"Left out, without records: {'; '.join(row_title(row, self.results) for row in self._empty)}."
         shown = self.columns("measured")
         measured = {task for task, _ in shown}
         for metric in self.table.metrics:

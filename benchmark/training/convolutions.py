@@ -1,7 +1,7 @@
 """Convolutions over few pixels, on a processor: as matrix products over all images at once.
 
 oneDNN takes images one at a time, each of less than its kernels are made for: in ResNet-18 at 64 pixels, the layers of
-4 × 4 and 2 × 2 pixels take a quarter of the operations and would take half of a training step (docs/speed.md).
+4 × 4 and 2 × 2 pixels have less than half of the operations and would take half of a training step (docs/speed.md).
 """
 
 from __future__ import annotations

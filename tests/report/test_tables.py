@@ -182,11 +182,24 @@ def test_latex_has_what_is_measured_in_the_papers_arrangement(tmp_path: Path) ->
     assert r"\,$\pm$\," in source
 
 
+def test_rows_without_a_number_are_left_out_and_named(tmp_path: Path) -> None:
+    """Those that the paper has a number for stay, as in Table 2."""
+    save_seeds(tmp_path, "vanilla", {0: 0.5})
+    results = make_results(tmp_path)
+    text = tables.write(OURS["modern"], results)
+    source = (tmp_path / "tables" / "modern.tex").read_text()
+    assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")] == ["Method", "Vanilla"]
+    assert "Left out, without records: GroupDRO*; JTT; BE;" in text
+    assert "\nJTT &" not in source
+    assert "| LfF " in tables.write(TABLES["2"], results)
+
+
 def test_a_number_of_one_seed_is_marked(results: Results) -> None:
     text = tables.write(TABLES["2"], results)
     (lff, *_) = (line for line in text.splitlines() if line.startswith("| LfF"))
     assert "<ins>12.00</ins>°" in lff
     assert "; ° one seed; selection" in text
+    assert "°" not in tables.footer(TABLES["2"], results, whole=False)[0], "where cells say it in words"
     assert "°" not in next(line for line in text.splitlines() if line.startswith("| Vanilla"))
     assert "|:----------|---" in text, "methods to the left"
     assert "---:|---" in text, "numbers to the right"

@@ -2,8 +2,8 @@
 
     python tests/tools/precisions.py --repeat 5
 
-The variants take turns. In bf16 once as the suite trains, and once with oneDNN's convolutions throughout
-(benchmark/training/convolutions.py).
+The variants take turns, each precision once as the suite trains and once with oneDNN's convolutions throughout
+(benchmark/training/convolutions.py); bf16 where the processor has it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ import networks
 from benchmark.cores import cores
 from benchmark.recording import device_name
 from benchmark.training import convolutions
-from benchmark.training.networks import memory_format, place
+from benchmark.training.networks import computes_in_bf16, memory_format, place
 from benchmark.training.trial import step
 
 CORES = cores()
 BATCH, SECONDS = 128, 6.0
 # By name: the precision, and up to how many rows convolutions are matrix products.
 VARIANTS = {
-    "float32": ("float32", convolutions.MOST),
-    "bf16, oneDNN's convolutions": ("bf16", 0),
-    "bf16": ("bf16", convolutions.MOST),
+    f"{precision}{name}": (precision, most)
+    for precision in ("float32", "bf16")[: 1 + computes_in_bf16(torch.device("cpu"))]
+    for name, most in ((", oneDNN's convolutions", 0), ("", convolutions.MOST))
 }
 _barrier: Barrier
 
