@@ -159,7 +159,7 @@ def _bias_accuracy_order() -> Iterator[Claim]:
 
 
 def _best_method() -> Iterator[Claim]:
-    where, among = "§4.2, Tables 1 and 2", "of all methods without bias labels"
+    where, among = "§4.2, Tables 1 and 2", "of the paper's methods without bias labels"
     yield Claim(
         "poisoner.lowest_bias",
         f"Poisoner has the lowest model bias {among}.",
@@ -362,7 +362,7 @@ def _hyperparameters() -> Iterator[Claim]:
 
 TOPICS = {
     "Which biased model knows the bias best": tuple(_bias_accuracy_order()),
-    "Poisoner, among methods without bias labels": tuple(_best_method()),
+    "Poisoner, among the paper's methods without bias labels": tuple(_best_method()),
     "GIFL, a part of Poisoner, helps": tuple(_gifl()),
     "Poisoner beside GroupDRO, which knows the bias": tuple(_level_with_groupdro()),
     "How biased models learn": tuple(_biased_models_over_time()),

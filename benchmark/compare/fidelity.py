@@ -164,16 +164,17 @@ def _overall(found: pd.DataFrame) -> str:
 
 
 def _claims(judged: pd.DataFrame) -> str:
-    kinds = (verdicts.HOLDS, verdicts.FAILS, verdicts.UNDECIDED, verdicts.MISSING)
+    kinds = (verdicts.HOLDS, verdicts.FAILS, verdicts.UNDECIDED)
     body = []
     for (preset, scope), lines in judged.groupby(["preset", "scope"], sort=False):
-        counts = verdicts.count(lines)
+        several, hints = verdicts.count(lines)
         where = "where the paper makes them" if scope == "paper" else "on its other tasks"
-        shown = [str(counts[each]) for each in kinds]
-        if (preset, scope) != (PAPER, "paper"):
-            shown[-1] = "–"  # what is missing there is not counted
-        body.append([f"{where} ({preset} preset)", *shown])
-    return _grid(body, ["Claims by task, see tables/claims.md", *kinds])
+        # Elsewhere what is missing is not counted.
+        missing = str(several[verdicts.MISSING]) if (preset, scope) == (PAPER, "paper") else "–"
+        body.append(
+            [f"{where} ({preset} preset)", *(str(several[each]) for each in kinds), str(hints.total()), missing]
+        )
+    return _grid(body, ["Claims by task, see tables/claims.md", *kinds, "of one seed", verdicts.MISSING])
 
 
 def _columns(shown: pd.DataFrame, results: Results) -> str:

@@ -193,9 +193,19 @@ def _note(claim: Claim, task: str, results: Results) -> str:
     return " ".join(f"{', '.join(titles)}: {note}" if titles else note for note, titles in rows.items())
 
 
-def count(lines: pd.DataFrame) -> Counter[str]:
-    """How many lines hold, do not hold, are undecided and not measured, whatever their number of seeds."""
-    return Counter(each.removesuffix(ONE_SEED) for each in lines.verdict)
+def count(lines: pd.DataFrame) -> tuple[Counter[str], Counter[str]]:
+    """How many lines hold, do not hold, are undecided and not measured; those of one seed, which are hints, apart."""
+    hint = lines.verdict.str.endswith(ONE_SEED)
+    return Counter(lines.verdict[~hint]), Counter(each.removesuffix(ONE_SEED) for each in lines.verdict[hint])
+
+
+def in_words(lines: pd.DataFrame) -> str:
+    """The counts of what several seeds decide, and of the hints that one seed gives."""
+    several, hints = count(lines)
+    said = f"{several[HOLDS]} hold, {several[FAILS]} do not, and {several[UNDECIDED]} are undecided"
+    if not hints:
+        return said
+    return f"{said}; of {hints.total()} hints of one seed, {hints[HOLDS]} are for and {hints[FAILS]} against"
 
 
 def write(lines: pd.DataFrame, results: Results) -> str:
@@ -266,11 +276,8 @@ def _in_short(lines: pd.DataFrame, results: Results) -> str:
         first, last = last + 1, last + len(of_topic)
         cells = [[marks.get((claim.id, task), SYMBOLS[MISSING]) for claim in of_topic] for task in tasks]
         body.append([f"{first}–{last}. {topic}", *map(_joined, cells)])
-    counts = count(lines[lines.verdict != MISSING])
-    said = (
-        f"Of {counts.total()} verdicts so far, each on one claim and one task, {counts[HOLDS]} hold, "
-        f"{counts[FAILS]} do not, and {counts[UNDECIDED]} are undecided."
-    )
+    measured = lines[lines.verdict != MISSING]
+    said = f"Of {len(measured)} verdicts so far, each on one claim and one task, {in_words(measured)}."
     warned = [f"**{each}**" for each in doubts(records(str(lines.preset.iloc[0]), results), results)]
     return f"{' '.join((said, *warned))}\n\n{_grid(body, ['Claims', *(results.task_title(task) for task in tasks)])}"
 

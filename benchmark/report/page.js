@@ -491,7 +491,7 @@ function lineChart({ title, x, y, log = false, logX = false, lines, marks = [], 
     for (const [px, value] of line.published)
       chart.append(svg("path", { class: "tick", color: colour, d: `M${sx(px) + 2} ${sy(value)}h9` }));
     const last = measured.at(-1);
-    if (last) ends.push({ y: sy(last[1]), from: sx(last[0]), name: line.name + (line.single ? " ¹" : ""), colour });
+    if (last) ends.push({ y: sy(last[1]), from: sx(last[0]), name: line.name + (line.single ? " °" : ""), colour });
   }
   for (const [px, py, content] of marks) {
     chart.append(svg("path", { class: "tick", d: `M${sx(px) - 5} ${sy(py)}h10` }));

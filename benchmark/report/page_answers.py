@@ -60,12 +60,7 @@ def claims(preset: str, judged: Mapping[str, pd.DataFrame], results: Results) ->
 
 
 def _counts(lines: pd.DataFrame) -> str:
-    counts = verdicts.count(lines[lines.verdict != verdicts.MISSING])
-    several = lines[~lines.verdict.str.endswith(verdicts.ONE_SEED) & (lines.verdict != verdicts.MISSING)]
-    return (
-        f"{counts[verdicts.HOLDS]} hold, {counts[verdicts.FAILS]} do not, {counts[verdicts.UNDECIDED]} are undecided, "
-        f"counted by claim and task; {len(several)} of these rest on two seeds or more."
-    )
+    return f"By claim and task: {verdicts.in_words(lines[lines.verdict != verdicts.MISSING])}."
 
 
 def _row(
@@ -134,7 +129,7 @@ def _best(table: Table, task: str, metric: str, results: Results) -> Context | N
     """The best row of a column, with intervals of its mean and of its lead; None where less than two can be it."""
     sign = -1 if METRICS[metric].better == "lower" else 1
     fair: list[tuple[float, Row, dict[int, float]]] = []
-    informed: list[tuple[float, Row]] = []
+    informed: list[tuple[float, Row, int]] = []
     for row in table.rows:
         records = results.cell(table, row, task).records
         values = cells.by_seed(records, row, metric, results.rule)
@@ -142,7 +137,7 @@ def _best(table: Table, task: str, metric: str, results: Results) -> Context | N
             continue
         mean = round(float(np.mean(list(values.values()))), 2)
         if row.method in results.use_bias_labels:
-            informed.append((mean, row))
+            informed.append((mean, row, len(values)))
         else:
             fair.append((mean, row, values))
     if len(fair) < 2:
@@ -158,21 +153,21 @@ def _best(table: Table, task: str, metric: str, results: Results) -> Context | N
         "interval": f"{number(low)} to {number(high)}" if len(values) > 1 else "",
         "n": len(values),
         "lead": _lead(results.row_title(second), pairs),
-        "informed": f"with bias labels, {results.row_title(top[1])}: {number(top[0])}"
+        "informed": f"with bias labels, {results.row_title(top[1])}: {number(top[0])}, n = {top[2]}"
         if top and sign * top[0] > sign * mean
         else "",
     }
 
 
 def _lead(second: str, pairs: Sequence[float]) -> str:
-    """What the best is ahead of the second by, and whether that is more than chance."""
+    """What the best is ahead of the second by on the seeds that both have, and whether that is more than chance."""
     if not pairs:
-        return f"before {second}, on other seeds"
-    ahead = f"{number(float(np.mean(pairs)))} before {second}"
+        return f"ahead of {second}, on other seeds"
+    ahead = f"{number(float(np.mean(pairs)))} ahead of {second}"
     if len(pairs) == 1:
-        return f"{ahead}, one seed"
+        return f"{ahead} on the one seed of both, may be chance"
     low, high = verdicts.interval(pairs)
-    return f"{ahead} ({number(low)} to {number(high)})" + ("" if low > 0 else ", may be chance")
+    return f"{ahead} ({number(low)} to {number(high)}) on {len(pairs)} seeds" + ("" if low > 0 else ", may be chance")
 
 
 def preset_note(preset: str) -> str:

@@ -226,11 +226,16 @@ def test_in_short_the_marks_of_a_topic_stand_in_order(tmp_path: Path) -> None:
     results = make_results(tmp_path)
     text = verdicts.write(verdicts.evaluate(results), results)
     (short,) = re.findall(r"(?s)\n## In short\n(.*?)\n## ", text)
-    found = [each.split(" (")[0] for each in verdicts.evaluate(results).verdict]
+    found = [each for each in verdicts.evaluate(results).verdict if each != "not measured"]
     held, failed, undecided = (found.count(each) for each in ("holds", "does not hold", "undecided"))
+    hints = [each for each in found if each.endswith("(one seed)")]
+    held_by_one, failed_by_one = (hints.count(f"{each} (one seed)") for each in ("holds", "does not hold"))
     assert short.strip().startswith(
-        f"Of {held + failed + undecided} verdicts so far, each on one claim and one task, {held} hold, {failed} do not"
+        f"Of {len(found)} verdicts so far, each on one claim and one task, {held} hold, {failed} do not, and "
+        f"{undecided} are undecided; of {len(hints)} hints of one seed, {held_by_one} are for and {failed_by_one} "
+        "against."
     )
+    assert 0 < held_by_one < len(hints)
     rows = [[each.strip() for each in row.split("|")[1:-1]] for row in short.splitlines()]
     assert ["Claims", "C-MNIST¹ (ρ = 0.99)", "C-MNIST² (ρ = 0.98)"] in rows
     assert ["10–11. GIFL, a part of Poisoner, helps", "✓ ✓", ""] in rows

@@ -280,10 +280,10 @@ def test_the_best_method_has_an_interval_of_its_mean_and_of_its_lead(data: dict[
     assert (best["title"], best["mean"], best["n"]) == ("Poisoner", "81.90", 2)
     low, high = stats.t.interval(0.95, 1, 81.9, np.std([81, 82.8], ddof=1) / np.sqrt(2))
     assert best["interval"] == f"{low:.2f} to {high:.2f}"
-    assert best["lead"] == "18.00 before LfF, one seed"
-    assert best["informed"] == "with bias labels, GroupDRO: 90.90"
+    assert best["lead"] == "18.00 ahead of LfF on the one seed of both, may be chance"
+    assert best["informed"] == "with bias labels, GroupDRO: 90.90, n = 2"
     chosen = {line["task"]: line["under"]["validation_average"] for line in data["views"][0]["best"]}
-    assert "before BE" in chosen["cmnist_99"][FAIRNESS.index("avg_acc")]["lead"], "which that rule makes the second"
+    assert "ahead of BE" in chosen["cmnist_99"][FAIRNESS.index("avg_acc")]["lead"], "which that rule makes the second"
 
 
 def test_collapsed_methods_are_marked_and_never_the_best(tmp_path: Path) -> None:
