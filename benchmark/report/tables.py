@@ -199,7 +199,8 @@ class Grid:
         self._mean, self._std, self._n, self._collapsed, self._paper = values
         self._rank = cells.ranks(table, lines, results)
         known = {key[0] for each in (self._mean, self._paper) for key, value in each.items() if not pd.isna(value)}
-        self._empty = [row for row in table.rows if known and row.key not in known]
+        failed = {row.key for row in table.rows for task in table.tasks if results.cell(table, row, task).failures}
+        self._empty = [row for row in table.rows if known and row.key not in known | failed]
         self.titles = {row.key: row_title(row, results) for row in table.rows if row not in self._empty}
 
     def number(self, key: Key, marks: Sequence[str], gap: str) -> str:
@@ -226,7 +227,7 @@ class Grid:
         return [f"{mark} uses {WORDS[use]}." for use, mark in MARKS.items() if mark in found]
 
     def left_out(self) -> Iterator[str]:
-        """Which rows have neither a measured nor a published number, and which metrics of measured tasks no column."""
+        """Which rows have neither a number, measured or published, nor a failed run; which metrics have no column."""
         if self._empty:
             yield f"Left out, without records: {'; '.join(row_title(row, self.results) for row in self._empty)}."
         shown = self.columns("measured")
