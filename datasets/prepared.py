@@ -36,7 +36,7 @@ FEW = 512
 DIGEST_BYTES = hashlib.sha256().digest_size
 IMAGE_DIGEST_BYTES = 8  # enough to tell a million images apart
 # Raised when decoding changes, so that arrays of older versions are not used.
-VERSION = 1
+VERSION = 2
 
 
 def stretch(image: Image.Image, size: int) -> Image.Image:

@@ -71,6 +71,20 @@ def test_corruptions_depend_on_the_image_and_nothing_else() -> None:
     assert not np.array_equal(corrupt(image, 0, "a.jpg"), corrupt(image, 0, "b.jpg"))
 
 
+def test_corruptions_depend_on_no_processor() -> None:
+    pytest.importorskip("imagecorruptions", reason="needs the extra imagenet-b")
+    import cv2
+
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    corrupt, found = imagenet_b.Corrupt(4), []
+    for each in (False, True):  # OpenCV's kernels for every processor, and those for this one
+        cv2.setUseOptimized(each)
+        cv2.ipp.setUseIPP(each)
+        found.append([corrupt(image, bias, f"{name}.jpg") for bias in range(10) for name in "abc"])
+        assert cv2.useOptimized() == each, "the caller's choice is left as it was"
+    assert np.array_equal(*found)
+
+
 def test_imagenet_b_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "imagecorruptions", None)
     with pytest.raises(UserError, match="pip install") as caught:
