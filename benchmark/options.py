@@ -235,7 +235,11 @@ def select(options: argparse.Namespace) -> Selection:
     if options.preset not in recipes.all_presets:
         raise unknown("preset", options.preset, recipes.all_presets)
     tables = tuple(replace(each, preset=options.preset) for each in _chosen(options, recipes, task, tasks, methods))
-    notes = _check_choice(tables, tasks, methods, recipes, options.all)
+    remaining, notes = _with_any_run(tables, tasks, methods, recipes)
+    if options.all:  # it renders every table, whatever it trains
+        notes = ()
+    else:
+        tables = remaining
     if own:
         tables, more = _without_lacking(tables, methods, options.dataset, own, recipes)
         notes += more
@@ -291,36 +295,39 @@ def _chosen(
     return [ours.selection(tasks, methods or [row.method for row in COMPARED])]
 
 
-def _check_choice(
-    tables: Sequence[Table], tasks: Sequence[str], methods: Sequence[str], recipes: Recipes, everything: bool
-) -> tuple[str, ...]:
-    """A note on tasks that are left out, since they lack the preset.
+def _with_any_run(
+    tables: Sequence[Table], tasks: Sequence[str], methods: Sequence[str], recipes: Recipes
+) -> tuple[tuple[Table, ...], tuple[str, ...]]:
+    """The tables that show any of the tasks and methods in their preset, and notes on what is left out.
 
-    Raises UserError for a task or methods that a table lacks, and a table of whose tasks none has the preset; where
-    ``everything`` is asked for, only if that is so of all tables.
+    Raises UserError for a task that no table has, and where no table remains.
     """
-    reasons, notes = [], dict[str, None]()
+    for task in tasks:
+        if not any(task in table.tasks for table in tables):
+            names = ", ".join(table.name for table in tables)
+            known = ", ".join(dict.fromkeys(each for table in tables for each in table.tasks))
+            raise UserError(f"No column {task} in {names}; tasks there: {known}.")
+    remaining, reasons, without = list[Table](), list[str](), dict[str, dict[str, None]]()
     for table in tables:
-        asked, available = tasks or table.tasks, recipes.available(table)
+        asked = [each for each in tasks or table.tasks if each in table.tasks]
+        available = recipes.available(table)
         rows = list(dict.fromkeys(row.method for row in table.rows))
-        without = [each for each in asked if each in table.tasks and each not in available]
-        if strange := [each for each in tasks if each not in table.tasks]:
-            reasons.append(f"{table.name} has no column {strange[0]}; its tasks: {', '.join(table.tasks)}.")
+        if not asked:
+            reasons.append(f"{table.name} has no column {' or '.join(tasks)}")
         elif methods and not set(rows) & set(methods):
-            reasons.append(f"{table.name} shows no run of {' or '.join(methods)}; its methods: {', '.join(rows)}.")
+            reasons.append(f"{table.name} shows no run of {' or '.join(methods)}; its methods: {', '.join(rows)}")
         elif not set(asked) & set(available):
-            reasons.append(f"No preset '{table.preset}' exists for {', '.join(asked)}: leave out --preset.")
-        elif without:
-            notes[f"Left out, since there is no preset '{table.preset}' for it: {', '.join(without)}."] = None
-            continue
+            reasons.append(f"No preset '{table.preset}' exists for {', '.join(asked)}: leave out --preset")
         else:
-            continue
-        if not everything:
-            raise UserError(reasons[-1])
-    if len(reasons) == len(tables):
+            remaining.append(table)
+        if lacking := [each for each in asked if each not in available]:
+            without.setdefault(table.preset, {}).update(dict.fromkeys(lacking))
+    if not remaining:
         # A task that exists somewhere, but not in that preset, says more than another table's lack of it.
-        raise UserError(next((each for each in reasons if each.startswith("No preset")), reasons[0]))
-    return () if everything else tuple(notes)
+        raise UserError(next((each for each in reasons if each.startswith("No preset")), reasons[0]) + ".")
+    notes = [f"Left out: {each}." for each in reasons if not each.startswith("No preset")]
+    notes += [f"Left out, since there is no preset '{key}' for it: {', '.join(each)}." for key, each in without.items()]
+    return tuple(remaining), tuple(notes)
 
 
 def _without_lacking(

@@ -243,6 +243,24 @@ def test_tasks_without_the_preset_are_left_out_and_said(
     assert [each.split("/")[0] for each in planned] == ["dogs_cats"]
 
 
+def test_of_several_tables_those_that_have_the_tasks_and_methods_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmark.rehearsal.rehearse", lambda *arguments: None)
+    command = ["--dry-run", "--results", str(tmp_path), "--table", "1", "2", "4", "--methods", "vanilla", "--tasks"]
+    assert run.main([*command, "cmnist_98", "celeba_blond"]) == 0
+    note, *planned = capsys.readouterr().out.splitlines()
+    assert note == "Left out: table4 has no column cmnist_98 or celeba_blond."
+    assert [each.split("/")[0] for each in planned] == ["celeba_blond", "cmnist_98"]
+    assert run.main([*command, "cmnist_99"]) == 0
+    note, *planned = capsys.readouterr().out.splitlines()
+    assert note == "Left out: table1 has no column cmnist_99."
+    assert [each.split("/")[0] for each in planned] == ["cmnist_99"]
+    # ``--all`` goes on writing every table, and says of none that it has not what is asked for.
+    assert run.main(["--dry-run", "--results", str(tmp_path), "--all", "--tasks", "cmnist_98"]) == 0
+    assert "Left out" not in capsys.readouterr().out
+
+
 def test_a_dry_run_decodes_and_downloads_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
