@@ -26,8 +26,8 @@ from benchmark.plan.run import PAPER
 from benchmark.preview import on_test, on_training, preview, watch
 from benchmark.report import style
 from benchmark.report.figures import collapsed
+from benchmark.report.notes import seeds
 from benchmark.report.style import MOST_LINES
-from benchmark.report.tables import seeds
 from benchmark.report.words import COLLAPSED
 from benchmark.rules import LAST, Rule
 from benchmark.store.record import Record

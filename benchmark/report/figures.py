@@ -20,8 +20,8 @@ from benchmark.compare.doubts import doubts
 from benchmark.metrics import METRICS
 from benchmark.plan.table import Figure, Panel, Row, Table
 from benchmark.report import style
+from benchmark.report.notes import seeds, seeds_of
 from benchmark.report.style import COLUMN, PAGE, PUBLISHED, finish, look, looks, percent, plain, plot, save, spread
-from benchmark.report.tables import seeds, seeds_of
 from benchmark.rules import LAST, Rule
 from benchmark.store.record import Entry, Record
 from benchmark.store.results import Results, Series

@@ -18,8 +18,8 @@ from benchmark.compare.doubts import doubts
 from benchmark.metrics import METRICS
 from benchmark.plan.paper import TABLES
 from benchmark.report import style
+from benchmark.report.notes import seeds
 from benchmark.report.style import COLUMN, PAGE, PUBLISHED, finish, look, plain, save, spread
-from benchmark.report.tables import seeds
 from benchmark.report.words import COLLAPSED
 from benchmark.store.results import Results
 
@@ -58,7 +58,7 @@ def draw(lines: pd.DataFrame, results: Results) -> Drawing:
         of_task = lines[lines.task == task].set_index("method")
         for place, method in enumerate(methods):
             _pair(axes, place, look(ROWS[method].method)[0], of_task.loc[method])
-        names = [results.row_title(ROWS[each]) + results.mark(ROWS[each].method) for each in methods]
+        names = [results.marked_title(ROWS[each]) for each in methods]
         axes.set_yticks(range(len(methods)), names)
         axes.set(title=results.task_title(task), xlabel=METRICS[METRIC].label, ylim=(len(methods) - 0.4, -0.6))
         axes.tick_params(axis="y", length=0)

@@ -13,7 +13,6 @@ from benchmark.compare.claims import CLAIMS, TASKS, Claim
 from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import Figure, Row, Table
-from benchmark.report import tables
 from benchmark.report.words import Context, lines_of, number, signed
 from benchmark.store.results import Results
 
@@ -148,7 +147,7 @@ def _best(table: Table, task: str, metric: str, results: Results) -> Context | N
     top = max(informed, key=lambda each: sign * each[0], default=None)
     return {
         "method": row.method,
-        "title": tables.row_title(row, results),
+        "title": results.marked_title(row),
         "mean": number(mean),
         "interval": f"{number(low)} to {number(high)}" if len(values) > 1 else "",
         "n": len(values),

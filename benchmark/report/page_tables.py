@@ -14,7 +14,7 @@ from benchmark.metrics import FAIRNESS
 from benchmark.plan.ours import QUICK, SELECTION
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import Figure, Row, Table
-from benchmark.report import tables
+from benchmark.report.notes import failures_of, footer
 from benchmark.report.words import Context, hundredths, lines_of
 from benchmark.store.results import Results
 
@@ -54,7 +54,7 @@ def grid(table: Table, under: Mapping[str, Results], series: Mapping[str, int]) 
         "title": table.title,
         "modified": table.modified,
         "rows": [
-            {"key": row.key, "title": tables.row_title(row, results), "method": row.method, "id": anchor(row.key)}
+            {"key": row.key, "title": results.marked_title(row), "method": row.method, "id": anchor(row.key)}
             for row in rows
         ],
         "first": results.row_title(table.rows[0]),
@@ -76,11 +76,7 @@ def grid(table: Table, under: Mapping[str, Results], series: Mapping[str, int]) 
             f"{row.key}|{task}": found
             for row in rows
             for task in tasks
-            if (
-                found := [
-                    each for part in table.tasks_of(task) for each in tables.failures_of(table, row, part, results)
-                ]
-            )
+            if (found := [each for part in table.tasks_of(task) for each in failures_of(table, row, part, results)])
         },
         "under": {name: _under(table, rows, columns, frame, each, results) for name, each in under.items()},
         "epochs": _epochs(table, rows, columns, results),
@@ -112,7 +108,7 @@ def _under(
         (line["method"], line["task"], line["metric"]): line
         for line in lines_of(significance.differences(table, ruled))
     }
-    notes = tables.footer(table, ruled, whole=False)
+    notes = footer(table, ruled, whole=False)
     near = fidelity.compared(own[own.paper.notna()])
     distances = dict(iter(near.groupby(["task", "metric"], sort=False)))
     return {

@@ -11,7 +11,7 @@ from benchmark import quoting
 from benchmark.compare.cells import tidy
 from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.table import Row, Table
-from benchmark.report.tables import provenance, row_title
+from benchmark.report.notes import provenance
 from benchmark.report.words import COLLAPSED, ONE_SEED, Context, lines_of, number
 from benchmark.rules import LAST, RULES
 from benchmark.store.atomic import withdraw, write_atomically
@@ -48,7 +48,7 @@ def markdown(table: Table, lines: pd.DataFrame, tasks: Sequence[str], results: R
             found = {(line["method"], line["selection"]): line for line in lines_of(chosen)}
             printed = {line["method"]: number(line["paper"]) or "–" for line in found.values()}
             head = ["Method", *RULES]
-            body = [[quoting.markdown(row_title(row, results)), *_cells(found, row)] for row in table.rows]
+            body = [[quoting.markdown(results.marked_title(row)), *_cells(found, row)] for row in table.rows]
             if set(printed.values()) != {"–"}:
                 head.append("paper")
                 body = [[*line, printed[row.key]] for line, row in zip(body, table.rows, strict=True)]

@@ -16,7 +16,6 @@ from benchmark import quoting
 from benchmark.compare.search import Outcome
 from benchmark.plan.table import Table
 from benchmark.report.style import COLUMN, PAGE, finish, plain, save
-from benchmark.report.tables import row_title
 from benchmark.store.atomic import write_atomically
 from benchmark.store.results import Results
 
@@ -78,7 +77,7 @@ def choices(outcomes: Sequence[Outcome], results: Results) -> str:
         settings = "" if chosen is None else "; ".join(map(str, each.search.points[chosen].overrides)) or "the recipe"
         body.append(
             [
-                quoting.markdown(row_title(each.search.row, results)),
+                quoting.markdown(results.marked_title(each.search.row)),
                 f"{len(each.records)} of {len(each.search.points)}",
                 len(each.failures),
                 f"{each.hours:.2g}",
@@ -110,7 +109,7 @@ def draw(outcomes: Sequence[Outcome], table: Table, results: Results) -> list[Pa
             _panel(axis, each, name)
             axis.set_xlabel(name.partition(".")[2] or name)
             plain(axis)
-        line[0].set_ylabel(f"{row_title(each.search.row, results)}\nscore (%)")
+        line[0].set_ylabel(f"{results.marked_title(each.search.row)}\nscore (%)")
         for axis in line[len(searched) :]:
             axis.axis("off")
     legend = {

@@ -15,8 +15,8 @@ from benchmark.metrics import METRICS
 from benchmark.plan.table import Table
 from benchmark.plan.uses import MARKS, WORDS
 from benchmark.report import rank_diagram
+from benchmark.report.notes import provenance, seeds, selection
 from benchmark.report.style import save
-from benchmark.report.tables import provenance, row_title, seeds, selection
 from benchmark.report.words import COLLAPSED, ONE_SEED
 from benchmark.store.atomic import withdraw, write_atomically
 from benchmark.store.results import Results
@@ -41,7 +41,7 @@ def write(table: Table, results: Results) -> list[Path]:
         written += [text, tests]
     if rankings:
         write_atomically(ranks, quoting.csv(significance.ranks_frame(table, rankings)))
-        names = [[row_title(row, results) for row in each.rows] for each in rankings]
+        names = [[results.marked_title(row) for row in each.rows] for each in rankings]
         written += [ranks, *save(rank_diagram.draw(rankings, names, table.full_title), picture)]
     for path in {text, tests, ranks, Path(f"{picture}.png"), Path(f"{picture}.pdf")} - {*written}:
         withdraw(path)
@@ -50,7 +50,7 @@ def write(table: Table, results: Results) -> list[Path]:
 
 def markdown(table: Table, lines: pd.DataFrame, rankings: Sequence[Ranking], results: Results) -> str:
     """The differences of each task, the ranks across tasks, and what a reader must know of the numbers."""
-    reference = quoting.markdown(row_title(table.rows[0], results))
+    reference = quoting.markdown(results.marked_title(table.rows[0]))
     parts = [f"# Tests of {quoting.markdown(table.full_title)}", "## On each task", _on_tasks_explained(reference)]
     for task in dict.fromkeys(lines.task):
         parts += [f"### {quoting.markdown(results.task_title(task))}", _differences(table, lines, task, results)]
@@ -90,7 +90,7 @@ def _differences(table: Table, lines: pd.DataFrame, task: str, results: Results)
         if any(own):
             shown = ("–" if each is None else _difference(each) for each in own)
             n = seeds(each["n"] for each in own if each)
-            body.append([quoting.markdown(row_title(row, results)), *shown, n])
+            body.append([quoting.markdown(results.marked_title(row)), *shown, n])
     head = ["Method", *(METRICS[metric].heading for metric in table.metrics), "n"]
     return quoting.grid(body, head)
 
@@ -114,7 +114,7 @@ to read. Tasks of the same images are not independent of each other, as the test
 
 def _ranking(ranking: Ranking, results: Results) -> Iterator[str]:
     """The tests of one metric, its average ranks, and what was left out."""
-    titles = {row.key: quoting.markdown(row_title(row, results)) for row in ranking.rows}
+    titles = {row.key: quoting.markdown(results.marked_title(row)) for row in ranking.rows}
     tasks, rows = ranking.ranks.shape
     test = ranking.friedman
     yield f"### {METRICS[ranking.metric].heading}"
@@ -143,7 +143,7 @@ def _ranking(ranking: Ranking, results: Results) -> Iterator[str]:
         yield f"{COLLAPSED} collapsed, hence last: {ranking.collapsed.sum()} of these {ranking.collapsed.size} cells."
     few, gaps = ranking.left_out
     if few:
-        left_out = ", ".join(quoting.markdown(row_title(row, results)) for row in few)
+        left_out = ", ".join(quoting.markdown(results.marked_title(row)) for row in few)
         yield f"Left out, since measured on fewer than {TASKS} tasks: {left_out}."
     if gaps:
         left_out = ", ".join(quoting.markdown(results.task_title(task)) for task in gaps)

@@ -138,6 +138,10 @@ class Results:
         """How a row is called: by its own title, or else its method's."""
         return row.title or self.names.methods.get(row.method, row.method)
 
+    def marked_title(self, row: Row) -> str:
+        """The row's title, with the marks of what its method uses."""
+        return self.row_title(row) + self.mark(row.method)
+
     @cached_property
     def use_bias_labels(self) -> frozenset[str]:
         """The methods that use bias labels, be it of training or of validation images."""

@@ -15,7 +15,7 @@ from benchmark.plan import catalogue
 from benchmark.plan.paper import TABLES
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
-from benchmark.report import tables
+from benchmark.report import notes, tables
 
 
 def test_the_paper_preset_is_the_plain_table_and_others_are_named() -> None:
@@ -60,7 +60,7 @@ def test_a_reduced_table_says_so_and_has_no_columns_without_the_preset(tmp_path:
     markdown = tables.write(table, results)
     assert markdown.startswith("# Table 2: Debiasing on further tasks (reduced preset)")
     assert "reduced preset" in (tmp_path / "tables" / "table2-reduced.tex").read_text(encoding="utf-8")
-    assert any("reduced preset" in note for note in tables.footer(table, results))
+    assert any("reduced preset" in note for note in notes.footer(table, results))
 
 
 def test_unknown_presets_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from benchmark.plan.ours import OURS
 from benchmark.plan.paper import TABLES
-from benchmark.report import rules, tables
+from benchmark.report import notes, rules
 from benchmark.rules import RULES
 from benchmark.store.record import Answers, Record
 
@@ -47,7 +47,7 @@ def test_every_rule_has_its_column_and_says_of_how_many_seeds(tmp_path: Path) ->
 def test_the_note_counts_the_seeds_whose_numbers_are_shown(tmp_path: Path) -> None:
     folder = make_results(tmp_path, record("vanilla", 0, [9, 50, 9]), record("vanilla", 1, None)).folder
     for rule, said in (("last", "n = 2, mean"), ("validation_average", "n = 1 (° one seed); selection")):
-        (note, *others) = tables.footer(TABLES["2"], replaced(make_results(folder), rule=RULES[rule]))
+        (note, *others) = notes.footer(TABLES["2"], replaced(make_results(folder), rule=RULES[rule]))
         assert said in note
         assert any("1 run cannot be selected so" in each for each in others) == (rule != "last")
 
@@ -55,9 +55,9 @@ def test_the_note_counts_the_seeds_whose_numbers_are_shown(tmp_path: Path) -> No
 def test_bias_accuracy_is_not_said_to_follow_a_rule(tmp_path: Path) -> None:
     """It is of the training set, after the epochs that its rows name."""
     results = replaced(make_results(tmp_path, record("vanilla", 0, [9, 50, 9])), rule=RULES["validation_average"])
-    assert tables.selection(TABLES["3"], results) == "last epoch"
-    assert tables.selection(OURS["ablations"], results).endswith("; Bias Acc. of the last epoch")
-    assert "Bias Acc." not in tables.selection(TABLES["2"], results)
+    assert notes.selection(TABLES["3"], results) == "last epoch"
+    assert notes.selection(OURS["ablations"], results).endswith("; Bias Acc. of the last epoch")
+    assert "Bias Acc." not in notes.selection(TABLES["2"], results)
 
 
 def test_without_validation_and_curves_there_is_no_such_table(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from benchmark.compare.cells import tidy
 from benchmark.plan.ours import OURS, QUICK, selection
 from benchmark.plan.paper import TABLES
 from benchmark.plan.table import Override
-from benchmark.report import tables
+from benchmark.report import notes, tables
 from benchmark.rules import RULES
 from benchmark.run import main
 from benchmark.store.record import Record
@@ -91,6 +91,18 @@ def test_equal_means_are_both_best(results: Results) -> None:
     assert tables.write(table, make_results(results.folder)).count("**") == 2 * 2 * 3
 
 
+def test_of_two_rows_the_other_is_no_second(results: Results) -> None:
+    table = selection(["cmnist_99"], ["vanilla", "gce", "groupdro"])
+    save_seeds(results.folder, "gce", {0: 0.30, 1: 0.32})
+    save_seeds(results.folder, "groupdro", {0: 0.30, 1: 0.32})  # uses bias labels and is not compared
+    text = tables.write(table, make_results(results.folder))
+    assert text.count("**") == 2 * 3
+    assert "<ins>" not in text
+    save_seeds(results.folder, "lff", {0: 0.20, 1: 0.22})
+    text = tables.write(selection(["cmnist_99"], ["vanilla", "gce", "lff"]), make_results(results.folder))
+    assert text.count("<ins>") == 3
+
+
 def test_a_selection_has_a_file_of_its_own(results: Results) -> None:
     text = tables.write(selection(["cmnist_99"], ["vanilla"]), results)
     assert text.startswith("# Selection: Selected tasks and methods\n")
@@ -100,7 +112,7 @@ def test_a_selection_has_a_file_of_its_own(results: Results) -> None:
 def test_the_failure_and_its_reason_stand_under_the_table(results: Results) -> None:
     text = tables.write(TABLES["2"], results)
     assert "Failed: cmnist_98/lff seed 0: TrainingError: The loss became nan." in text
-    assert "Left out, without records: Waterbirds; Dogs & Cats; ImageNet-B (reconstruction)." in text
+    assert "Tasks left out, without records: Waterbirds; Dogs & Cats; ImageNet-B (reconstruction)." in text
 
 
 def test_a_modified_run_never_stands_in_the_papers_table(results: Results) -> None:
@@ -189,7 +201,7 @@ def test_rows_without_a_number_are_left_out_and_named(tmp_path: Path) -> None:
     text = tables.write(OURS["modern"], results)
     source = (tmp_path / "tables" / "modern.tex").read_text()
     assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")] == ["Method", "Vanilla"]
-    assert "Left out, without records: GroupDRO*; JTT; BE;" in text
+    assert "Rows left out, without records: GroupDRO*; JTT; BE;" in text
     assert "\nJTT &" not in source
     assert "| LfF " in tables.write(TABLES["2"], results)
 
@@ -199,7 +211,7 @@ def test_a_number_of_one_seed_is_marked(results: Results) -> None:
     (lff, *_) = (line for line in text.splitlines() if line.startswith("| LfF"))
     assert "<ins>12.00</ins>°" in lff
     assert "; ° one seed; selection" in text
-    assert "°" not in tables.footer(TABLES["2"], results, whole=False)[0], "where cells say it in words"
+    assert "°" not in notes.footer(TABLES["2"], results, whole=False)[0], "where cells say it in words"
     assert "°" not in next(line for line in text.splitlines() if line.startswith("| Vanilla"))
     assert "|:----------|---" in text, "methods to the left"
     assert "---:|---" in text, "numbers to the right"
@@ -210,7 +222,7 @@ def test_records_of_different_data_are_not_silently_put_into_one_column(results:
         return msgspec.structs.replace(record, provenance=msgspec.structs.replace(record.provenance, data=data))
 
     def warnings(results: Results) -> list[str]:
-        return [note for note in tables.footer(TABLES["2"], results) if "DIFFERENT DATA" in note]
+        return [note for note in notes.footer(TABLES["2"], results) if "DIFFERENT DATA" in note]
 
     # Tasks may differ; the records of one may not.
     results = make_results(results.folder, *(of_data(record, record.task) for record in results.records))
@@ -226,4 +238,4 @@ def test_a_table_says_which_runs_computed_in_less_than_float32(tmp_path: Path) -
         made = make_record(make_run("cmnist_99", seed=seed))
         provenance = msgspec.structs.replace(made.provenance, precision=precision)
         put(tmp_path, msgspec.structs.replace(made, provenance=provenance))
-    assert "1 of these 3 runs computed in bfloat16." in tables.caveats(TABLES["2"], make_results(tmp_path))
+    assert "1 of these 3 runs computed in bfloat16." in notes.caveats(TABLES["2"], make_results(tmp_path))

@@ -1,0 +1,159 @@
+"""What a reader must know of a table's numbers: sentences under tables and pictures, and beside the page's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from benchmark.compare import published
+from benchmark.compare.doubts import doubts
+from benchmark.metrics import FAIRNESS, INVERTED
+from benchmark.plan.run import PAPER
+from benchmark.plan.table import Row, Table
+from benchmark.report.words import COLLAPSED, ONE_SEED
+from benchmark.rules import LAST
+from benchmark.store.record import Record
+from benchmark.store.results import Results
+
+LEGEND = (("*", "* uses them"), ("†", "† uses those of validation images"))
+"""What footers say of the marks of methods with bias labels."""
+
+
+def seeds(numbers: Iterable[int]) -> str:
+    """How many seeds there are, such as "1 to 3", of what was measured; ``numbers`` are those of each."""
+    counts = set(numbers) - {0} or {0}
+    return " to ".join(map(str, sorted({min(counts), max(counts)})))
+
+
+def seeds_of(table: Table, results: Results) -> str:
+    """How many seeds the cells of a table have; of numbers of the test, only those that the rule can be applied to."""
+    of_test = bool({*table.metrics} & {*FAIRNESS})
+    return seeds(
+        sum(record.epoch(results.rule) is not None or not of_test for record in results.cell(table, row, task).records)
+        for task in table.tasks
+        for row in table.rows
+    )
+
+
+def footer(table: Table, results: Results, whole: bool = True) -> list[str]:
+    """What a reader must know of the numbers: seeds, spread, selection, and why cells are empty.
+
+    Without ``whole`` not what can be said once of many tables: the marks.
+    """
+    marks = "".join(results.mark(row.method) for row in table.rows)
+    of_bias = [text for mark, text in LEGEND if mark in marks]
+    fairness = f", among methods without bias labels ({', '.join(of_bias)})" if of_bias else ""
+    empty = [results.task_title(task) for task in table.tasks if not results.measured(table, task)]
+    return [
+        f"Percent; {_seeds_note(table, results, marked=whole)}; selection: {selection(table, results)}.",
+        *_unselected_note(table, results),
+        *([f"Best in bold, second underlined{fairness}."] if whole else []),
+        *(["‡ trains on validation images, without their bias labels."] if "‡" in marks and whole else []),
+        *caveats(table, results),
+        *([f"Tasks left out, without records: {'; '.join(empty)}."] if empty else []),
+        *(f"Failed: {failure}" for failure in failures(table, results)),
+    ]
+
+
+def provenance(table: Table, results: Results) -> list[str]:
+    """What a reader must know of the records: ``caveats``, and the commits of their code."""
+    return [*caveats(table, results), *commits_note(table, results)]
+
+
+def caveats(table: Table, results: Results) -> list[str]:
+    """What a reader must know of the records: which collapsed, their preset and data, and how old their code is."""
+    found = results.records_of(table, table.tasks)
+    return [
+        *_collapsed_note(found, table, results),
+        *_preset_note(table),
+        *_data_notes(table, results),
+        *_precision_note(found),
+        *doubts(found, results),
+    ]
+
+
+def commits_note(table: Table, results: Results) -> list[str]:
+    """The commits of the code that measured the table's records; nothing without records."""
+    commits = sorted({record.provenance.short_commit for record in results.records_of(table, table.tasks)})
+    return [f"Commit {', '.join(commits)}."] if commits else []
+
+
+def selection(table: Table, results: Results) -> str:
+    """Which epoch the table's numbers are of: Bias Accuracy follows no rule."""
+    if not {*table.metrics} & {*FAIRNESS}:
+        return LAST.note
+    apart = results.rule is not LAST and "bias_acc" in table.metrics
+    return results.rule.note + (f"; Bias Acc. of the {LAST.title}" if apart else "")
+
+
+def _unselected_note(table: Table, results: Results) -> Iterator[str]:
+    """Why runs that there are have no number under the rule, each reason once."""
+    if not set(table.metrics) & set(FAIRNESS):
+        return
+    reasons: dict[tuple[str, str], int] = {}
+    for task in table.tasks:
+        for record in results.records_of(table, [task]):
+            if reason := record.why_not(results.rule):
+                reasons[task, reason] = reasons.get((task, reason), 0) + 1
+    for (task, reason), count in reasons.items():
+        runs = "1 run" if count == 1 else f"{count} runs"
+        yield f"{results.task_title(task)}: {runs} cannot be selected so, since {reason}."
+
+
+def _collapsed_note(found: Sequence[Record], table: Table, results: Results) -> list[str]:
+    if "avg_acc" not in table.metrics or not any(record.collapsed(results.rule) for record in found):
+        return []
+    return [
+        f"{COLLAPSED} collapsed: some or all of its runs are at chance, with one answer for everything, or with the "
+        f"bias turned round (conflicting groups answered {INVERTED:.0f} points better than aligned ones); never the "
+        "best."
+    ]
+
+
+def _seeds_note(table: Table, results: Results, marked: bool) -> str:
+    """How many seeds, and where single ones are ``marked`` in the cells, by what."""
+    n = seeds_of(table, results)
+    if n == "0":
+        return "no records yet"
+    if n == "1":
+        return f"n = 1 ({ONE_SEED} one seed)" if marked else "n = 1"
+    alone = f"; {ONE_SEED} one seed" if marked and n.startswith("1 ") else ""
+    return f"n = {n}, mean ± sample standard deviation (ddof 1) over seeds{alone}"
+
+
+def _preset_note(table: Table) -> list[str]:
+    if table.preset == PAPER:
+        return []
+    beside = "; the paper's numbers are for orientation, not for comparison" if published.prints(table.name) else ""
+    return [f"Measured in the {table.preset} preset{beside}."]
+
+
+def _data_notes(table: Table, results: Results) -> Iterator[str]:
+    """What the records say of their data, such as that a part is missing, each note once."""
+    titles: dict[str, list[str]] = {}
+    for task in table.tasks:
+        notes = [note for record in results.records_of(table, [task]) for note in record.provenance.data_notes]
+        for note in dict.fromkeys(notes):
+            titles.setdefault(note, []).append(results.task_title(task))
+    for note, concerned in titles.items():
+        yield f"{'; '.join(concerned)}: {note}"
+
+
+def _precision_note(found: Sequence[Record]) -> list[str]:
+    """How many of the shown runs computed in less than float32, which depends on the device."""
+    lower = {record.run.id: record.provenance.precision for record in found}
+    count = sum(each == "bfloat16" for each in lower.values())
+    return [f"{count} of these {len(lower)} runs computed in bfloat16."] if count else []
+
+
+def failures(table: Table, results: Results) -> Iterator[str]:
+    """The table's failed runs, each with its reason."""
+    for task in table.tasks:
+        for row in table.rows:
+            yield from failures_of(table, row, task, results)
+
+
+def failures_of(table: Table, row: Row, task: str, results: Results) -> Iterator[str]:
+    """Those of a row on a task; a row of changed settings is named."""
+    which = f"{task}/{row.method} ({results.row_title(row)})" if row.overrides else f"{task}/{row.method}"
+    for seed, reason in sorted(results.cell(table, row, task).failures.items()):
+        yield f"{which} seed {seed}: {reason}"
