@@ -70,7 +70,7 @@ class Outdated:
         for run in {run.id: run for run in runs}.values():
             if run in self:
                 why = "unkept" if run.id not in self.by_code and run.id not in self.by_data else "stale"
-                aside.append((run, store.set_aside(run, why)))
+                aside.append((run, store.set_aside(run.id, why)))
         try:
             yield
         except (UserError, KeyboardInterrupt):

@@ -16,7 +16,8 @@ from benchmark.errors import UserError, exit_code, say
 from benchmark.store import status
 from benchmark.store.archive import Archive
 from benchmark.store.atomic import write_atomically
-from benchmark.store.record import Provenance, Record, differences
+from benchmark.store.encoding import differences
+from benchmark.store.record import Provenance, Record
 from benchmark.store.status import Job
 from benchmark.store.store import Store
 from slurm import jobs

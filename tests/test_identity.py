@@ -102,7 +102,7 @@ def test_a_run_that_was_stopped_does_not_go_on_with_other_images(
     assert main(command(folder, results)) == 0
     (record,) = Store(results).everything()
     assert not record.warnings, "the same images go on"
-    Store(results).set_aside(record.run, "stale")
+    Store(results).set_aside(record.run.id, "stale")
     checkpoint.write_bytes(left)
     paint_black(folder)
     assert main(command(folder, results)) == 0

@@ -327,7 +327,7 @@ def test_models_are_set_aside_with_their_record(results: Path, run: Run, capsys:
     files = store.files(record)
     contents = sorted(path.read_bytes() for path in files if path != store.predictions_path(record))
     assert len(files) == 6
-    store.set_aside(run, "stale")
+    store.set_aside(run.id, "stale")
     assert store.files(record) == [store.predictions_path(record)], "which are as good for the run's next record"
     assert main([*DIGITS, *KEPT, "--set", "epochs=8", "--results", str(results)]) == 0
     aside = [path for path in results.rglob("*.stale-*") if path.is_file()]

@@ -20,7 +20,7 @@ from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
 from benchmark.plan.table import method_rows
 from benchmark.report import page_tables
-from benchmark.store.record import encode, faults
+from benchmark.store.encoding import encode, faults
 from benchmark.store.store import Store
 from benchmark.training import networks
 

@@ -20,7 +20,7 @@ from benchmark import rendering
 from benchmark.compare import published
 from benchmark.plan import recipes
 from benchmark.run import main
-from benchmark.store import record as records
+from benchmark.store import encoding
 from benchmark.store.store import Store
 
 CHOSEN = ["--table", "2", "3", "--figure", "4", "--task", "cmnist_99"]
@@ -80,7 +80,7 @@ def test_where_nothing_has_changed_no_record_is_read_and_nothing_is_drawn_or_wri
     assert drawn
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     drawn.clear()
-    monkeypatch.setattr(records, "decode", lambda content: pytest.fail("a record was read"))
+    monkeypatch.setattr(encoding, "decode", lambda content: pytest.fail("a record was read"))
     render(folder, chosen=["--all"])
     assert drawn == []
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before

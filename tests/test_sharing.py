@@ -19,8 +19,9 @@ from factories.records import make_record, make_run, put
 from benchmark import merge, pack
 from benchmark.plan import code
 from benchmark.store import archive, leases
+from benchmark.store.encoding import encode
 from benchmark.store.provenance import REPOSITORY
-from benchmark.store.record import Record, encode
+from benchmark.store.record import Record
 from benchmark.store.store import Store
 from tests.tools import gpu
 

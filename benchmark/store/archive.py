@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from benchmark.errors import UserError
-from benchmark.store import record as records
+from benchmark.store import encoding
 from benchmark.store.atomic import replacing
 from benchmark.store.record import SCHEMA, Record
 from benchmark.store.store import run_id
@@ -100,7 +100,7 @@ class Archive:
 
     def record(self, run: str) -> Record:
         """The record of a run. Raises ValueError where it is damaged, or another run's."""
-        record = records.decode(self.read(f"runs/{run}.json"))
+        record = encoding.decode(self.read(f"runs/{run}.json"))
         if record.run.id != run:
             raise ValueError(f"it is of {record.run.id}")
         return record

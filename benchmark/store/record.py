@@ -1,13 +1,9 @@
-"""What is stored of one finished run, as a type: counts of every group, curves, and where the numbers come from.
-
-A record is a JSON file, one curve and one row of counts a line, so that a difference between two can be read.
-"""
+"""What is stored of one finished run, as a type: counts of every group, curves, and where the numbers come from."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -321,149 +317,6 @@ def epochs_of(curve: Sequence[Entry]) -> list[int]:
 def numbers(curve: Curve) -> list[Number]:
     """The curve as plain numbers, None where it was not measured."""
     return [None if math.isnan(value) else value for value in curve.tolist()]
-
-
-def faults(record: Record) -> Iterator[str]:
-    """What contradicts itself: lengths, shapes and counts that cannot be (methods' consistency relations)."""
-    if any(record.settings.get(key) != getattr(record, key) for key in ("task", "method", "preset")):
-        yield "its settings are not those of its task, method and preset"
-    if not isinstance(record.settings.get("options"), dict) or not isinstance(record.settings.get("data"), dict):
-        yield "its settings lack data or options"
-    for phase in record.phases:
-        if phase.loss.ndim != 1:
-            yield f"the loss of phase '{phase.name}' is no curve"
-        for network in NETWORKS:
-            curves = getattr(phase, network)
-            if curves and any(each.shape != phase.loss.shape for each in curves.measured.values()):
-                yield f"the curves of phase '{phase.name}' are not of one length"
-    shape = len(record.groups.classes), len(record.groups.biases)
-    counts = {"groups.train": record.groups.train, "groups.test": record.groups.test}
-    counts |= {f"train.{network}": each for network, each in record.train.items()}
-    for name, each in counts.items():
-        if len(each) != shape[0] or {*map(len, each)} != {shape[1]}:
-            yield f"the counts of {name} do not have shape {shape}"
-            return
-    if len(record.groups.aligned_bias) != shape[0] or max(record.groups.aligned_bias, default=0) >= shape[1]:
-        yield "its classes do not have a bias value each that they go with"
-        return
-    scored = record.groups.scored
-    if scored is not None and (len(scored) != shape[0] or {*map(len, scored)} != {shape[1]}):
-        yield f"groups.scored does not have shape {shape}"
-        return
-    if not record.train:
-        yield "it lacks the counts of the training set"
-    for network, each in record.train.items():
-        if (np.asarray(each) > np.asarray(record.groups.train)).any():
-            yield f"train.{network}: a group has more correct answers than samples"
-    yield from _faults_of_tests(record.answers, record.groups)
-
-
-def _faults_of_tests(answers: Answers, groups: Groups) -> Iterator[str]:
-    epochs = answers.epochs
-    if not epochs or epochs != sorted(set(epochs)) or epochs[0] < 1:
-        yield "answers.epochs are not epochs in their order"
-        return
-    if (answers.validation is None) != (groups.validation is None):
-        yield "validation images were counted without a size of their groups, or the other way round"
-        return
-    for name, right, sizes in (
-        ("test", answers.test, groups.test),
-        ("validation", answers.validation, groups.validation),
-    ):
-        if right is None or sizes is None:
-            continue
-        if len(sizes) != len(groups.classes) or {*map(len, sizes)} not in ({1}, {len(groups.biases)}):
-            yield f"the sizes of groups.{name} are not those of its classes"
-            return
-        total = np.asarray(sizes).ravel()
-        if right.shape != (len(epochs), len(total)):
-            yield f"answers.{name} does not have shape {(len(epochs), len(total))}"
-            return
-        if (right > total).any() or (right < 0).any():
-            yield f"answers.{name}: a group has more correct answers than samples, or fewer than none"
-    total = np.asarray(groups.test)
-    correct = answers.test[-1].reshape(total.shape)
-    yield from (f"answers.test: {fault}" for fault in metrics.inconsistencies(correct, total))
-
-
-def differences(here: Record, there: Record) -> list[str]:
-    """Where the numbers of two records of one run differ, the first place of each part; nothing where they do not.
-
-    Numbers are the same or not: a last digit that differs is a difference. What is no number does not count: when,
-    where and how fast it was trained, by which version of the code, on data of which fingerprint, with which warnings.
-    """
-    parts = ((name, *(_plain(getattr(record, name)) for record in (here, there))) for name in MEASURED)
-    return [found for part in parts if (found := _difference(*part))]
-
-
-def _difference(place: str, here: Any, there: Any) -> str:
-    """The first place at or within ``place`` where two values of a file differ, with both; nothing where none does."""
-    members: Iterable[tuple[str, Any, Any]]
-    if isinstance(here, dict) and isinstance(there, dict) and here.keys() == there.keys():
-        members = ((f"{place}.{key}", here[key], there[key]) for key in here)
-    elif isinstance(here, list) and isinstance(there, list) and len(here) == len(there):
-        members = ((f"{place}[{number}]", *pair) for number, pair in enumerate(zip(here, there, strict=True)))
-    elif isinstance(here, (dict, list)) or isinstance(there, (dict, list)):
-        return f"{place} has other entries"
-    else:
-        return "" if here == there else f"{place} is {here} here and {there} there"
-    return next((found for each in members if (found := _difference(*each))), "")
-
-
-def _array(kind: type, value: Any) -> np.ndarray:
-    """A curve from the file, or answers: a list of numbers, or one of lists of whole numbers."""
-    try:
-        if value and isinstance(value[0], list):
-            return np.array(msgspec.convert(value, Counts), np.int64).reshape(len(value), len(value[0]))
-        return np.array(value, np.float64).reshape(len(value))
-    except OverflowError as error:
-        raise ValueError(str(error)) from error
-
-
-def _list(value: Any) -> Any:
-    """A curve or answers for the file."""
-    return value.tolist() if value.ndim == 2 else numbers(value)
-
-
-_decoder = msgspec.json.Decoder(Record, dec_hook=_array)
-
-
-def decode(content: bytes) -> Record:
-    """The record of a file. Raises ValueError, saying what is wrong, for what is none or contradicts itself."""
-    try:
-        record = _decoder.decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
-        raise ValueError(str(error)) from error
-    for fault in faults(record):
-        raise ValueError(fault)
-    return record
-
-
-def encode(record: Record) -> str:
-    """The record as text. Raises ValueError for one that contradicts itself."""
-    for fault in faults(record):
-        raise ValueError(f"The record of {record.run} is invalid: {fault}.")
-    return f"{_layout(_plain(record))}\n"
-
-
-def _plain(value: Any) -> Any:
-    """A record, or a part of one, as the dicts, lists and numbers that its file holds."""
-    return msgspec.to_builtins(value, enc_hook=_list)
-
-
-def _layout(value: Any, indent: str = "") -> str:
-    """JSON in which a list of plain values takes one line and everything else a line for each of its members."""
-    if isinstance(value, Mapping) and value:
-        members: Iterable[str] = (
-            f"{json.dumps(key, ensure_ascii=False)}: {_layout(each, indent + ' ')}" for key, each in value.items()
-        )
-    elif isinstance(value, list) and any(isinstance(each, (list, dict)) for each in value):
-        members = (_layout(each, indent + " ") for each in value)
-    else:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    opening, closing = "{}" if isinstance(value, Mapping) else "[]"
-    separator = f",\n{indent} "
-    return f"{opening}\n{indent} {separator.join(members)}\n{indent}{closing}"
 
 
 def curve_of(values: Iterable[Number]) -> Curve:

@@ -26,7 +26,7 @@ import numpy as np
 from benchmark.errors import UserError, say, unknown
 from benchmark.plan.run import Run
 from benchmark.rules import Rule
-from benchmark.store import record as records
+from benchmark.store import encoding
 from benchmark.store.atomic import create_atomically, is_abandoned, remove, sha256, write_atomically
 from benchmark.store.record import Record
 
@@ -91,7 +91,7 @@ class Store:
 
     def models_beginning(self, record: Record) -> str:
         """How the names of the models begin that were kept with a record, as seen from the folder."""
-        digest = hashlib.sha256(records.encode(record).encode()).hexdigest()
+        digest = hashlib.sha256(encoding.encode(record).encode()).hexdigest()
         return self._model_path(record.run.id, digest, "").relative_to(self.folder).as_posix()
 
     def _model_path(self, run_id: str, digest: str, end: str) -> Path:
@@ -201,7 +201,7 @@ class Store:
         path = self._runs / f"{run_id}.json"
         try:
             content = path.read_bytes()
-            record = records.decode(content)
+            record = encoding.decode(content)
             if record.run.id == run_id:
                 return record, hashlib.sha256(content).hexdigest()
             problem = f"it is of {record.run.id}"
@@ -213,7 +213,7 @@ class Store:
         except (ValueError, RecursionError) as error:
             problem = str(error)
         try:
-            kept = f"kept as {self._set_aside(run_id, 'corrupt').name}"
+            kept = f"kept as {self.set_aside(run_id, 'corrupt').name}"
         except FileNotFoundError:  # another process has just done so
             return None
         except OSError as error:
@@ -237,12 +237,17 @@ class Store:
         paths = self._runs.glob("*/*/*.json")
         return sorted(each for path in paths if (each := run_id(path.relative_to(self.folder).as_posix())))
 
-    def set_aside(self, run: Run, why: str) -> Path:
+    def set_aside(self, run_id: str, why: str) -> Path:
         """Give the run's record another name, and its models, so that the run is done again and nothing is lost.
 
         Returns where the record is then.
         """
-        return self._set_aside(run.id, why)
+        path, end = self._runs / f"{run_id}.json", f".{why}-{time.strftime('%Y%m%d-%H%M%S')}"
+        aside = path.with_name(path.name + end)
+        os.replace(path, aside)
+        for model in self._model_files(run_id):
+            os.replace(model, model.with_name(model.name + end))
+        return aside
 
     def put_back(self, run: Run, aside: Path) -> None:
         """Undo ``set_aside``, unless the run has another record by now."""
@@ -254,15 +259,6 @@ class Store:
             if model.name.startswith(f"{path.stem}."):
                 os.replace(model, model.with_name(model.name.removesuffix(end)))
         os.replace(aside, path)
-
-    def _set_aside(self, run_id: str, why: str) -> Path:
-        """As ``set_aside``; returns where the record is then."""
-        path, end = self._runs / f"{run_id}.json", f".{why}-{time.strftime('%Y%m%d-%H%M%S')}"
-        aside = path.with_name(path.name + end)
-        os.replace(path, aside)
-        for model in self._model_files(run_id):
-            os.replace(model, model.with_name(model.name + end))
-        return aside
 
     def save(self, record: Record, predictions: Predictions | None = None, models: Models | None = None) -> bool:
         """Store a finished run with what ``Training.predictions`` gives, which is kept out of the text of the record,
@@ -278,13 +274,13 @@ class Store:
             record = msgspec.structs.replace(record, provenance=provenance)
             files[self.predictions_path(record)] = content
         if models:
-            digest = hashlib.sha256(records.encode(record).encode()).hexdigest()
+            digest = hashlib.sha256(encoding.encode(record).encode()).hexdigest()
             files |= {self._model_path(record.run.id, digest, end): each for end, each in models(digest).items()}
         return self.add(record, files)
 
     def add(self, record: Record, files: Mapping[Path, bytes]) -> bool:
         """Store a record with files that belong to it, as ``save`` does; those come first."""
-        text, path = records.encode(record), self.record_path(record.run)
+        text, path = encoding.encode(record), self.record_path(record.run)
         for place, content in files.items():
             write_atomically(place, content)
         try:
@@ -294,7 +290,7 @@ class Store:
                 for place in files.keys() - {*self.files(stored)}:
                     remove(place)
                 self._remove_models_but(record.run.id, self.digest(record.run))
-                return records.encode(stored) == text  # stored by an attempt that failed only afterwards
+                return encoding.encode(stored) == text  # stored by an attempt that failed only afterwards
             if path.exists():
                 raise UserError(f"{path} is in the way of a record and no record: remove it.") from None
             return self.add(record, files)  # a damaged one, which was set aside

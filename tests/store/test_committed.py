@@ -10,7 +10,8 @@ from factories.records import make_record, make_run
 
 from benchmark.plan.paper import TABLES
 from benchmark.plan.recipes import load
-from benchmark.store.record import NETWORKS, decode, encode
+from benchmark.store.encoding import decode, encode
+from benchmark.store.record import NETWORKS
 from benchmark.store.store import Store
 
 STORE = Store(Path(__file__).parents[2] / "results")

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from benchmark import metrics
 from benchmark.rules import RULES
-from benchmark.store.record import Answers, Record, decode, differences, encode, faults, numbers
+from benchmark.store.encoding import decode, differences, encode, faults
+from benchmark.store.record import Answers, Record, numbers
 
 
 def test_its_numbers_follow_from_its_counts(record: Record) -> None:

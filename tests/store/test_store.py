@@ -12,7 +12,8 @@ from benchmark.collect import collect
 from benchmark.errors import UserError
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
-from benchmark.store.record import Record, encode
+from benchmark.store.encoding import encode
+from benchmark.store.record import Record
 from benchmark.store.store import Store
 
 

@@ -11,7 +11,8 @@ from factories.digits import tiny_settings
 from benchmark.plan.run import Run
 from benchmark.recording import make_record
 from benchmark.rules import RULES
-from benchmark.store.record import NETWORKS, Record, decode, encode
+from benchmark.store.encoding import decode, encode
+from benchmark.store.record import NETWORKS, Record
 from benchmark.training.loop import train
 from benchmark.training.training import Training
 from datasets import BiasedDataset
