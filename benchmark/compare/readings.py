@@ -88,13 +88,15 @@ EXPLANATION = """\
 For each task the mean absolute difference, in points, between the published numbers and those measured under a
 reading, over all methods that have runs, and Spearman's rank correlation of their average accuracies, all in the
 {rule}. "All" is the mean of bias, average and worst group, and beside it stands that of the recipes with the same
-methods and seeds only. "All, in validation" is the same with validation images in place of the test's, which is what
-can be seen without a test; the inputs and the reading of GIFL were first met in trials whose test numbers were known.
-Its worst groups are extremes of fewer images. Readings have different numbers of runs, so that lines are compared by
-their "Change" from the one to the other: below 0, the reading is nearer than the recipes. Bias Accuracy is Table 3,
-whose rows name their epochs themselves. The last columns are "All" under other rules for the epoch, by the names that
---select takes; test_average raises every average by its choice alone, and shows what that would do. Since settings
-were chosen by their nearness to the published numbers, the differences in fidelity.md may be too small."""
+methods and seeds only. Runs are those that the rule can be applied to; runs without validation counts have a last
+epoch only, which the column of that rule counts, too. "All, in validation" is the same with validation images in
+place of the test's, which is what can be seen without a test; the inputs and the reading of GIFL were first met in
+trials whose test numbers were known. Its worst groups are extremes of fewer images. Readings have different numbers
+of runs, so that lines are compared by their "Change" from the one to the other: below 0, the reading is nearer than
+the recipes. Bias Accuracy is Table 3, whose rows name their epochs themselves. The last columns are "All" under
+other rules for the epoch, by the names that --select takes; test_average raises every average by its choice alone,
+and shows what that would do. Since settings were chosen by their nearness to the published numbers, the differences
+in fidelity.md may be too small."""
 
 
 def evaluate(results: Results) -> pd.DataFrame:
@@ -110,23 +112,23 @@ def evaluate(results: Results) -> pd.DataFrame:
         for judged in (each.under(preset) for each in JUDGED)
         for task in results.available(judged.table)
         if (preset, task) in recorded
-        for reading, found, same in _measured(judged, task, results)
+        for reading, found, own in _measured(judged, task, results)
         for rule in judged.rules
         if _has(rule, found)
-        for line in _lines(judged.table, task, found, same, rule)
+        for line in _lines(judged.table, task, _readable(rule, found), own, rule)
     ]
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
 def _measured(judged: Judged, task: str, results: Results) -> Iterator[tuple[str, Found, Found]]:
-    """(reading, its records, the recipes' own of the same methods and seeds) of each reading that has a line."""
+    """(reading, its records, the recipes' own) of each reading that has a line."""
     own = _records(judged.table, task, results)
     told: set[str] = set()
     for reading, overrides in judged.readings.items():
         found = _records(replace(judged.table, overrides=overrides), task, results)
         runs = {record.run.id for records in found.values() for record in records}
         if judged.measured(found) and runs - told:
-            yield reading, found, _same_runs(own, found)
+            yield reading, found, own
         told |= runs
 
 
@@ -144,6 +146,11 @@ def _has(rule: Rule, found: Found) -> bool:
     return all(any(record.epoch(rule) for record in records) for records in found.values() if records)
 
 
+def _readable(rule: Rule, found: Found) -> Found:
+    """The records in which the rule can choose an epoch; those without validation counts have the last one only."""
+    return {key: tuple(record for record in records if record.epoch(rule)) for key, records in found.items()}
+
+
 def _records(table: Table, task: str, results: Results) -> Found:
     return {row.key: results.cell(table, row, task).records for row in table.rows}
 
@@ -159,10 +166,10 @@ def _same_runs(own: Found, found: Found) -> Found:
 
 
 def _lines(
-    table: Table, task: str, found: Found, same: Found, rule: Rule
+    table: Table, task: str, found: Found, recipes: Found, rule: Rule
 ) -> Iterator[tuple[int, int, str, float, float, float, float]]:
     """(methods, runs, metric, difference in testing, in validation, of the recipes' same runs, rank correlation)."""
-    runs = sum(map(len, found.values()))
+    runs, same = sum(map(len, found.values())), _same_runs(_readable(rule, recipes), found)
     for metric in table.metrics:
         sound = _compared(table, task, found, metric, rule)
         if sound:
@@ -212,14 +219,17 @@ def write(found: pd.DataFrame, results: Results) -> str:
 def summary(found: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     """One line per ``KEY``: ``DIFFERENCES`` and rank correlation under a rule; "all" under others.
 
-    ``change`` is the difference of "all" from the same runs of the recipes, a gap for the recipes themselves.
+    ``change`` is the difference of "all" from the same runs of the recipes, a gap for the recipes themselves. ``runs``
+    are those in which the rule can choose an epoch, or all where it can in none.
     """
     fair, chosen = found[found.metric.isin(FAIRNESS)], found[found.selection == rule.name]
     by_metric = chosen[chosen.metric.isin(FAIRNESS)].pivot_table("difference", KEY, "metric", sort=False)
     bias = found[found.metric == "bias_acc"].set_index(KEY).difference.rename("bias_acc")
     by_rule = fair.pivot_table("difference", KEY, "selection", sort=False).rename(columns={rule.name: "all"})
     by_all = fair[fair.selection == rule.name].groupby(KEY, sort=False)[["in_validation", "recipes"]]
-    counts = fair.groupby(KEY, sort=False)[["methods", "runs"]].first()
+    shown = chosen[chosen.metric.isin(FAIRNESS)].groupby(KEY)[["methods", "runs"]].first()
+    counts = fair.groupby(KEY, sort=False)[["methods", "runs"]].max()  # of readings that the rule cannot read
+    counts.update(shown)
     correlation = chosen[chosen.metric == "avg_acc"].set_index(KEY).rank_correlation
     wide = counts.join([correlation, by_metric, bias, by_rule, by_all.mean(skipna=False)])
     others = [name for name in RULES if name != rule.name]

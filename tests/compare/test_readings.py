@@ -112,6 +112,22 @@ def test_a_reading_is_compared_with_the_recipes_own_runs_of_its_methods_and_seed
     assert (summary["methods"], summary["runs"]) == (1, 1)
 
 
+def test_runs_that_a_rule_cannot_choose_in_are_compared_with_none(tmp_path: Path) -> None:
+    paper = published.numbers()["table2", "vanilla", "cmnist_99", "avg_acc"]
+    save(tmp_path, "vanilla", [paper + 3], [1], CONSTANT)
+    record = save(tmp_path, "vanilla", [paper + 7], [1], CONSTANT, seed=1)
+    without = replace(record.answers, validation=None), replace(record.groups, validation=None)
+    put(tmp_path, replace(record, answers=without[0], groups=without[1]))
+    for seed, ahead in enumerate((-1, -9)):
+        save(tmp_path, "vanilla", [paper + ahead], [1], RECIPES, seed=seed)
+    found = readings.evaluate(make_results(tmp_path))
+    lines = found[(found.reading == CONSTANT) & (found.metric == "avg_acc")].set_index("selection")
+    assert lines.loc["validation", ["runs", "difference", "recipes"]].tolist() == pytest.approx([1, 3, 1])
+    assert lines.loc["last", ["runs", "difference", "recipes"]].tolist() == pytest.approx([2, 5, 5])
+    shown = {rule: readings.summary(found, RULES[rule]).set_index("reading").runs[CONSTANT] for rule in lines.index}
+    assert shown == lines.runs.to_dict()
+
+
 def test_a_reading_that_a_recipe_already_has_says_nothing_new(tmp_path: Path) -> None:
     decay = "weight decay 1e-4"
     save(tmp_path, "groupdro", [50.0], [1], RECIPES)
