@@ -298,7 +298,7 @@ def _chosen(
 def _with_any_run(
     tables: Sequence[Table], tasks: Sequence[str], methods: Sequence[str], recipes: Recipes
 ) -> tuple[tuple[Table, ...], tuple[str, ...]]:
-    """The tables that show any of the tasks and methods in their preset, and notes on what is left out.
+    """The tables, of one preset, that show any of the tasks and methods in it, and notes on what is left out.
 
     Raises UserError for a task that no table has, and where no table remains.
     """
@@ -307,7 +307,8 @@ def _with_any_run(
             names = ", ".join(table.name for table in tables)
             known = ", ".join(dict.fromkeys(each for table in tables for each in table.tasks))
             raise UserError(f"No column {task} in {names}; tasks there: {known}.")
-    remaining, reasons, without = list[Table](), list[str](), dict[str, dict[str, None]]()
+    remaining, reasons, lacking = list[Table](), list[str](), list[str]()
+    without = dict[str, None]()
     for table in tables:
         asked = [each for each in tasks or table.tasks if each in table.tasks]
         available = recipes.available(table)
@@ -317,16 +318,16 @@ def _with_any_run(
         elif methods and not set(rows) & set(methods):
             reasons.append(f"{table.name} shows no run of {' or '.join(methods)}; its methods: {', '.join(rows)}")
         elif not set(asked) & set(available):
-            reasons.append(f"No preset '{table.preset}' exists for {', '.join(asked)}: leave out --preset")
+            lacking.append(f"No preset '{table.preset}' exists for {', '.join(asked)}: leave out --preset")
         else:
             remaining.append(table)
-        if lacking := [each for each in asked if each not in available]:
-            without.setdefault(table.preset, {}).update(dict.fromkeys(lacking))
+        without |= dict.fromkeys(each for each in asked if each not in available)
     if not remaining:
         # A task that exists somewhere, but not in that preset, says more than another table's lack of it.
-        raise UserError(next((each for each in reasons if each.startswith("No preset")), reasons[0]) + ".")
-    notes = [f"Left out: {each}." for each in reasons if not each.startswith("No preset")]
-    notes += [f"Left out, since there is no preset '{key}' for it: {', '.join(each)}." for key, each in without.items()]
+        raise UserError((*lacking, *reasons)[0] + ".")
+    notes = [f"Left out: {each}." for each in reasons]
+    if without:
+        notes.append(f"Left out, since there is no preset '{tables[0].preset}' for it: {', '.join(without)}.")
     return tuple(remaining), tuple(notes)
 
 

@@ -222,14 +222,14 @@ def summary(found: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     ``change`` is the difference of "all" from the same runs of the recipes, a gap for the recipes themselves. ``runs``
     are those in which the rule can choose an epoch, or all where it can in none.
     """
-    fair, chosen = found[found.metric.isin(FAIRNESS)], found[found.selection == rule.name]
-    by_metric = chosen[chosen.metric.isin(FAIRNESS)].pivot_table("difference", KEY, "metric", sort=False)
+    fair = found[found.metric.isin(FAIRNESS)]
+    chosen = fair[fair.selection == rule.name]
+    by_metric = chosen.pivot_table("difference", KEY, "metric", sort=False)
     bias = found[found.metric == "bias_acc"].set_index(KEY).difference.rename("bias_acc")
     by_rule = fair.pivot_table("difference", KEY, "selection", sort=False).rename(columns={rule.name: "all"})
-    by_all = fair[fair.selection == rule.name].groupby(KEY, sort=False)[["in_validation", "recipes"]]
-    shown = chosen[chosen.metric.isin(FAIRNESS)].groupby(KEY)[["methods", "runs"]].first()
+    by_all = chosen.groupby(KEY, sort=False)[["in_validation", "recipes"]]
     counts = fair.groupby(KEY, sort=False)[["methods", "runs"]].max()  # of readings that the rule cannot read
-    counts.update(shown)
+    counts.update(chosen.groupby(KEY)[["methods", "runs"]].first())
     correlation = chosen[chosen.metric == "avg_acc"].set_index(KEY).rank_correlation
     wide = counts.join([correlation, by_metric, bias, by_rule, by_all.mean(skipna=False)])
     others = [name for name in RULES if name != rule.name]
