@@ -19,6 +19,8 @@ from methods.base import (
     Updates,
 )
 
+PARTS = 10  # of the second phase, after each of which it is measured
+
 
 def afr_weights(logits: Tensor, targets: Tensor, gamma: float) -> Tensor:
     """exp(−γ p_y)/n_y, scaled to a sum of 1, [n]: badly fitted samples count most, each class by its mean.
@@ -39,7 +41,7 @@ class AFR(Method):
     samples with probability w.
     """
 
-    version = 1
+    version = 2
 
     def __init__(
         self,
@@ -68,7 +70,8 @@ class AFR(Method):
         reweight = Step(self.last_layer_loss, (self.target.classifier,))
         return (
             Phase("train", (train,), self.epochs, sampler="weighted", end=self.reweight),
-            Phase("last layer", (reweight,), updates=self.last_layer_updates, sampler="weighted"),
+            # The authors look after every update, and the best come early.
+            Phase("last layer", (reweight,), epochs=PARTS, updates=self.last_layer_updates, sampler="weighted"),
         )
 
     def loss(self, batch: Batch) -> Tensor:

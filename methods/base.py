@@ -122,7 +122,8 @@ class Phase:
     """A stretch of training. Each update takes every step, in order, with batches of its own.
 
     Its length is ``epochs`` passes of ⌈n/m⌉ updates over the n images of its split, or exactly ``updates`` where the
-    method counts those.
+    method counts those. These are divided into passes, too, or into ``epochs`` shorter parts, after each of which
+    networks are measured and can be selected; the rate falls with the passes.
     ``end_epoch`` and ``end`` are called with a ``Predict`` after each epoch and after the last; what ``end_epoch`` does
     to networks is not measured before the next epoch has ended.
     """

@@ -135,9 +135,9 @@ def phases(
         for training in trainings:
             training.go_to(index)
         phase = Updates(trainings, captured)
-        updates = seeds * first.updates_per_epoch(phase.phase)
+        updates = seeds * first.batches.updates_per_epoch(phase.phase)
         flops, moved = roofline.of_update(first, index)
-        images = updates * first.batch_size(phase.phase)
+        images = updates * first.batches.size(phase.phase)
         return Subject(phase.epoch, images, updates * flops, updates * moved, phase.capturable)
 
     kinds: dict[str, int] = {}

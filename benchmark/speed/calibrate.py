@@ -101,8 +101,8 @@ def work(run: Run, images: Images) -> dict[str, Work]:
     found: dict[str, Work] = {}
     for index, phase in enumerate(training.phases):
         training.go_to(index)
-        epochs, size = training.epochs(phase), training.batch_size(phase)
-        updates = phase.updates or epochs * training.updates_per_epoch(phase)
+        epochs, size = training.batches.epochs(phase), training.batches.size(phase)
+        updates = phase.updates or epochs * training.batches.updates_per_epoch(phase)
         measured = epochs * sum(len(getattr(training.splits, name)) for _, name in training.wanted())
         before = found.get(kind_of(phase), Work(0, 0))
         found[kind_of(phase)] = Work(before.trained + updates * size, before.measured + measured)

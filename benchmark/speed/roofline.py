@@ -37,7 +37,7 @@ def of_update(training: Training, index: int) -> tuple[int, int]:
         Updates([training]).epoch()
     training.phases = phases
     trained = [each for step in phase.steps for network in step.trains for each in network.parameters()]
-    batch = training.batch_size(phase) * training.dataset.train.images[0].nbytes
+    batch = training.batches.size(phase) * training.dataset.train.images[0].nbytes
     return counter.get_total_flops(), (
         sum(layers)
         + TRAFFIC["optimiser"] * sum(each.nbytes for each in trained)

@@ -1,41 +1,38 @@
 """One run in progress: its method, its data on the device, and how far it has come.
 
-Batches come from ``benchmark.training.loader`` and are augmented and normalised on the device. A step never waits for
-the device; numbers are read once an epoch. All randomness comes from one generator that is part of the checkpoint, so
-a resumed run ends with the same numbers, bit for bit on the CPU.
+A step never waits for the device; numbers are read once an epoch. All randomness comes from one generator that is part
+of the checkpoint, so a resumed run ends with the same numbers, bit for bit on the CPU.
 """
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.errors import unknown
 from benchmark.plan import code
 from benchmark.rules import Rule
 from benchmark.training import checkpoint as checkpoints
 from benchmark.training import progress as progresses
-from benchmark.training import samplers, snapshots
+from benchmark.training import snapshots
+from benchmark.training.batches import Batches
 from benchmark.training.checkpoint import Checkpoint, State
-from benchmark.training.loader import Augmentation, DeviceSplit
 from benchmark.training.measure import Measurement, Metrics, Splits
-from benchmark.training.networks import digest, memory_format, of_run, place
+from benchmark.training.networks import digest, of_run, place
 from benchmark.training.optimizers import new_optimizer, rate, warming
 from benchmark.training.progress import EpochEntry, Progress, Sizes, Stage
 from datasets import BiasedDataset, Split
 from datasets.base import Fingerprint, halved
 from methods import get
-from methods.base import Batch, Method, Network, Phase, Predict, Sampler, SplitName, TrainingSet
+from methods.base import Method, Network, Phase, Predict, TrainingSet
 
 
 class Training:
@@ -70,15 +67,13 @@ class Training:
         self.generator = torch.Generator().manual_seed(seed)
         self.splits = splits or Splits.of(self.dataset, settings, self.device, self.given)
         self.measurement = Measurement(self.dataset, self.splits)
-        self.augmentation = Augmentation(settings)
         self.weights = ""  # a digest of those that networks start from, where they are pretrained
         self.method = self._build_method(seed)
-        self.layout = memory_format(self.method)
+        self.batches = Batches(self.dataset, self.given, self.splits, settings, self.method)
         self.phases = self.method.phases()
         self.progress = Progress()
         self.snapshots = snapshots.Snapshots(keep, self.sizes)
         self.optimizers: list[torch.optim.Optimizer] = []
-        self._images: dict[int, Tensor] = {}
         self._started = 0.0
 
     def _build_method(self, seed: int) -> Method:
@@ -117,32 +112,12 @@ class Training:
 
     @property
     def total_epochs(self) -> int:
-        return sum(self.epochs(phase) for phase in self.phases)
+        return sum(self.batches.epochs(phase) for phase in self.phases)
 
     @property
     def sizes(self) -> Sizes:
         train, test = (self.dataset.group_sizes(split) for split in (self.dataset.train, self.dataset.test))
         return Sizes(train, test, self.measurement.validation_sizes)
-
-    def images(self, split: SplitName) -> Split:
-        """The images of a split that is trained on. Raises ValueError for one whose use the method does not declare."""
-        self.splits.to_train_on(split)
-        return self.dataset.train if self.given is None or split == "train" else self.given
-
-    def sees_bias(self, split: SplitName) -> bool:
-        """Whether the method declares use of the bias labels of a split that is trained on."""
-        return self.method.uses_bias_labels if split == "train" else self.method.uses_validation_bias
-
-    def batch_size(self, phase: Phase) -> int:
-        size: int = min(self.settings["batch_size"], len(self.images(phase.split)))
-        return size
-
-    def updates_per_epoch(self, phase: Phase) -> int:
-        return math.ceil(len(self.images(phase.split)) / self.batch_size(phase))
-
-    def epochs(self, phase: Phase) -> int:
-        """How many a phase has, of which the last may be shorter."""
-        return phase.epochs if phase.updates is None else math.ceil(phase.updates / self.updates_per_epoch(phase))
 
     @property
     def phase(self) -> Phase:
@@ -186,7 +161,7 @@ class Training:
 
     def _end_phases(self) -> None:
         """Go on to the next phase that has an epoch to train."""
-        while not self.finished and self.progress.epoch == self.epochs(self.phase):
+        while not self.finished and self.progress.epoch == self.batches.epochs(self.phase):
             self.call(self.phase.end)
             self.go_to(self.progress.phase_index + 1)
 
@@ -243,7 +218,7 @@ class Training:
         if not isinstance(state["optimizers"], list) or len(state["optimizers"]) != len(optimizers):
             raise ValueError("it has other optimisers")
         for found, optimizer in zip(state["optimizers"], optimizers, strict=True):
-            checkpoints.check_optimizer(found, optimizer, updates=epoch * self.updates_per_epoch(phase))
+            checkpoints.check_optimizer(found, optimizer, updates=epoch * self.batches.updates_per_epoch(phase))
 
     # An epoch
 
@@ -266,9 +241,10 @@ class Training:
     def learning_rate(self) -> float:
         """Of the current epoch, once the rate has risen to its height.
 
-        Every phase begins anew, and a shorter one is like the beginning of a longer one: stopped early, not annealed.
+        It falls with the passes over the images. Every phase begins anew, and a shorter one is like the beginning of a
+        longer one: stopped early, not annealed.
         """
-        return rate(self.settings, self.progress.epoch)
+        return rate(self.settings, self.batches.passes(self.phase, self.progress.epoch))
 
     def _learning_rate_tensor(self) -> Tensor:
         """A tensor, since a CUDA graph goes on reading it where a number would stay what it was at the capture."""
@@ -283,74 +259,16 @@ class Training:
 
     def warm_up(self, update: int) -> None:
         """Set the rate of an update of this epoch, of which 0 is the first, where the rate may still be rising."""
-        updates = self.updates_per_epoch(self.phase)
-        before, length = self.progress.epoch * updates, self.settings["warmup"] * self.settings["epochs"] * updates
+        before = self.progress.epoch * self.batches.updates_per_epoch(self.phase)
+        length = self.settings["warmup"] * self.settings["epochs"] * self.batches.updates_per_pass(self.phase)
         if before < length:
             self._set_rate(self.learning_rate * warming(before + update, length))
 
     def begin_epoch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Set the learning rate and draw sample indices [updates × batches, m], the augmentation of each sample, and
-        the random numbers [updates × batches, m, k] of the step that asks for most.
-
-        One row a batch, in the order in which the phase's steps take turns, and each takes its own.
-        """
+        """Set the learning rate and draw the epoch's batches: see ``Batches.draw``."""
         self.measurement.forget()
         self._set_rate(self.learning_rate)
-        phase, size = self.phase, self.batch_size(self.phase)
-        updates = self.updates_per_epoch(phase)
-        if phase.updates is not None:
-            updates = min(updates, phase.updates - self.progress.epoch * updates)
-        samplers = [sampler for of_step in phase.batches for sampler in of_step]
-        order = torch.stack([self._order(sampler)[:updates] for sampler in samplers], 1).flatten(0, 1)
-        augmented = self.augmentation.draw(len(order), size, self.generator)
-        most = max(step.draws for step in phase.steps)
-        shape = len(order), size, most
-        return order, augmented, torch.rand(shape, generator=self.generator) if most else torch.empty(shape)
-
-    def _order(self, sampler: Sampler) -> Tensor:
-        phase = self.phase
-        images, size = self.images(phase.split), self.batch_size(phase)
-        targets = torch.from_numpy(images.targets)
-        if sampler == "shuffled":
-            return samplers.shuffled(len(targets), size, self.generator)
-        if sampler == "class_balanced":
-            return samplers.class_balanced(targets, len(self.dataset.class_names), size, self.generator)
-        if sampler == "weighted":
-            weights = self.method.sample_weights.cpu()
-            if len(weights) != len(targets):
-                raise ValueError(f"Phase '{phase.name}' has {len(weights)} weights for {len(targets)} images.")
-            return samplers.weighted(weights, size, self.generator)
-        if sampler != "group_balanced":
-            raise unknown("sampler", sampler, get_args(Sampler))
-        if not self.sees_bias(phase.split):
-            raise ValueError(f"Phase '{phase.name}' balances groups, but its method declares no use of bias labels.")
-        groups = targets * len(self.dataset.bias_names) + torch.from_numpy(images.bias)
-        return samplers.weighted(1 / torch.bincount(groups)[groups], size, self.generator)
-
-    @property
-    def split(self) -> DeviceSplit:
-        """The images that the current phase trains on."""
-        return self.splits.to_train_on(self.phase.split)
-
-    def batch(
-        self, indices: Tensor, images: Tensor, augmented: Tensor, draws: Tensor | None = None, place: int = 0
-    ) -> Batch:
-        """What a method sees of the samples ``indices`` [m], or [S, m] for S seeds, until the next batch in its place.
-
-        ``place``: which batch of a loss it is.
-        """
-        images = self.augmentation.apply(images, augmented).contiguous(memory_format=self.layout)
-        if place not in self._images or self._images[place].shape != images.shape:
-            self._images[place] = torch.empty_like(images, dtype=torch.get_default_dtype())
-        split = self.split
-        return Batch(
-            images=split.normalise(images, self._images[place]),
-            targets=split.targets[indices],
-            indices=indices,
-            bias=split.bias[indices] if self.sees_bias(self.phase.split) else None,
-            draws=draws,
-            split=self.phase.split,
-        )
+        return self.batches.draw(self.phase, self.progress.epoch, self.generator)
 
     def set_modes(self, trained: tuple[nn.Module, ...]) -> None:
         self.method.eval()
@@ -378,7 +296,7 @@ class Training:
         return self._stage(phase).is_measured(epoch)
 
     def _stage(self, phase: Phase) -> Stage:
-        return Stage(phase.name, self.epochs(phase), self.settings["measure_every"], self.measured(phase))
+        return Stage(phase.name, self.batches.epochs(phase), self.settings["measure_every"], self.measured(phase))
 
     def wanted(self) -> list[tuple[nn.Module, str]]:
         """Networks and splits to be counted after the epoch that is trained now: targets are tested, too."""

@@ -28,7 +28,9 @@ WARM_UP = 3  # updates before a capture, in which libraries make what may not be
 
 def is_small(training: Training) -> bool:
     """Whether an update's kernels are too short to keep a GPU busy, and nothing but indices differs between updates."""
-    return training.layout is torch.contiguous_format and training.split.resident and not training.augmentation.varies
+    batches = training.batches
+    resident = batches.split(training.phase).resident
+    return batches.layout is torch.contiguous_format and resident and not batches.augmentation.varies
 
 
 class Updates:
@@ -46,7 +48,7 @@ class Updates:
         self._static = self._batched is not None or self.capturable
         self._total = torch.zeros(len(trainings), device=first.device)
         self._taken = [len(samplers) for samplers in self.phase.batches]  # of batches, by each step
-        shape = sum(self._taken), len(trainings), first.batch_size(self.phase)
+        shape = sum(self._taken), len(trainings), first.batches.size(self.phase)
         self._rows = torch.zeros(shape, dtype=torch.int64, device=first.device)
         self._draws = torch.zeros((*shape, max(step.draws for step in self.phase.steps)), device=first.device)
         self._done = 0
@@ -75,7 +77,7 @@ class Updates:
                 raise TrainingError(
                     f"The loss became {mean} in epoch {training.progress.epoch + 1} of phase '{self.phase.name}'."
                 )
-            training.progress.samples_trained += updates * training.batch_size(self.phase)
+            training.progress.samples_trained += updates * training.batches.size(self.phase)
             training.progress.seconds_training += share
         return means
 
@@ -84,11 +86,11 @@ class Updates:
         training, steps = self.trainings[0], self.phase.steps
         training.set_modes(steps[0].trains)
         augmented, draws = (each.to(training.device, non_blocking=True) for each in (augmented, draws))
-        rows = zip(training.split.batches(order), augmented, draws, strict=True)
+        rows = zip(training.batches.split(self.phase).batches(order), augmented, draws, strict=True)
         turns = itertools.cycle(zip(steps, self._taken, training.optimizers, strict=True))
         for number, (step, taken, optimizer) in enumerate(turns):
             batches = [
-                training.batch(indices, images, changes, _drawn(drawn, step), place)
+                training.batches.batch(self.phase, indices, images, changes, _drawn(drawn, step), place)
                 for place, ((indices, images), changes, drawn) in enumerate(itertools.islice(rows, taken))
             ]
             if not batches:
@@ -132,10 +134,10 @@ class Updates:
 
     def _batch(self, step: Step, place: int, rows: Tensor, draws: Tensor) -> Batch:
         """That of all trainings, [S, m, ...], or without that dimension of the only one."""
-        training = self.trainings[0]
+        batches = self.trainings[0].batches
         indices, drawn = (rows, draws) if self._batched else (rows[0], draws[0])
-        images = training.split.images.index_select(0, indices.flatten()).unflatten(0, indices.shape)
-        return training.batch(indices, images, torch.empty(0), _drawn(drawn, step), place)
+        images = batches.split(self.phase).images.index_select(0, indices.flatten()).unflatten(0, indices.shape)
+        return batches.batch(self.phase, indices, images, torch.empty(0), _drawn(drawn, step), place)
 
     def _capture(self) -> None:
         """Have ``self._update`` replayed from now on, unless it makes the device wait for the host."""

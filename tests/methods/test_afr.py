@@ -67,7 +67,9 @@ def test_what_is_held_out_trains_the_last_layer_and_nothing_else(tiny: BiasedDat
     drawn = []
     for index, phase in enumerate(training.phases):
         training.go_to(index)
-        order = torch.cat([training._order(phase.sampler).flatten() for _ in range(20)])
+        order = torch.cat(
+            [training.batches.order(phase, phase.sampler, training.generator).flatten() for _ in range(20)]
+        )
         drawn.append(torch.bincount(order, minlength=203) > 0)
         Updates([training]).epoch()
         training.measurement.forget()

@@ -57,7 +57,7 @@ def test_convolutional_methods_are_channels_last_and_in_full_precision_on_the_cp
     weight = next(each for each in training.method.modules() if isinstance(each, nn.Conv2d)).weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     images = torch.from_numpy(noise(4).images)
-    batch = training.batch(torch.arange(4), images, torch.zeros(4, 3, dtype=torch.int64))
+    batch = training.batches.batch(training.phase, torch.arange(4), images, torch.zeros(4, 3, dtype=torch.int64))
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     computed: list[torch.dtype] = []
     for module in training.method.modules():

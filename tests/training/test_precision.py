@@ -51,16 +51,17 @@ def losses(training: Training) -> list[float]:
     generator, found = torch.Generator().manual_seed(0), []
     for index, phase in enumerate(training.phases):
         training.go_to(index)
+        split = training.batches.split(phase)
         for _ in range(3):
             for step, samplers in zip(phase.steps, phase.batches, strict=True):
                 batches = []
                 for place in range(len(samplers)):
-                    indices = torch.randperm(len(training.split), generator=generator)[:32]
-                    images = training.split.images[indices]
+                    indices = torch.randperm(len(split), generator=generator)[:32]
+                    images = split.images[indices]
                     unchanged = torch.zeros(len(images), 3, dtype=torch.int64)
                     draws = torch.rand(len(images), step.draws, generator=generator, dtype=torch.float32)
                     draws = draws.to(torch.get_default_dtype())
-                    batches.append(training.batch(indices, images, unchanged, draws, place))
+                    batches.append(training.batches.batch(phase, indices, images, unchanged, draws, place))
                 found.append(step.loss(*batches).item())
         training.measurement.forget()
         training.call(phase.end_epoch)

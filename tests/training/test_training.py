@@ -21,7 +21,7 @@ def test_images_are_normalised_as_the_recipe_says(tiny: BiasedDataset) -> None:
         [0.4, 0.5, 0.6]
     )[:, None, None]
     ((row, images),) = training.splits.train.batches(indices[None])
-    batch = training.batch(row, images, torch.empty(0))
+    batch = training.batches.batch(training.phase, row, images, torch.empty(0))
     assert np.allclose(batch.images.numpy(), expected, atol=1e-5)
     assert batch.targets.tolist() == tiny.train.targets[indices].tolist()
 
@@ -40,6 +40,26 @@ def test_epochs_and_updates_are_counted_as_declared(tiny: BiasedDataset, monkeyp
     assert updates.count("auxiliary 1") == updates.count("auxiliary 5") == 6
     assert updates.count("train") == 3 * 4
     assert len(training.progress.history) == training.total_epochs == 5 * 2 + 3
+
+
+def test_updates_may_be_divided_into_epochs_shorter_than_a_pass(tiny: BiasedDataset) -> None:
+    """AFR's second phase, of ten parts: as many updates are trained, and the rate falls no sooner than it would."""
+    changes = {"epochs": 10, "learning_rate_decay": 0.5, "learning_rate": 0.8, "last_layer_updates": 26}
+    rates: list[float] = []
+    training = Training(tiny, tiny_settings("afr", **changes), 0, report=lambda entry: seen(entry["phase"]))
+
+    def seen(phase: str) -> None:
+        if phase == "last layer":
+            rates.extend(float(group["lr"]) for optimizer in training.optimizers for group in optimizer.param_groups)
+
+    train([training])
+    (_, last) = training.phases
+    assert training.batches.updates_per_pass(last) == 4
+    entries = [entry for entry in training.progress.history if entry["phase"] == "last layer"]
+    assert len(entries) == 13, "of two updates each"
+    assert all("test" in entry for entry in entries)
+    assert training.progress.samples_trained == (10 * 4 + 26) * 64
+    assert rates == [0.8 * 0.5 ** (epoch // 2) for epoch in range(13)]
 
 
 def test_the_learning_rate_falls_after_every_tenth_of_the_epochs(tiny: BiasedDataset) -> None:
@@ -90,12 +110,14 @@ def test_unknown_sampler_is_a_user_error(tiny: BiasedDataset) -> None:
 def test_group_balance_needs_the_declaration(tiny: BiasedDataset) -> None:
     training = Training(tiny, tiny_settings("vanilla"), seed=0)
     with pytest.raises(ValueError, match="declares no use of bias labels"):
-        training._order("group_balanced")
+        training.batches.order(training.phase, "group_balanced", training.generator)
 
 
 def test_group_balanced_batches_show_rare_groups_as_often(tiny: BiasedDataset) -> None:
     training = Training(tiny, tiny_settings("groupdro", batch_size=203), seed=0)
-    orders = torch.cat([training._order("group_balanced").flatten() for _ in range(200)])
+    orders = torch.cat(
+        [training.batches.order(training.phase, "group_balanced", training.generator).flatten() for _ in range(200)]
+    )
     drawn = torch.bincount(training.splits.train.groups[orders], minlength=16).double()
     present = torch.bincount(training.splits.train.groups, minlength=16) > 0
     assert (drawn[present] / drawn.sum()).std() < 0.005

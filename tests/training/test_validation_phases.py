@@ -89,7 +89,9 @@ def test_batches_come_from_the_half_that_no_epoch_is_selected_on(
 def test_every_group_of_the_half_is_drawn_as_often(tiny: BiasedDataset, trainer: Any) -> None:
     training = trainer(tiny, tiny_settings("vanilla", epochs=600), sampler="group_balanced", uses_validation_bias=True)
     training.go_to(1)
-    drawn = torch.cat([training._order("group_balanced").flatten() for _ in range(600)])
+    drawn = torch.cat(
+        [training.batches.order(training.phase, "group_balanced", training.generator).flatten() for _ in range(600)]
+    )
     groups = torch.from_numpy(training.given.targets * 4 + training.given.bias)
     share = torch.bincount(groups[drawn], minlength=16)[torch.bincount(groups, minlength=16) > 0] / len(drawn)
     assert share == pytest.approx(torch.full_like(share, 1 / len(share)), abs=0.01)
