@@ -46,6 +46,7 @@ def footer(table: Table, results: Results, whole: bool = True) -> list[str]:
     return [
         f"Percent; {_seeds_note(table, results, marked=whole)}; selection: {selection(table, results)}.",
         *_unselected_note(table, results),
+        *_first_epoch_note(table, results),
         *([f"Best in bold, second underlined{fairness}."] if whole else []),
         *(["‡ trains on validation images, without their bias labels."] if "‡" in marks and whole else []),
         *caveats(table, results),
@@ -97,6 +98,28 @@ def _unselected_note(table: Table, results: Results) -> Iterator[str]:
     for (task, reason), count in reasons.items():
         runs = "1 run" if count == 1 else f"{count} runs"
         yield f"{results.task_title(task)}: {runs} cannot be selected so, since {reason}."
+
+
+def _first_epoch_note(table: Table, results: Results) -> Iterator[str]:
+    """Of which rows the rule mostly chose the first epoch that it could: it had no say on what lies before its end."""
+    if not set(table.metrics) & set(FAIRNESS):
+        return
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for task in table.tasks:
+        found = tuple(results.row_title(row) for row in table.rows if _mostly_first(table, row, task, results))
+        if found:
+            rows.setdefault(found, []).append(results.task_title(task))
+    for found, tasks in rows.items():
+        yield (
+            f"{'; '.join(tasks)}: in most runs shown in the first epoch that was measured, and maybe better before its "
+            f"end: {', '.join(found)}."
+        )
+
+
+def _mostly_first(table: Table, row: Row, task: str, results: Results) -> bool:
+    records = results.cell(table, row, task).records
+    chosen = [each for each in records if len(each.answers.epochs) > 1 and each.epoch(results.rule) is not None]
+    return 2 * sum(each.epoch(results.rule) == each.answers.epochs[0] for each in chosen) > len(chosen)
 
 
 def _collapsed_note(found: Sequence[Record], table: Table, results: Results) -> list[str]:

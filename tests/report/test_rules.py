@@ -52,6 +52,22 @@ def test_the_note_counts_the_seeds_whose_numbers_are_shown(tmp_path: Path) -> No
         assert any("1 run cannot be selected so" in each for each in others) == (rule != "last")
 
 
+def test_methods_that_are_best_in_the_first_epoch_are_named(tmp_path: Path) -> None:
+    """More than half of their runs, and by the rule: no rule chose the last one."""
+    early, late = [50, 9, 9], [9, 50, 9]
+    shown = [("jtt", early), ("jtt", early), ("jtt", late), ("lff", early), ("lff", late)]
+    records = [record(method, seed, curve) for seed, (method, curve) in enumerate(shown)]
+    results = make_results(tmp_path, *records)
+    said = {
+        name: [note for note in notes.footer(TABLES["2"], replaced(results, rule=rule)) if "first epoch" in note]
+        for name, rule in RULES.items()
+    }
+    assert said["last"] == []
+    (note,) = said["validation_average"]
+    assert note.startswith("C-MNIST¹ (ρ = 0.99): in most runs shown in the first epoch")
+    assert note.endswith(": JTT.")
+
+
 def test_bias_accuracy_is_not_said_to_follow_a_rule(tmp_path: Path) -> None:
     """It is of the training set, after the epochs that its rows name."""
     results = replaced(make_results(tmp_path, record("vanilla", 0, [9, 50, 9])), rule=RULES["validation_average"])
