@@ -85,10 +85,15 @@ class XRM(GroupDRO):
         """Divide the samples into environments, and begin GroupDRO with its groups equally weighted."""
         wrong = [predict(twin).argmax(1) != self.all_targets for twin in (self.biased, self.sibling)]
         self.environments.copy_(wrong[0] | wrong[1])
-        if len(self.environments.unique()) < 2:
-            warnings.warn("XRM found only one environment: the groups of its GroupDRO are the classes.", stacklevel=1)
         groups = self.num_biases * self.all_targets + self.environments
         sizes = torch.bincount(groups, minlength=len(self.group_weights))
+        environments = (sizes.view(self.num_classes, -1) > 0).sum(1)
+        if single := int((environments == 1).sum()):
+            warnings.warn(
+                f"XRM found one environment only in {single} of {self.num_classes} classes: each is one group of its "
+                "GroupDRO.",
+                stacklevel=1,
+            )
         self.sample_weights.copy_(1 / sizes[groups])
         self.group_weights.copy_((sizes > 0) / (sizes > 0).sum())
 
