@@ -41,8 +41,6 @@ class AFR(Method):
     samples with probability w.
     """
 
-    version = 2
-
     def __init__(
         self,
         data: TrainingSet,

@@ -22,8 +22,6 @@ class BiasEnsemble(LfF):
     any such sample, the surer half does, with a warning.
     """
 
-    version = 1
-
     def __init__(
         self,
         data: TrainingSet,

@@ -21,7 +21,6 @@ def bias_as_class(targets: Tensor, bias: Tensor, aligned_bias: Tensor) -> Tensor
 class BiasLabels(Vanilla):
     """Vanilla on ``bias_as_class``: what a biased model would be that knew the bias and nothing else."""
 
-    version = 1
     uses_bias_labels = True
 
     def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int) -> None:

@@ -42,8 +42,6 @@ def discovery_loss(share: Tensor, fit: Tensor, membership: Tensor, balance: floa
 class DebiAN(Method):
     """A classifier and a discoverer of bias groups, trained in turn on independently shuffled batches."""
 
-    version = 1
-
     def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int, *, balance: NonNegative) -> None:
         super().__init__(data, new_network, epochs)
         self.balance = balance

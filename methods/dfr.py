@@ -61,7 +61,6 @@ class DFR(Method):
     where the layer begins does not matter. It moves at ``rate_factor`` times the learning rate, see ``Amplified``.
     """
 
-    version = 1
     uses_validation = True
     uses_validation_bias = True
 

@@ -30,8 +30,6 @@ class DPR(Method):
     replacement, for as many epochs again.
     """
 
-    version = 1
-
     def __init__(
         self,
         data: TrainingSet,

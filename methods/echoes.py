@@ -38,8 +38,6 @@ class Echoes(Method):
     weights start at 0: it learns from the second epoch on.
     """
 
-    version = 1
-
     def __init__(
         self,
         data: TrainingSet,

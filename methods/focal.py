@@ -13,8 +13,6 @@ from methods.vanilla import Vanilla
 class Focal(Vanilla):
     """Vanilla with the focal loss; ``gamma`` is the focusing exponent, not Poisoner's γ."""
 
-    version = 1
-
     def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int, *, gamma: NonNegative) -> None:
         super().__init__(data, new_network, epochs)
         self.gamma = gamma

@@ -13,8 +13,6 @@ from methods.vanilla import Vanilla
 class GCE(Vanilla):
     """Vanilla with the generalised cross-entropy, which favours what the network already fits."""
 
-    version = 1
-
     def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int, *, q: losses.GCEExponent) -> None:
         super().__init__(data, new_network, epochs)
         self.q = q

@@ -17,7 +17,6 @@ class GroupDRO(Method):
     ``adjustment`` is the C of C/√n_g, ``step_size`` the η of the update q_g ← q_g exp(η(ℓ_g + C/√n_g)).
     """
 
-    version = 1
     uses_bias_labels = True
 
     def __init__(

@@ -19,8 +19,6 @@ class JTT(Method):
     by these weights and has as many updates as every other method's target network.
     """
 
-    version = 1
-
     def __init__(
         self,
         data: TrainingSet,

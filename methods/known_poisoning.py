@@ -17,7 +17,6 @@ class KnownPoisoning(Method):
     model that comes out is the bound of what finding them can reach.
     """
 
-    version = 1
     uses_bias_labels = True
 
     def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int) -> None:

@@ -47,8 +47,6 @@ class LfF(Method):
     W_i = β̃_i/(β̃_i + δ̃_i) with β̃, δ̃ the class-normalised averages of both networks' cross-entropies.
     """
 
-    version = 1
-
     def __init__(
         self,
         data: TrainingSet,

@@ -31,7 +31,6 @@ class LISA(Method):
     so distributed. A sample without a partner in the batch stays as it is.
     """
 
-    version = 1
     uses_bias_labels = True
 
     def __init__(

@@ -81,8 +81,6 @@ class Poisoner(Method):
     readings chosen.
     """
 
-    version = 1
-
     def __init__(
         self,
         data: TrainingSet,

@@ -13,8 +13,6 @@ from methods.base import Batch, Method, NewNetwork, Phase, Step, TrainingSet
 class Vanilla(Method):
     """Cross-entropy on shuffled batches. Read as a biased model it is the ERM row of Table 3."""
 
-    version = 1
-
     def __init__(self, data: TrainingSet, new_network: NewNetwork, epochs: int) -> None:
         super().__init__(data, new_network, epochs)
         self.target = self.biased = new_network()

@@ -34,7 +34,6 @@ class XRM(GroupDRO):
     ``biased``, whose Bias Accuracy is reported, is the first twin.
     """
 
-    version = 1
     uses_bias_labels = False
 
     def __init__(

@@ -43,11 +43,10 @@ class Needs:
 
 @dataclass(frozen=True)
 class Entry:
-    """A network that a file registers; ``version`` as it is stated there, None where it is not."""
+    """A network that a file registers."""
 
     file: Path
     needs: Needs
-    version: int | None
 
 
 # What torchvision's architectures need, by how their names begin: the longest beginning counts. Found by trying widths.
@@ -89,11 +88,10 @@ BUILDERS: dict[str, Builder] = {}
 B = TypeVar("B", bound=Builder)
 
 
-def register(name: str, version: int | None = None, **needs: int) -> Callable[[B], B]:
+def register(name: str, **needs: int) -> Callable[[B], B]:
     """Decorator that makes a builder known under ``name``; ``needs`` are those of ``Needs``.
 
-    All of it is written out, since planning reads it without running the file. A ``version`` is to be raised with every
-    change of numbers; without one the network is known by its source, and records go stale with every change of that.
+    All of it is written out, since planning reads it without running the file.
     """
 
     def add(builder: B) -> B:
@@ -143,13 +141,12 @@ def _entries(module: ast.Module, path: Path) -> Iterator[tuple[str, Entry]]:
     for node in module.body:
         for call in getattr(node, "decorator_list", ()):
             if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("register"):
-                names = ("name", "version")
-                given = dict(zip(names, map(ast.literal_eval, call.args), strict=False))
+                given = dict(zip(("name",), map(ast.literal_eval, call.args), strict=False))
                 given |= {each.arg: ast.literal_eval(each.value) for each in call.keywords if each.arg}
-                name, version = given.pop("name", ""), given.pop("version", None)
+                name = given.pop("name", "")
                 if not isinstance(name, str) or not all(isinstance(each, int) for each in given.values()):
                     raise ValueError(f"line {call.lineno}")
-                yield name, Entry(path, Needs(**given), version)
+                yield name, Entry(path, Needs(**given))
 
 
 @lru_cache(maxsize=2)

@@ -11,7 +11,7 @@ from methods.base import Network
 from networks import register
 
 
-@register("mlp", version=0)
+@register("mlp")
 def mlp(image_shape: tuple[int, ...], num_classes: int) -> Network:
     """Three hidden layers of 100 ReLU units (paper §4.1 gives the depth, the LfF repository the width)."""
     widths = (prod(image_shape), 100, 100, 100)
