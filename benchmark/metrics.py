@@ -122,9 +122,11 @@ def collapsed(correct: np.ndarray, total: np.ndarray, aligned_bias: np.ndarray) 
     """Whether a model tells classes apart no better than a guess, gives one answer to everything, or has turned the
     bias round, so that its numbers do not mean what they mean of others.
 
-    A guess is right in 100/C % of every group; up to two standard errors of the groups' mean above that count as one.
-    One answer is less than 1 % in all classes but one. For the bias see ``inversion``: above ``INVERTED`` it is turned
-    round, which a test set of conflicting images alone would praise.
+    A guess is right in 100/C % of every group; up to two standard errors of the groups' mean above that count as one,
+    unless aligned groups are answered more than ``INVERTED`` points better than conflicting ones: that is a model which
+    knows the bias and nothing else, the worst that a method can do and no accident. One answer is less than 1 % in all
+    classes but one. For the bias see ``inversion``: above ``INVERTED`` it is turned round, which a test set of
+    conflicting images alone would praise.
     """
     accuracy = group_accuracy(correct, total)
     counts = np.asarray(total)[np.isfinite(accuracy)]
@@ -132,9 +134,9 @@ def collapsed(correct: np.ndarray, total: np.ndarray, aligned_bias: np.ndarray) 
     error = 100 * np.sqrt(chance * (1 - chance) * (1 / counts).sum()) / len(counts)
     tested = np.isfinite(accuracy).any(1)
     answers = (np.nanmean(accuracy[tested], 1) >= 1).sum()
-    guesses = average_accuracy(accuracy) <= 100 * chance + 2 * error
-    inverted = (inversion(correct, total, aligned_bias) or 0) > INVERTED
-    return bool(guesses or inverted or answers <= 1 < tested.sum())
+    turned = inversion(correct, total, aligned_bias) or 0
+    guesses = average_accuracy(accuracy) <= 100 * chance + 2 * error and -turned <= INVERTED
+    return bool(guesses or turned > INVERTED or answers <= 1 < tested.sum())
 
 
 def inversion(correct: np.ndarray, total: np.ndarray, aligned_bias: np.ndarray) -> float | None:

@@ -87,6 +87,9 @@ def test_impossible_counts_and_formulas_are_found(monkeypatch: pytest.MonkeyPatc
     ("right", "useless"),
     [
         ([[93, 33], [42, 93]], False),  # biased, and still better than a guess
+        ([[100, 0], [1, 99]], False),  # the bias and nothing else
+        ([[60, 39], [39, 60]], False),  # as little, 21 points apart
+        ([[58, 42], [42, 58]], True),  # 16 points
         ([[60, 79], [79, 60]], False),  # 19 points better on conflicting groups
         ([[60, 81], [81, 60]], True),  # 21 points better: it goes against the bias
         ([[18, 89], [85, 18]], True),
