@@ -1,10 +1,10 @@
-"""What makes numbers doubtful wherever they stand: records of older code, and of different data where one is meant."""
+"""What makes numbers doubtful wherever they stand: records of older code, and of other data or networks than others."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from benchmark.store.record import Record
 from benchmark.store.results import Results
@@ -13,7 +13,7 @@ from benchmark.store.results import Results
 def doubts(records: Iterable[Record], results: Results) -> list[str]:
     """A sentence for each doubt about numbers that come from these records; none where all is well."""
     found = {record.run.id: record for record in records}.values()
-    return [*_of_age(found), *_of_data(found, results)]
+    return [*_of_age(found), *_of_data(found, results), *_of_networks(found, results)]
 
 
 def _of_age(records: Iterable[Record]) -> Iterator[str]:
@@ -25,13 +25,34 @@ def _of_age(records: Iterable[Record]) -> Iterator[str]:
 
 
 def _of_data(records: Iterable[Record], results: Results) -> Iterator[str]:
-    """Which tasks have records of the same data settings and of other images."""
-    fingerprints = defaultdict[tuple[str, str], set[str]](set)
-    for record in records:
-        asked = [record.settings[each] for each in ("dataset", "balance", "data")]
-        fingerprints[record.task, json.dumps(asked, sort_keys=True)].add(record.provenance.data)
-    for task in dict.fromkeys(task for (task, _), found in fingerprints.items() if len(found) > 1):
+    """Which tasks have records of the same data settings and of other images, validation images among them."""
+    settings = ("dataset", "balance", "data")
+    trained = _differing(records, settings, lambda record: record.provenance.data)
+    chosen_on = _differing(records, settings, lambda record: record.provenance.validation_data)
+    for task in {**trained, **chosen_on}:
         yield (
             f"{results.task_title(task)}: THESE RECORDS ARE OF DIFFERENT DATA. Its images were changed between the "
             f"runs, or read by other versions; remove the older records from runs/{task} and train them anew."
         )
+
+
+def _of_networks(records: Iterable[Record], results: Results) -> Iterator[str]:
+    """Which tasks have records of one network that started from other weights, or is another version's."""
+    for task in _differing(records, ("network", "pretrained"), lambda record: record.provenance.weights or ""):
+        yield (
+            f"{results.task_title(task)}: THESE NETWORKS STARTED FROM DIFFERENT WEIGHTS. The pretrained ones were "
+            f"replaced between the runs; remove the older records from runs/{task} and train them anew."
+        )
+    for task, packages in _differing(records, ("network",), lambda record: record.provenance.network_package).items():
+        yield f"{results.task_title(task)}: the network is that of {' in some runs, of '.join(packages)} in others."
+
+
+def _differing(
+    records: Iterable[Record], settings: tuple[str, ...], value: Callable[[Record], str]
+) -> dict[str, list[str]]:
+    """The values of each task that has several among records of equal ``settings``; older records have none, ""."""
+    found = defaultdict[tuple[str, str], set[str]](set)
+    for record in records:
+        asked = [record.settings.get(each) for each in settings]
+        found[record.task, json.dumps(asked, sort_keys=True)].add(value(record))
+    return {task: sorted(values - {""}) for (task, _), values in found.items() if len(values - {""}) > 1}

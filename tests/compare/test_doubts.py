@@ -18,7 +18,9 @@ from benchmark.plan import code
 from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.recipes import load
 from benchmark.report import figures, overview, page
+from benchmark.store.record import Record
 from benchmark.store.results import Results
+from benchmark.store.store import Store
 
 
 def said(results: Results) -> dict[str, str]:
@@ -48,6 +50,10 @@ def said(results: Results) -> dict[str, str]:
     }
 
 
+def of_provenance(record: Record, **changes: str) -> Record:
+    return msgspec.structs.replace(record, provenance=msgspec.structs.replace(record.provenance, **changes))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for method, share in {"vanilla": 0.4, "poisoner": 0.8, "gce": 0.3}.items():
@@ -63,11 +69,24 @@ def test_older_code_is_named_everywhere(folder: Path, monkeypatch: pytest.Monkey
         assert "STALE: 2 of these runs were measured by older code (version 1 of the method poisoner" in text, name
 
 
-def test_different_data_are_named_everywhere(folder: Path) -> None:
-    made = make_record(make_run("cmnist_99", "poisoner", seed=1), 0.82)
-    put(folder, msgspec.structs.replace(made, provenance=msgspec.structs.replace(made.provenance, data="other")))
+@pytest.mark.parametrize(
+    ("other", "doubt"),
+    [
+        ({"data": "other"}, "THESE RECORDS ARE OF DIFFERENT DATA"),
+        ({"validation_data": "other"}, "THESE RECORDS ARE OF DIFFERENT DATA"),
+        ({"weights": "b" * 64}, "THESE NETWORKS STARTED FROM DIFFERENT WEIGHTS"),
+        ({"network_package": "timm 2"}, "the network is that of timm 1 in some runs, of timm 2 in others"),
+    ],
+    ids=["data", "validation data", "weights", "package"],
+)
+def test_what_differs_between_records_is_named_everywhere(folder: Path, other: dict[str, str], doubt: str) -> None:
+    alike = {"validation_data": "one", "weights": "a" * 64, "network_package": "timm 1"}
+    for record in list(Store(folder).everything()):
+        put(folder, of_provenance(record, **alike))
+    assert not any("C-MNIST¹ (ρ = 0.99): TH" in text for text in said(make_results(folder)).values())
+    put(folder, of_provenance(make_record(make_run("cmnist_99", "poisoner", seed=1), 0.82), **alike | other))
     for name, text in said(make_results(folder)).items():
-        assert "C-MNIST¹ (ρ = 0.99): THESE RECORDS ARE OF DIFFERENT DATA" in text, name
+        assert f"C-MNIST¹ (ρ = 0.99): {doubt}" in text, name
 
 
 def test_data_that_are_meant_to_differ_leave_no_doubt(folder: Path) -> None:
