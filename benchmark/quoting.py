@@ -6,7 +6,7 @@ HTML is quoted by the page's templates, and what is meant for a shell by ``shlex
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tabulate import tabulate
@@ -71,6 +71,11 @@ def grid(body: Sequence[Sequence[object]], head: Sequence[str], words: int = 1) 
     """A table in Markdown, of quoted cells: so many columns of words to the left, the others to the right."""
     align = ["left"] * words + ["right"] * (len(head) - words)
     return tabulate(body, head, tablefmt="pipe", disable_numparse=True, colalign=align)
+
+
+def points(sentences: Iterable[str]) -> str:
+    """A list in Markdown of sentences that are quoted here; nothing for none."""
+    return "\n".join(f"- {markdown(each)}" for each in sentences)
 
 
 def latex(text: str) -> str:

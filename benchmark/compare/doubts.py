@@ -16,6 +16,15 @@ def doubts(records: Iterable[Record], results: Results) -> list[str]:
     return [*_of_age(found), *_of_data(found, results), *_of_networks(found, results)]
 
 
+def data_notes(records: Iterable[Record], results: Results) -> list[str]:
+    """What the records say of their data, such as that a part is missing: each sentence once, with its tasks."""
+    tasks: dict[str, dict[str, None]] = {}
+    for record in records:
+        for note in record.provenance.data_notes:
+            tasks.setdefault(note, {})[results.task_title(record.task)] = None
+    return [f"{'; '.join(titles)}: {note}" for note, titles in tasks.items()]
+
+
 def _of_age(records: Iterable[Record]) -> Iterator[str]:
     """How many were measured by code that has changed since."""
     reasons = [record.stale for record in records if record.stale]

@@ -14,7 +14,7 @@ from benchmark import quoting
 from benchmark.compare import published, verdicts
 from benchmark.compare.cells import shown, tidy
 from benchmark.compare.claims import CELEBA_MEAN, ROWS
-from benchmark.compare.doubts import doubts
+from benchmark.compare.doubts import data_notes, doubts
 from benchmark.metrics import METRICS
 from benchmark.plan.paper import TABLES
 from benchmark.plan.run import PAPER
@@ -25,13 +25,15 @@ from benchmark.store.results import Results
 CELLS = [
     "table", "method", "task", "metric", "paper", "mean", "std", "n", "collapsed", "delta", "preset", "kind", "note",
 ]  # fmt: skip
+WEAK, HEADS = ["one_seed", "collapsed"], ["of one seed", "collapsed"]
 HEADINGS = {table.name: table.heading for table in TABLES.values()}
 EXPLANATION = f"""\
 Every number of the paper's tables beside what was measured here: the mean over seeds in the {{rule}}. For each column,
 which is one metric on one task, "difference" is the mean absolute difference in points, and "rank correlation" is
 Spearman's between the published and the measured order of the methods, from 1, the same order, to −1, the reverse; it
 takes three methods or more. Numbers that cannot be right under the paper's own definitions
-({" or ".join(published.WRONG)}, see the end) are left out of both."""
+({" or ".join(published.WRONG)}, see the end) are left out of both. A number with a
+collapsed run counts like any other, as near or far as it may lie, and is of no use to anybody."""
 
 
 def cells(results: Results) -> pd.DataFrame:
@@ -70,30 +72,37 @@ def _places(lines: pd.DataFrame) -> Iterator[published.Cell]:
 def columns(found: pd.DataFrame) -> pd.DataFrame:
     """One line per preset, table, task and metric of ``cells``: how near, and in which order, the methods come.
 
-    ``methods`` of the ``published`` ones are compared. ``difference`` is a gap where that is none, and
-    ``rank_correlation`` where it is less than three or all methods are level.
+    ``methods`` of the ``published`` ones are compared, so many of them of ``one_seed`` and with a ``collapsed`` run.
+    ``difference`` is a gap where that is none, and ``rank_correlation`` where it is less than three or all methods are
+    level.
     """
     lines = []
     for key, column in found.groupby(["preset", "table", "task", "metric"], sort=False):
         both = compared(column)
         correlation = rank_correlation(both.paper, both["mean"])
-        lines.append((*key, len(both), len(column), both.delta.abs().mean(), correlation))
-    head = ["preset", "table", "task", "metric", "methods", "published", "difference", "rank_correlation"]
+        lines.append((*key, len(both), len(column), *_weak(both), both.delta.abs().mean(), correlation))
+    head = ["preset", "table", "task", "metric", "methods", "published", *WEAK, "difference", "rank_correlation"]
     return pd.DataFrame(lines, columns=head)
 
 
 def overall(found: pd.DataFrame) -> pd.DataFrame:
     """One line per preset and table of ``cells``; the mean over CelebA's targets counts for nothing new here.
 
-    ``rank_correlation`` is the mean over the ``columns`` that have one.
+    ``rank_correlation`` is the mean over the ``columns`` that have one; the rest is as there.
     """
     lines = []
     for key, group in found[found.task != CELEBA_MEAN].groupby(["preset", "table"], sort=False):
         correlation = columns(group).rank_correlation
         measured, difference = (group.n > 0).sum(), compared(group).delta.abs().mean()
-        lines.append((*key, measured, len(group), difference, correlation.mean(), correlation.notna().sum()))
-    head = ["preset", "table", "measured", "published", "difference", "rank_correlation", "columns"]
+        weak, of_columns = _weak(group), (correlation.mean(), correlation.notna().sum())
+        lines.append((*key, measured, len(group), *weak, difference, *of_columns))
+    head = ["preset", "table", "measured", "published", *WEAK, "difference", "rank_correlation", "columns"]
     return pd.DataFrame(lines, columns=head)
+
+
+def _weak(found: pd.DataFrame) -> tuple[int, int]:
+    """How many of these cells are of one seed, and of how many a run collapsed."""
+    return int((found.n == 1).sum()), int((found.collapsed > 0).sum())
 
 
 def compared(found: pd.DataFrame) -> pd.DataFrame:
@@ -129,8 +138,9 @@ def markdown(found: pd.DataFrame, judged: pd.DataFrame, results: Results) -> str
         "## Overall",
     ]
     compared_with = [replace(table, preset=preset) for preset in results.names.all_presets for table in TABLES.values()]
-    records = (record for table in compared_with for record in results.records_of(table, table.tasks))
+    records = [record for table in compared_with for record in results.records_of(table, table.tasks)]
     parts += [*(f"**{each}**" for each in doubts(records, results)), _overall(found), _claims(judged)]
+    parts += [quoting.points(data_notes(records, results))]
     near = columns(found)
     for table in TABLES.values():
         measured = near[(near.table == table.name) & (near.methods > 0)]
@@ -138,7 +148,7 @@ def markdown(found: pd.DataFrame, judged: pd.DataFrame, results: Results) -> str
             parts += [f"## {table.heading}: {table.title}", _columns(measured, results)]
     doubtful = found[(found.kind != "") & (found.preset == PAPER)]
     parts += ["## Published numbers in doubt", _doubts(doubtful, results)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _grid(body: Sequence[Sequence[object]], head: Sequence[str]) -> str:
@@ -154,13 +164,14 @@ def _overall(found: pd.DataFrame) -> str:
         [
             HEADINGS[line["table"]] + verdicts.preset_note(line["preset"]),
             f"{line['measured']} of {line['published']}",
+            *(str(line[each]) for each in WEAK),
             number(line["difference"]),
             number(line["rank_correlation"]),
             line["columns"],
         ]
         for line in overall(found).to_dict("records")
     ]
-    return _grid(body, ["Table", "Numbers measured", "Difference", "Rank correlation", "over columns"])
+    return _grid(body, ["Table", "Numbers measured", *HEADS, "Difference", "Rank correlation", "over columns"])
 
 
 def _claims(judged: pd.DataFrame) -> str:
@@ -183,12 +194,13 @@ def _columns(shown: pd.DataFrame, results: Results) -> str:
             quoting.markdown(results.task_title(line["task"])) + verdicts.preset_note(line["preset"]),
             METRICS[line["metric"]].title,
             f"{line['methods']} of {line['published']}",
+            *(str(line[each]) for each in WEAK),
             number(line["difference"]),
             number(line["rank_correlation"]),
         ]
         for line in shown.to_dict("records")
     ]
-    return _grid(body, ["Task", "Metric", "Methods compared", "Difference", "Rank correlation"])
+    return _grid(body, ["Task", "Metric", "Methods compared", *HEADS, "Difference", "Rank correlation"])
 
 
 def _doubts(found: pd.DataFrame, results: Results) -> str:

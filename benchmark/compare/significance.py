@@ -50,7 +50,8 @@ def differences(table: Table, results: Results) -> pd.DataFrame:
     """One line per task, metric and row: its paired difference to the table's first row, in points.
 
     ``low`` and ``high`` are the 95 % interval of the mean over the ``n`` seeds that both have, gaps where n is below 2;
-    ``collapsed`` says that a run of either did. Rows without a seed in common have no line.
+    ``collapsed`` says that a run of either did. Rows without a seed in common have no line, nor have the same
+    runs.
     """
     reference, *others = table.rows
     lines = []
@@ -58,6 +59,8 @@ def differences(table: Table, results: Results) -> pd.DataFrame:
         for metric in table.metrics:
             base = cell(table, reference, task, metric, results)
             for row in others:
+                if _same_runs(table, reference, row, task, results):
+                    continue
                 own = cell(table, row, task, metric, results)
                 seeds = sorted(own.by_seed.keys() & base.by_seed.keys())
                 if not seeds:
@@ -67,6 +70,12 @@ def differences(table: Table, results: Results) -> pd.DataFrame:
                 mean, collapsed = statistics.fmean(pairs), own.collapsed or base.collapsed
                 lines.append((table.name, task, metric, row.key, reference.key, mean, low, high, len(pairs), collapsed))
     return pd.DataFrame(lines, columns=DIFFERENCES)
+
+
+def _same_runs(table: Table, first: Row, second: Row, task: str, results: Results) -> bool:
+    """Whether two rows are of one series, as where one has the other's own value of a setting."""
+    ids = [results.cell(table, row, task).id for row in (first, second)]
+    return ids[0] == ids[1] and first.epoch == second.epoch
 
 
 class Friedman(NamedTuple):

@@ -19,7 +19,7 @@ from tabulate import tabulate
 from benchmark import quoting
 from benchmark.compare import claims, published
 from benchmark.compare.claims import CELEBA_MEAN, CLAIMS, TASKS, Claim, Comparison, Quantity
-from benchmark.compare.doubts import doubts
+from benchmark.compare.doubts import data_notes, doubts
 from benchmark.metrics import FAIRNESS
 from benchmark.plan.paper import CELEBA
 from benchmark.plan.run import PAPER
@@ -138,7 +138,7 @@ def _rows(claim: Claim) -> list[Row]:
 def records(preset: str, results: Results) -> Iterator[Record]:
     """Those that the verdicts of a preset rest on."""
     quantities = (each for claim in CLAIMS for comparison in claim.comparisons for each in comparison.quantities)
-    rows = {(each.row.method, each.row.overrides) for each in quantities}
+    rows = dict.fromkeys((each.row.method, each.row.overrides) for each in quantities)
     for task in TASKS:
         for method, overrides in rows if task != CELEBA_MEAN else ():
             yield from results.find(task, method, overrides, preset).records
@@ -225,12 +225,14 @@ def markdown(lines: pd.DataFrame, results: Results) -> str:
     for preset in results.names.all_presets:
         shown = lines[lines.preset == preset]
         if (shown.verdict != MISSING).any():
-            warned = [f"**{each}**" for each in doubts(records(preset, results), results)]
+            behind = records(preset, results)
+            warned = [f"**{each}**" for each in doubts(behind, results)]
             parts += [f"## Overview{preset_note(preset)}", *warned, _overview(shown, results)]
+            parts += [quoting.points(data_notes(behind, results))]
     parts += [
         _section(number, claim, lines[lines.claim == claim.id], results) for number, claim in enumerate(CLAIMS, 1)
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def explanation(rule: Rule) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from benchmark.compare import published
-from benchmark.compare.doubts import doubts
+from benchmark.compare.doubts import data_notes, doubts
 from benchmark.metrics import FAIRNESS, INVERTED
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import Row, Table
@@ -47,6 +47,8 @@ def footer(table: Table, results: Results, whole: bool = True) -> list[str]:
         f"Percent; {_seeds_note(table, results, marked=whole)}; selection: {selection(table, results)}.",
         *_unselected_note(table, results),
         *_first_epoch_note(table, results),
+        *_same_runs_note(table, results),
+        *_seeds_apart_note(table, results),
         *([f"Best in bold, second underlined{fairness}."] if whole else []),
         *(["‡ trains on validation images, without their bias labels."] if "‡" in marks and whole else []),
         *caveats(table, results),
@@ -66,7 +68,7 @@ def caveats(table: Table, results: Results) -> list[str]:
     return [
         *_collapsed_note(found, table, results),
         *_preset_note(table),
-        *_data_notes(table, results),
+        *data_notes(found, results),
         *_precision_note(found),
         *doubts(found, results),
     ]
@@ -116,6 +118,32 @@ def _first_epoch_note(table: Table, results: Results) -> Iterator[str]:
         )
 
 
+def _same_runs_note(table: Table, results: Results) -> Iterator[str]:
+    """Which rows show the same runs, such as those of a setting's own value beside the recipe's."""
+    for task in table.tasks:
+        rows: dict[tuple[str, int | None], list[str]] = {}
+        for row in table.rows:
+            series = results.cell(table, row, task)
+            if len(series):
+                rows.setdefault((series.id, row.epoch), []).append(results.row_title(row))
+        for titles in rows.values():
+            if len(titles) > 1:
+                yield f"{results.task_title(task)}: the same runs stand in the rows {', '.join(titles)}."
+
+
+def _seeds_apart_note(table: Table, results: Results) -> Iterator[str]:
+    """Which rows have no seed of the first one, so that what lies between them may be that of the seeds."""
+    for task in table.tasks:
+        seeds_of = {row.key: {record.seed for record in results.cell(table, row, task).records} for row in table.rows}
+        first, *others = [row for row in table.rows if seeds_of[row.key]] or table.rows
+        apart = [results.row_title(row) for row in others if seeds_of[row.key].isdisjoint(seeds_of[first.key])]
+        if apart and seeds_of[first.key]:
+            yield (
+                f"{results.task_title(task)}: of other seeds than {results.row_title(first)}, so not paired with it: "
+                f"{', '.join(apart)}."
+            )
+
+
 def _mostly_first(table: Table, row: Row, task: str, results: Results) -> bool:
     records = results.cell(table, row, task).records
     chosen = [each for each in records if len(each.answers.epochs) > 1 and each.epoch(results.rule) is not None]
@@ -148,17 +176,6 @@ def _preset_note(table: Table) -> list[str]:
         return []
     beside = "; the paper's numbers are for orientation, not for comparison" if published.prints(table.name) else ""
     return [f"Measured in the {table.preset} preset{beside}."]
-
-
-def _data_notes(table: Table, results: Results) -> Iterator[str]:
-    """What the records say of their data, such as that a part is missing, each note once."""
-    titles: dict[str, list[str]] = {}
-    for task in table.tasks:
-        notes = [note for record in results.records_of(table, [task]) for note in record.provenance.data_notes]
-        for note in dict.fromkeys(notes):
-            titles.setdefault(note, []).append(results.task_title(task))
-    for note, concerned in titles.items():
-        yield f"{'; '.join(concerned)}: {note}"
 
 
 def _precision_note(found: Sequence[Record]) -> list[str]:

@@ -87,7 +87,7 @@ def choices(outcomes: Sequence[Outcome], results: Results) -> str:
             ]
         )
     head = ["Method", "Points", "Failed", "Hours", "Score of the recipe", "Best score", "Chosen"]
-    said = "\n".join(f"- {quoting.markdown(note)}" for note in notes(outcomes, results))
+    said = quoting.points(notes(outcomes, results))
     grid = quoting.grid(body, head)
     return f"# What the search chose\n\n{grid}\n\n{said}\n"
 

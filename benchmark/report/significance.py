@@ -67,7 +67,7 @@ def markdown(table: Table, lines: pd.DataFrame, rankings: Sequence[Ranking], res
     marks = "".join(results.mark(row.method) for row in table.rows)
     notes += [f"{mark} uses {WORDS[use]}." for use, mark in MARKS.items() if mark in marks]
     notes += provenance(table, results)
-    return "\n\n".join((*parts, "\n".join(f"- {quoting.markdown(note)}" for note in notes))) + "\n"
+    return "\n\n".join((*parts, quoting.points(notes))) + "\n"
 
 
 def _on_tasks_explained(reference: str) -> str:

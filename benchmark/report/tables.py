@@ -44,7 +44,7 @@ def markdown(grid: Grid, notes: Sequence[str], compare: str = COMPARISONS[0]) ->
     else:
         parts += _sections(grid, "measured", _measured)
         parts += ["# As published", *_sections(grid, "paper", _published)]
-    return "\n\n".join((*parts, "\n".join(f"- {quoting.markdown(note)}" for note in notes))) + "\n"
+    return "\n\n".join((*parts, quoting.points(notes))) + "\n"
 
 
 def _sections(grid: Grid, values: str, section: Callable[[Grid, Columns], str]) -> Iterator[str]:

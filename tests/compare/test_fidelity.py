@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from factories.records import average, make_results, save_seeds
+from factories.records import average, make_record, make_results, make_run, put, save_seeds
 
 from benchmark.compare import fidelity, published, verdicts
 from benchmark.plan.paper import CELEBA
@@ -75,9 +75,23 @@ def test_fidelity_says_how_many_claims_hold_and_which_numbers_are_in_doubt(tmp_p
     hints = sum(each.endswith("(one seed)") for each in made)
     expected = ["where the paper makes them (paper preset)", *told, str(hints), str(made.count("not measured"))]
     assert expected in rows
-    assert ["Table 1", "0 of 108", "–", "–", "0"] in rows
+    assert ["Table 1", "0 of 108", "0", "0", "–", "–", "0"] in rows
     copied = [row for row in rows if "copied" in row]
     assert [row[:3] for row in copied] == [["Table 1", "CelebA, mean of the four", "DebiAN"]]
+
+
+def test_cells_of_one_seed_and_of_collapsed_runs_are_counted(tmp_path: Path) -> None:
+    save_seeds(tmp_path, "vanilla", {0: 0.5})
+    save_seeds(tmp_path, "lff", {0: 0.4})
+    guesses = [[10] * 10] * 10  # of 100 images in each of the groups
+    for method, seed in (("lff", 1), ("jtt", 0)):
+        put(tmp_path, make_record(make_run("cmnist_99", method, seed=seed), correct=guesses))
+    results = make_results(tmp_path)
+    column = fidelity.columns(fidelity.cells(results)).set_index(["table", "task", "metric"])
+    counted = column.loc["table2", "cmnist_99", "avg_acc"]
+    assert (counted["methods"], counted["one_seed"], counted["collapsed"]) == (3, 2, 2)
+    whole = fidelity.overall(fidelity.cells(results)).set_index("table").loc["table2"]
+    assert (whole["one_seed"], whole["collapsed"]) == (6, 6), "in three metrics"
 
 
 def test_methods_that_are_all_level_have_no_rank_correlation(tmp_path: Path) -> None:

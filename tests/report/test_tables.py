@@ -11,10 +11,11 @@ import msgspec
 import pytest
 from factories.records import fixed_store, make_record, make_results, make_run, put, save_seeds
 
+from benchmark.compare import significance
 from benchmark.compare.cells import tidy
 from benchmark.plan.ours import OURS, QUICK, selection
 from benchmark.plan.paper import TABLES
-from benchmark.plan.table import Override
+from benchmark.plan.table import Override, Row
 from benchmark.report import notes, tables
 from benchmark.rules import RULES
 from benchmark.run import main
@@ -239,3 +240,23 @@ def test_a_table_says_which_runs_computed_in_less_than_float32(tmp_path: Path) -
         provenance = msgspec.structs.replace(made.provenance, precision=precision)
         put(tmp_path, msgspec.structs.replace(made, provenance=provenance))
     assert "1 of these 3 runs computed in bfloat16." in notes.caveats(TABLES["2"], make_results(tmp_path))
+
+
+def test_rows_of_the_same_runs_and_of_other_seeds_are_named(tmp_path: Path) -> None:
+    """A setting's own value beside the recipe is no second measurement, and seeds that differ are no pairs."""
+    for method, seeds in (("vanilla", (0, 1)), ("gce", (2, 3)), ("poisoner", (1, 2))):
+        save_seeds(tmp_path, method, dict.fromkeys(seeds, 0.5))
+    results = make_results(tmp_path)
+    rows = (
+        Row("vanilla", "vanilla"),
+        Row("gce", "gce"),
+        Row("recipe", "poisoner", "as in the recipe"),
+        Row("p5", "poisoner", "p = 5", (Override("poisoner", "percentile", 5.0),)),
+    )
+    table = replace(TABLES["2"], rows=rows)
+    said = notes.footer(table, results)
+    assert "C-MNIST¹ (ρ = 0.99): the same runs stand in the rows as in the recipe, p = 5." in said
+    assert "C-MNIST¹ (ρ = 0.99): of other seeds than Vanilla, so not paired with it: GCE." in said
+    assert not any("stand in the rows" in note for note in notes.footer(TABLES["3"], results)), "one run, two epochs"
+    beside = significance.differences(replace(table, rows=rows[2:]), results)
+    assert beside.empty, "no difference of a run from itself"
