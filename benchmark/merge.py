@@ -11,8 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import networks
 from benchmark.arguments import Parser, folder
 from benchmark.errors import UserError, exit_code, say
+from benchmark.plan.recipes import Recipes, load
 from benchmark.store import status
 from benchmark.store.archive import Archive
 from benchmark.store.atomic import write_atomically
@@ -79,6 +81,7 @@ def merge(archive: Archive, store: Store, last_jobs: Mapping[str, Job]) -> Itera
         """Those of the data that the records here were trained on, by the settings of these data."""
         return {_data_settings(record): record.provenance.data for record in store.everything(task)}
 
+    recipes = load()
     for run in archive.ids:
         try:
             record = archive.record(run)
@@ -108,7 +111,26 @@ def merge(archive: Archive, store: Store, last_jobs: Mapping[str, Job]) -> Itera
             notes.append(f"stale ({record.stale}): --again would train it anew")
         if outcome == "new" and record.provenance.data != known:
             notes.append(f"of other data than the records here: fingerprint {record.provenance.data}, here {known}")
+        if outcome == "new":
+            notes += _lacking(record, recipes)
         yield run, outcome, "; ".join(notes)
+
+
+def _lacking(record: Record, recipes: Recipes) -> Iterator[str]:
+    """What this checkout lacks of a record's own code, without which no table shows it."""
+    if record.method not in recipes.methods:
+        yield (
+            f"no table shows it, since the method {record.method} is not here: put its file into methods/ and "
+            "its table into benchmark/recipes.toml"
+        )
+    network = record.settings["network"]
+    try:
+        networks.needs(network)
+    except UserError:
+        yield (
+            f"no table shows it, since the network {network} is not here: put its file into networks/, or install its "
+            "package"
+        )
 
 
 def _take_in(

@@ -204,6 +204,21 @@ def test_records_of_other_code_and_of_other_data_say_so(tmp_path: Path, capsys: 
     assert told["2"].endswith(make_run(seed=2).id)
 
 
+def test_runs_of_code_that_is_not_here_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here, there, sent = tmp_path / "here", tmp_path / "there", tmp_path / "there.zip"
+    for seed, changes in enumerate(({"method": "rdw"}, {"network": "tiny_cnn"}, {})):
+        made = make_record(make_run(seed=seed))
+        own = msgspec.structs.replace(made, settings=made.settings | changes, method=changes.get("method", made.method))
+        put(there, own)
+    assert pack.main(["--results", str(there), "--output", str(sent)]) == 0
+    capsys.readouterr()
+    assert merge.main([str(sent), "--results", str(here)]) == 0
+    told = {line.split()[1][-1]: line for line in capsys.readouterr().out.splitlines() if line.startswith("  new")}
+    assert "no table shows it, since the method rdw is not here: put its file into methods/" in told["0"]
+    assert "no table shows it, since the network tiny_cnn is not here: put its file into networks/" in told["1"]
+    assert "no table" not in told["2"]
+
+
 def test_what_is_no_record_but_has_its_name_stops_no_other_run(tmp_path: Path) -> None:
     here, there, sent = tmp_path / "here", tmp_path / "there", tmp_path / "there.zip"
     for seed in (0, 1):
