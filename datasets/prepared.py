@@ -163,7 +163,7 @@ def _more_than_8_bits(image: Image.Image) -> bool:
 
 
 def repeated(listing: Listing, path: Path) -> Iterator[str]:
-    """A sentence where test images, as prepared at ``path``, are training images, too; none if that is not known.
+    """A sentence for each two splits that share images, as prepared at ``path``; none if that is not known.
 
     Arrays that earlier versions prepared are without digests of their images.
     """
@@ -173,14 +173,20 @@ def repeated(listing: Listing, path: Path) -> Iterator[str]:
         return
     if len(digests) != len(listing.files):
         return
-    train, _, test = listing.splits
-    same = np.flatnonzero(np.isin(digests[test], digests[train])) + test.start
-    if len(same):
-        other = train.start + int(np.flatnonzero(digests[train] == digests[same[0]])[0])
-        yield (
-            f"{len(same):,} of {test.stop - test.start:,} test images of {listing.name} are training images, too: "
-            f"{listing.files[same[0]]} is {listing.files[other]}, for one."
-        )
+    train, validation, test = listing.splits
+    pairs = (
+        (test, "test", train, "training"),
+        (test, "test", validation, "validation"),
+        (validation, "validation", train, "training"),
+    )
+    for part, kind, others, other_kind in pairs:
+        same = np.flatnonzero(np.isin(digests[part], digests[others])) + part.start
+        if len(same):
+            other = others.start + int(np.flatnonzero(digests[others] == digests[same[0]])[0])
+            yield (
+                f"{len(same):,} of {part.stop - part.start:,} {kind} images of {listing.name} are {other_kind} images, "
+                f"too: {listing.files[same[0]]} is {listing.files[other]}, for one."
+            )
 
 
 def _digests_path(path: Path) -> Path:

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import shutil
 import stat
 import struct
 import tarfile
@@ -293,6 +294,18 @@ def test_a_training_image_among_the_test_images_is_said(tmp_path: Path) -> None:
     path.with_name(f"{path.name}.digests").unlink()
     assert not notes(), "an array of an earlier version does not tell"
     assert dataset(own_listing(folder), 32).fingerprint() == fingerprint
+
+
+def test_every_two_splits_that_share_images_are_said(tmp_path: Path) -> None:
+    """Epochs are chosen on validation images, so that these must be neither tested nor trained on."""
+    folder = write_folder(tmp_path)
+    shutil.copy(folder / "val/010.png", folder / "test/000.png")
+    shutil.copy(folder / "val/010.png", folder / "test/111.png")
+    shutil.copy(folder / "train/111.png", folder / "val/100.png")
+    assert [note for note in dataset(own_listing(folder), 32).notes if "images, too" in note] == [
+        "2 of 8 test images of my_birds are validation images, too: test/000.png is val/010.png, for one.",
+        "1 of 4 validation images of my_birds are training images, too: val/100.png is train/111.png, for one.",
+    ]
 
 
 def test_labels_without_bias_are_known_split_by_split(tmp_path: Path) -> None:

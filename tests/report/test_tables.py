@@ -51,6 +51,18 @@ def test_best_and_second_are_marked_among_methods_without_bias_labels(results: R
     assert "**" not in rows["Vanilla"]
 
 
+def test_notes_on_the_data_that_only_some_runs_of_a_task_have_are_each_said_once(results: Results) -> None:
+    """As after a part of the data was completed, or a later version looked at more."""
+    old, new = "Part of it is missing.", "1 of 9 test images are validation images, too."
+    told = []
+    for seed, said in ((0, [old]), (1, [old, new])):
+        record = make_record(make_run(seed=seed))
+        provenance = msgspec.structs.replace(record.provenance, data_notes=said)
+        told.append(msgspec.structs.replace(record, provenance=provenance))
+    text = tables.write(TABLES["2"], make_results(results.folder, *told))
+    assert [text.count(f"C-MNIST¹ (ρ = 0.99): {each}") for each in (old, new)] == [1, 1]
+
+
 def test_methods_that_use_validation_images_are_marked_and_noted(results: Results) -> None:
     """Those with bias labels are neither best nor second, and stand apart in LaTeX."""
     for method, share in (("dfr", 0.99), ("afr", 0.5)):
