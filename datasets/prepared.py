@@ -1,7 +1,7 @@
 """Prepared arrays: all images of a set decoded once into one memory-mapped file.
 
-They lie in ``$BENCHMARK_PREPARED`` (default ``data/prepared``), named by a fingerprint of their sources, so that
-tasks of the same images share one and a changed source gets a new one.
+They lie in ``$BENCHMARK_PREPARED`` (default ``data/prepared``), named by a fingerprint of their sources (place, names,
+sizes and times of the files), so that tasks of the same images share one and a changed source gets a new one.
 """
 
 from __future__ import annotations
@@ -86,9 +86,14 @@ def prepared_path(listing: Listing, size: int) -> Path:
     if size < SMALLEST:
         raise UserError(f"data.size is {size}: images must be at least {SMALLEST} pixels wide.")
     sources = hashlib.sha256(f"{VERSION} {size} {listing.fit.__name__} {listing.finish}\n".encode())
+    # Folders of one name in two places may have files of the same sizes, and of times that are not told apart finely.
+    sources.update(os.fsencode(listing.root.resolve()) + b"\n")
     for file, bias in zip(listing.files, listing.bias.tolist(), strict=True):
         status = os.stat(listing.root / file)
-        sources.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0{bias if listing.finish else 0}\n".encode())
+        # What unpacks or copies images may restore when they were modified, but not the change time of the file system.
+        # A move or a chmod costs a needless decoding, which gives the same pixels, hence the same fingerprint.
+        times = f"{status.st_mtime_ns}\0{status.st_ctime_ns}"
+        sources.update(f"{file}\0{status.st_size}\0{times}\0{bias if listing.finish else 0}\n".encode())
     slug = "".join(each if each.isalnum() else "_" for each in listing.name.lower())
     folder = Path(os.environ.get("BENCHMARK_PREPARED", "data/prepared"))
     return folder / f"{slug}-{size}-{sources.hexdigest()[:16]}.npy"

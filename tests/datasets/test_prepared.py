@@ -38,6 +38,47 @@ def test_an_array_is_made_once_and_again_when_a_source_changes(tmp_path: Path, p
     assert len(list(prepared_arrays.glob("*.npy"))) == 3
 
 
+def save_bitmap(path: Path, seed: int) -> None:
+    """Random pixels in a file whose size and time of modification are the same for every seed."""
+    save_image(path.with_suffix(".bmp"), seed)
+    path.with_suffix(".bmp").replace(path)
+    os.utime(path, (10**9, 10**9))
+
+
+def test_an_image_that_is_replaced_by_one_of_its_size_and_time_is_decoded_anew(tmp_path: Path) -> None:
+    """As by rsync -t or out of an archive."""
+    folder = write_folder(tmp_path)
+    image = folder / "train/000.png"
+    save_bitmap(image, 0)
+    before, status = prepare(own_listing(folder), 32), image.stat()
+    save_bitmap(image, 1)
+    assert (image.stat().st_size, image.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    images, digest = prepare(own_listing(folder), 32)
+    assert digest != before[1]
+    assert not np.array_equal(images[0], before[0][0])
+    image.chmod(0o600)
+    assert prepare(own_listing(folder), 32)[1] == digest, "data are the same wherever only the file's times differ"
+
+
+def test_folders_of_one_name_share_no_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that tells times apart by the second or not at all."""
+    stat = os.stat
+
+    def coarse(*arguments: Any, **more: Any) -> os.stat_result:
+        found = stat(*arguments, **more)
+        return os.stat_result(tuple(found), {"st_mtime_ns": 0, "st_ctime_ns": 0})
+
+    folders = [write_folder(tmp_path / place) for place in ("here", "there")]
+    for seed, folder in enumerate(folders):
+        save_bitmap(folder / "train/000.png", seed)
+    monkeypatch.setattr(os, "stat", coarse)
+    here, there = (prepare(own_listing(folder), 32)[0] for folder in folders)
+    assert not np.array_equal(here[0], there[0])
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    linked = own_listing(tmp_path / "link/my_birds")
+    assert prepared_path(linked, 32) == prepared_path(own_listing(folders[0]), 32)
+
+
 def test_many_processes_decode_what_one_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = own_listing(write_folder(tmp_path))
     monkeypatch.setattr(prepared, "CHUNK", 7)
