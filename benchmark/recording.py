@@ -54,7 +54,7 @@ def make_record(
     was submitted.
     """
     dataset, progress, checkout = training.dataset, training.progress, commit()
-    validation = training.measurement.validation_sizes
+    validation = dataset.validation_sizes
     return Record(
         schema=SCHEMA,
         task=run.task,

@@ -8,8 +8,6 @@ from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
 import datasets
 from benchmark.errors import UserError
 from benchmark.plan.recipes import Recipes
@@ -48,9 +46,7 @@ def check_rule(runs: Sequence[Run], data_root: Path, rule: Rule) -> None:
     outline = _outlines(data_root)
     for run in runs:
         dataset = outline(run)
-        split = dataset.validation
-        known = dataset.group_sizes(split) if (split.bias >= 0).all() else np.zeros((len(dataset.class_names), 1))
-        if why := lacking(rule, known if len(split) else None, dataset.group_sizes(dataset.test)):
+        if why := lacking(rule, dataset.validation_sizes, dataset.group_sizes(dataset.test)):
             raise UserError(f"{run.task} cannot be tuned by --select {rule.name}, since {why}: choose another rule.")
 
 

@@ -59,14 +59,17 @@ class Rule:
 def lacking(rule: Rule, validation: np.ndarray | None, test: np.ndarray) -> str:
     """Why a rule cannot look at validation images of these sizes, [C, B], [C, 1] or None for none, or nothing.
 
-    ``test`` are the sizes of the test's groups, [C, B]: a group that is tested must be there to be looked at.
+    ``test`` are the sizes of the test's groups, [C, B]: a group that is tested must be there to be looked at, or its
+    class where a rule looks at targets only.
     """
     if rule.needs not in ("targets", "bias"):
         return ""
     if validation is None:
         return "there are no validation images, or they were not counted"
     if rule.needs == "targets":
-        return ""
+        missing = int(((validation.sum(1) == 0) & (test.sum(1) > 0)).sum())
+        have = "has" if missing == 1 else "have"
+        return f"{missing} of the tested classes {have} no validation image" if missing else ""
     if validation.shape != test.shape:
         return "some validation images have no bias label"
     missing = int(((validation == 0) & (test > 0)).sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,19 @@ class BiasedDataset:
     def group_sizes(self, split: Split) -> np.ndarray:
         """Number of images of each (class, bias) group, int64 [C, B]; images of unknown bias are not counted."""
         return group_sizes(split.targets, split.bias, len(self.class_names), len(self.bias_names))
+
+    @cached_property
+    def validation_sizes(self) -> np.ndarray | None:
+        """Numbers of validation images of each group, [C, B], or of each class, [C, 1], where some bias is unknown.
+
+        None without validation images.
+        """
+        split = self.validation
+        if not len(split):
+            return None
+        if (split.bias < 0).any():
+            return np.bincount(split.targets, minlength=len(self.class_names))[:, None]
+        return self.group_sizes(split)
 
     def fingerprint(self) -> Fingerprint:
         """Digests of every pixel and label, so that two records can be told to stem from the same data."""

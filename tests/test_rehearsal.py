@@ -1,4 +1,4 @@
-"""Runs whose data lack the validation images that their method uses, in a table over several tasks."""
+"""Runs whose data lack the validation images that their method, or the rule of a search, uses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from benchmark import run
 from benchmark.errors import UserError
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
-from benchmark.rehearsal import able
+from benchmark.rehearsal import able, check_rule
+from benchmark.rules import RULES
 from datasets import BiasedDataset
 
 DFR, VANILLA = (
@@ -67,3 +68,17 @@ def test_the_command_says_what_it_leaves_out(capsys: pytest.CaptureFixture[str],
     ]  # fmt: skip
     assert run.main([*command[:1], *command[2:], "dfr"]) == 2
     assert "dfr cannot be trained" in capsys.readouterr().err
+
+
+def test_a_search_needs_validation_images_of_each_class_though_not_their_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = tiny()
+    unlabelled = replace(dataset.validation, bias=np.full(len(dataset.validation), -1))
+    rest = unlabelled.take(np.flatnonzero(unlabelled.targets != 0))
+    search = [VANILLA[0]], Path("unused")
+    monkeypatch.setattr(datasets, "outline", lambda *_, **__: replace(dataset, validation=unlabelled))
+    check_rule(*search, RULES["validation"])
+    with pytest.raises(UserError, match="some validation images have no bias label"):
+        check_rule(*search, RULES["validation_worst"])
+    monkeypatch.setattr(datasets, "outline", lambda *_, **__: replace(dataset, validation=rest))
+    with pytest.raises(UserError, match="1 of the tested classes has no validation image"):
+        check_rule(*search, RULES["validation"])

@@ -107,6 +107,24 @@ def test_a_group_that_is_tested_must_be_validated() -> None:
     assert made.epoch(RULES["validation"]) is not None
 
 
+@pytest.mark.parametrize(
+    ("sizes", "why"),
+    [
+        ([[100], [0]], "1 of the tested classes has no validation image"),
+        ([[10, 90], [0, 0]], "1 of the tested classes has no validation image"),
+        ([[0], [0]], "2 of the tested classes have no validation image"),
+    ],
+)
+def test_a_class_that_is_tested_must_be_validated(sizes: list[list[int]], why: str) -> None:
+    """Else an epoch is chosen in which everything is taken for the other class."""
+    made = record([np.zeros_like(sizes).ravel().tolist()] * 5, sizes)
+    for name in ("validation", "validation_class"):
+        assert made.epoch(RULES[name]) is None
+        assert made.why_not(RULES[name]) == why
+    untested = replace(made, groups=replace(made.groups, test=[[10, 90], [0, 0]]))
+    assert bool(untested.why_not(RULES["validation"])) == (not any(sizes[0]))
+
+
 def test_the_oracle_chooses_among_what_was_tested_and_needs_more_than_the_last_epoch() -> None:
     made = record(None, None)
     some = replace(made, answers=Answers(epochs=[2, 5], test=made.answers.test[[1, 4]]))

@@ -164,7 +164,7 @@ def _seeds_note(table: Table, results: Results, marked: bool) -> str:
     """How many seeds, and where single ones are ``marked`` in the cells, by what."""
     n = seeds_of(table, results)
     if n == "0":
-        return "no records yet"
+        return "no run can be shown" if results.records_of(table, table.tasks) else "no records yet"
     if n == "1":
         return f"n = 1 ({ONE_SEED} one seed)" if marked else "n = 1"
     alone = f"; {ONE_SEED} one seed" if marked and n.startswith("1 ") else ""

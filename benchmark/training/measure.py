@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -94,11 +93,11 @@ class Measurement:
         return metrics.fairness(counts, total, self.dataset.scored), counts.astype(int)
 
     def on_validation(self, network: nn.Module) -> tuple[float | None, np.ndarray | None]:
-        """Plain accuracy, and right answers by the groups of ``validation_sizes``; None where there are no images.
+        """Plain accuracy, and right answers by the data set's ``validation_sizes``; None without images.
 
         Accuracy is counted over samples, not groups: validation images need no bias label.
         """
-        sizes = self.validation_sizes
+        sizes = self.dataset.validation_sizes
         if sizes is None:
             return None, None
         right = self._sums[network, "validation"][0]
@@ -106,16 +105,6 @@ class Measurement:
         if sizes.shape[1] == 1:
             counts = (counts.sum(1) + right[counts.size :])[:, None]
         return metrics.sample_accuracy(right.sum(), sizes.sum()), counts.astype(int)
-
-    @cached_property
-    def validation_sizes(self) -> np.ndarray | None:
-        """Numbers of validation images of each group, [C, B], or of each class, [C, 1], where some bias is unknown."""
-        split = self.dataset.validation
-        if not len(split):
-            return None
-        if (split.bias < 0).any():
-            return np.bincount(split.targets, minlength=len(self.dataset.class_names))[:, None]
-        return self.dataset.group_sizes(split)
 
     def sums(self, logits: Tensor, split: DeviceSplit) -> Tensor:
         """Right answers and losses of logits [S, n, C] summed over each group, [S, 2, C · B + C], as float64.

@@ -117,7 +117,7 @@ class Training:
     @property
     def sizes(self) -> Sizes:
         train, test = (self.dataset.group_sizes(split) for split in (self.dataset.train, self.dataset.test))
-        return Sizes(train, test, self.measurement.validation_sizes)
+        return Sizes(train, test, self.dataset.validation_sizes)
 
     @property
     def phase(self) -> Phase:

@@ -52,6 +52,13 @@ def test_the_note_counts_the_seeds_whose_numbers_are_shown(tmp_path: Path) -> No
         assert any("1 run cannot be selected so" in each for each in others) == (rule != "last")
 
 
+def test_records_that_a_rule_can_choose_in_none_of_are_not_said_to_be_missing(tmp_path: Path) -> None:
+    results = make_results(tmp_path, record("vanilla", 0, None), record("lff", 0, None))
+    note, reason, *_ = notes.footer(TABLES["2"], results)
+    assert note.startswith("Percent; no run can be shown; selection: epoch of the best average group accuracy")
+    assert reason.startswith("C-MNIST¹ (ρ = 0.99): 2 runs cannot be selected so, since there are no validation images")
+
+
 def test_methods_that_are_best_in_the_first_epoch_are_named(tmp_path: Path) -> None:
     """More than half of their runs, and by the rule: no rule chose the last one."""
     early, late = [50, 9, 9], [9, 50, 9]
