@@ -7,6 +7,7 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,7 +159,10 @@ def _read(path: Path) -> pd.DataFrame:
     except (OSError, UnicodeDecodeError):  # which reading it as a table says better
         head = ""
     separator = ";" if head.count(";") > head.count(",") else ","
-    names = [each.strip() for each in next(csv.reader([head], delimiter=separator, skipinitialspace=True), [])]
+    try:
+        names = [each.strip() for each in next(csv.reader([head], delimiter=separator, skipinitialspace=True), [])]
+    except csv.Error as error:
+        raise UserError(f"{path} has a first line that names no columns ({error}): write their names there.") from error
     if repeated := [each for each in dict.fromkeys(names) if names.count(each) > 1]:
         raise UserError(f"{path} has {names.count(repeated[0])} columns '{repeated[0]}': keep one.")
     table = read_table(path, sep=separator).rename(columns=str.strip)
@@ -199,6 +203,6 @@ def _bias_values(table: pd.DataFrame, bias: Sequence[str]) -> pd.Series:
 
 
 def _sorted(values: set[str]) -> list[str]:
-    """By number where all are whole numbers, else by name."""
+    """By number where all are whole numbers, of however many digits, else by name."""
     numbers = all(re.fullmatch(r"-?\d+", value) for value in values)
-    return sorted(values, key=lambda value: (int(value) if numbers else 0, value))
+    return sorted(values, key=lambda value: (Decimal(value if numbers else 0), value))

@@ -218,6 +218,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: path.write_text("file,bias, bias,target,split\n"),
         "has 2 columns 'bias': keep one",
     ),
+    "an endless first line": (lambda path: path.write_text("x" * 200_000 + "\na\n"), "has a first line that names no"),
     "longer rows": (lambda path: path.write_text("file,target,split\na,b,train,more\n"), "of more columns than"),
 }
 

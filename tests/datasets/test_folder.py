@@ -67,6 +67,9 @@ def test_labels_that_are_numbers_have_one_order(tmp_path: Path) -> None:
     assert own_listing(folder).class_names == ("01", "1"), "equal numbers by name, in every process"
     path.write_text(path.read_text().replace("01,", "--1,"))
     assert own_listing(folder).class_names == ("--1", "1")
+    more = "1" + "0" * 4999  # digits than Python makes a whole number of
+    path.write_text(path.read_text().replace("--1,", f"{more},").replace(".png,1,", ".png,9,"))
+    assert own_listing(folder).class_names == ("9", more)
 
 
 def test_own_folder_keeps_its_task_when_moved_but_not_when_relabelled(tmp_path: Path) -> None:
