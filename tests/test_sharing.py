@@ -267,7 +267,7 @@ def test_an_archive_that_nobody_packed_is_refused_before_anything_is_done(
     assert not (tmp_path / "here").exists(), "the good one has not come in either"
 
 
-@pytest.mark.parametrize("kind", ["broken off", "no zip", "absent", "a folder"])
+@pytest.mark.parametrize("kind", ["broken off", "no zip", "absent", "a folder", "a pipe"])
 def test_a_file_that_is_no_archive_is_one_sentence(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -280,6 +280,8 @@ def test_a_file_that_is_no_archive_is_one_sentence(
         sent.write_text("Dear colleague")
     elif kind == "a folder":
         sent.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(sent)
     assert merge.main([str(sent), "--results", str(tmp_path / "here")]) == 2
     said = capsys.readouterr().err
     assert str(sent) in said

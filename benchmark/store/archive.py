@@ -53,6 +53,8 @@ class Archive:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
+                raise UserError(f"The archive {path} cannot be read (it is no file): name another.")
             self._file = zipfile.ZipFile(path)
         except OSError as error:
             raise UserError(f"The archive {path} cannot be read ({error.strerror}): name another.") from error
