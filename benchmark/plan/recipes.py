@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -117,14 +118,14 @@ class Recipes:
         """Every preset that some task has, "paper" first."""
         return tuple(dict.fromkeys(preset for task in self._tasks for preset in self.presets(task)))
 
-    def with_folder(self, data: Settings) -> Recipes:
-        """The recipes with the task ``folder_task(data)`` of a dataset of one's own.
+    def with_folder(self, data: Settings, name: str = "") -> Recipes:
+        """The recipes with the task of a dataset of one's own, called ``name`` or else ``folder_task(data)``.
 
         ``data`` are its settings: ``folder``, its name, ``labels``, a digest of its labels.csv, and ``bias``, the
         columns that are the bias where that is not the one column of this name. The place is none of them, so that a
         moved folder keeps its records. Raises UserError for the name of another task.
         """
-        name = folder_task(data)
+        name = name or folder_task(data)
         if name in self._tasks and self._tasks[name]["dataset"] != "folder":
             raise UserError(f"The folder has the name of the task '{name}': rename it.")
         bias = f" (bias: {' × '.join(data['bias'])})" if "bias" in data else ""
@@ -132,10 +133,14 @@ class Recipes:
         return replace(self, _tasks={**self._tasks, name: table}, _resolved={})
 
     def with_folder_of(self, settings: Settings) -> Recipes:
-        """The recipes with the task of stored settings where it is a folder of one's own, wherever that now lies."""
+        """The recipes with the task of stored settings where it is a folder of one's own, wherever that now lies.
+
+        It is called as it was when they were stored.
+        """
         if settings["dataset"] != "folder":
             return self
-        return self.with_folder({key: settings["data"][key] for key in OF_FOLDER if key in settings["data"]})
+        data = {key: settings["data"][key] for key in OF_FOLDER if key in settings["data"]}
+        return self.with_folder(data, settings["task"])
 
     # Settings of one run
 
@@ -322,8 +327,12 @@ class Recipes:
 
 
 def folder_task(data: Settings) -> str:
-    """The name of the task of a folder of one's own; each choice of its bias is another, as records lie by tasks."""
-    return "@".join((data["folder"], *(["+".join(data["bias"]).replace("/", "_")] if "bias" in data else ())))
+    """The name of the task of a folder of one's own; each choice of its bias is another, as records lie by tasks.
+
+    What stands between columns, or may not be part of a file's name, is written by its number: a/b is a=2Fb.
+    """
+    columns = (re.sub(r"[/+=]", lambda found: f"={ord(found[0]):02X}", column) for column in data.get("bias", ()))
+    return "@".join((data["folder"], *(["+".join(columns)] if "bias" in data else ())))
 
 
 def _without(table: Mapping[str, Any], *keys: str) -> Settings:

@@ -230,6 +230,24 @@ def test_each_choice_of_the_bias_is_a_task_of_its_own(tmp_path: Path) -> None:
         recipes.parse_override("data.bias=['male']")
 
 
+def test_columns_of_like_names_are_tasks_of_their_own(tmp_path: Path) -> None:
+    """Whose tables do not take each other's place, in files whose names hold no slash."""
+    folder = write_folder(tmp_path)
+    choices = (["a/b"], ["a_b"], ["a=2Fb"], ["a", "b"], ["a+b"], ["a+", "b"], ["a", "+b"])
+    names = [with_dataset(load(), folder, bias)[1] for bias in choices]
+    assert names[:2] == ["my_birds@a=2Fb", "my_birds@a_b"]
+    assert len({*names}) == len(choices)
+    assert not any("/" in name for name in names)
+
+
+def test_a_record_keeps_the_name_of_its_task_though_it_would_now_be_called_otherwise(tmp_path: Path) -> None:
+    recipes, task = with_dataset(load(), write_folder(tmp_path), ["a/b"])
+    earlier = recipes.resolve(task, "vanilla") | {"task": "my_birds@a_b"}
+    recipes = load().with_folder_of(earlier)
+    assert recipes.resolve("my_birds@a_b", "vanilla") == earlier
+    assert recipes.changes(earlier) == ()
+
+
 def test_a_plain_bias_adds_no_setting_so_that_older_records_keep_their_hashes(tmp_path: Path) -> None:
     folder = write_folder(tmp_path)
     for bias in ([], ["bias"]):
