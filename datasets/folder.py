@@ -6,7 +6,8 @@ import csv
 import hashlib
 import posixpath
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import reduce
 from pathlib import Path
@@ -122,7 +123,7 @@ def folder(data_root: Path, *, folder: str, labels: str, bias: Sequence[str] = (
         aligned_bias=associated_bias(sizes(test) if seen is None else seen),
         fit=stretch,
         released=False,
-        notes=() if seen is not None else (UNTOLD,),
+        notes=(*(() if seen is not None else (UNTOLD,)), *_alike(table, path, ("target", *bias))),
     )
 
 
@@ -200,6 +201,31 @@ def _bias_values(table: pd.DataFrame, bias: Sequence[str]) -> pd.Series:
     known = (table[list(bias)] != "").all(axis=1)
     named = (f"{column}=" + table[column] for column in bias)
     return reduce(lambda left, right: left + " × " + right, named).where(known, "")
+
+
+def _alike(table: pd.DataFrame, path: Path, columns: Sequence[str]) -> Iterator[str]:
+    """A sentence for each column of which values may be one that was written in two ways."""
+    for column in columns:
+        first: dict[str, str] = {}
+        pairs = [(first.setdefault(_folded(value), value), value) for value in _sorted({*table[column]})]
+        if pairs := [(one, other) for one, other in pairs if one != other]:
+            one, other = pairs[0]
+            # What Unicode can write in two ways looks the same, but for the numbers of its characters.
+            shown = ascii if _composed(one) == _composed(other) else repr
+            several = f" ({len(pairs)} pairs in all)" if len(pairs) > 1 else ""
+            yield (
+                f"{shown(one)} and {shown(other)} are two values of {column}, but differ only in capitals, leading "
+                f"zeros or how Unicode writes them{several}: give them one spelling in {path.name} if they are one."
+            )
+
+
+def _folded(value: str) -> str:
+    """The value without capitals, leading zeros of a whole number, and forms of Unicode that look alike."""
+    return re.sub(r"^(-?)0+(?=\d+$)", r"\1", _composed(value.casefold()))
+
+
+def _composed(value: str) -> str:
+    return unicodedata.normalize("NFKC", value)
 
 
 def _sorted(values: set[str]) -> list[str]:

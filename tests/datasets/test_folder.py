@@ -72,6 +72,42 @@ def test_labels_that_are_numbers_have_one_order(tmp_path: Path) -> None:
     assert own_listing(folder).class_names == ("9", more)
 
 
+@pytest.mark.parametrize(
+    ("column", "one", "other", "said"),
+    [
+        (1, "Cat", "cat", "'Cat' and 'cat' are two values of target"),
+        (1, "01", "1", "'01' and '1' are two values of target"),
+        (2, "-1", "-001", "'-001' and '-1' are two values of bias"),
+        (1, "caf\u00e9", "cafe\u0301", r"'cafe\u0301' and 'caf\xe9' are two values of target"),
+        (1, "CAF\u00c9", "cafe\u0301", "'CAF\u00c9' and 'cafe\u0301' are two values of target"),
+        (1, "10", "1", ""),
+        (1, "1.5", "1.05", ""),
+    ],
+)
+def test_values_that_may_be_one_stay_two_and_are_named(
+    tmp_path: Path, column: int, one: str, other: str, said: str
+) -> None:
+    folder = write_folder(tmp_path)
+    rows = [line.split(",") for line in (folder / "labels.csv").read_text().splitlines()[1:]]
+    for row in rows:
+        row[column] = one if row[column] in ("gull", "0") else other
+    write_labels(folder, [tuple(row) for row in rows])
+    found = own_listing(folder)
+    assert len((found.class_names, found.bias_names)[column - 1]) == 2
+    assert [note.startswith(said) for note in found.notes if "differ only in" in note] == [True] * bool(said)
+
+
+def test_of_many_values_that_may_be_one_the_first_two_are_named(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    path = folder / "labels.csv"
+    path.write_text(path.read_text().replace("0.png,gull", "0.png,Gull").replace("0.png,tern", "0.png,TERN"))
+    found = own_listing(folder)
+    assert found.class_names == ("Gull", "TERN", "gull", "tern")
+    (note,) = (each for each in found.notes if "differ only in" in each)
+    assert note.startswith("'Gull' and 'gull' are two values of target")
+    assert "(2 pairs in all)" in note
+
+
 def test_own_folder_keeps_its_task_when_moved_but_not_when_relabelled(tmp_path: Path) -> None:
     def settings(folder: Path) -> Settings:
         recipes, task = with_dataset(load(), folder)
