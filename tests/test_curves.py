@@ -15,7 +15,7 @@ from factories.records import curves as make_curves
 from factories.records import make_record, make_results, make_run, phase, put, save_seeds
 from matplotlib.text import Text
 
-from benchmark import curves
+from benchmark import curves, run
 from benchmark.compare.cells import tidy
 from benchmark.curves import main
 from benchmark.errors import UserError
@@ -24,6 +24,7 @@ from benchmark.plan.recipes import load
 from benchmark.report.style import MOST_LINES
 from benchmark.rules import LAST, REPORTED
 from benchmark.store.provenance import REPOSITORY
+from benchmark.store.record import Curves, Record
 from benchmark.store.results import Results, Series
 from benchmark.terminal import sparkline
 
@@ -163,6 +164,46 @@ def test_the_preview_shows_a_few_epochs_and_all_of_them_as_blocks(folder: Path) 
     # The invented target loses ten points an epoch; Poisoner's biased model has a single one.
     assert rows["Vanilla"] == ["80.0", "70.0", "60.0", "▇▆▅"]
     assert rows["Poisoner"][-2:] == ["95.0", "█"]
+
+
+GAP = float("nan")
+ODD: dict[str, dict[str, list[float]]] = {
+    "vanilla": {"bias_acc": [GAP] * 3, "conflicting_error": [GAP] * 3, "conflicting_loss": [GAP] * 3},
+    "gce": {"bias_acc": [GAP] * 3, "aligned_error": [GAP] * 3, "aligned_loss": [GAP] * 3},
+    "jtt": {"aligned_loss": [3e38, 0, 3e38], "conflicting_loss": [0, 3e38, 0]},
+    "debian": {name: [GAP] * 3 for name in Curves.__struct_fields__},
+    "groupdro": {name: [GAP, 50, GAP] for name in Curves.__struct_fields__},
+}
+SIZES = {"vanilla": (90, 0), "gce": (0, 90)}  # training images of aligned and of conflicting groups
+
+
+def odd(method: str, task: str, seed: int) -> Record:
+    """With what a record may lack, or with losses of a network that is about to diverge."""
+    record = make_record(make_run(task, method, seed=seed))
+    (own,) = record.phases
+    assert own.target
+    told = {name: np.array(each) for name, each in ODD[method].items() if name in own.target.measured}
+    aligned, conflicting = SIZES.get(method, (90, 90))
+    train = np.where(np.eye(10), aligned, conflicting).tolist()
+    return msgspec.structs.replace(
+        record,
+        phases=[msgspec.structs.replace(own, target=msgspec.structs.replace(own.target, **told))],
+        groups=msgspec.structs.replace(record.groups, train=train),
+        train={"target": np.zeros((10, 10), int).tolist()},
+    )
+
+
+def test_what_a_record_may_lack_or_overflow_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two seeds each one or both are odd; the third task has nothing to draw."""
+    for task, seeds in {"cmnist_99": {0}, "cmnist_98": {1}, "waterbirds": {0, 1}}.items():
+        for method in ODD if task != "waterbirds" else ["debian"]:
+            for seed in (0, 1):
+                plain = make_record(make_run(task, method, seed=seed))
+                put(tmp_path, odd(method, task, seed) if seed in seeds else plain)
+    assert main(["--results", str(tmp_path), "--text"]) == 0
+    assert run.main(["--all", "--render-only", "--results", str(tmp_path)]) == 0
+    assert "is damaged" not in capsys.readouterr().out
+    assert (tmp_path / "figures" / "table2-waterbirds.png").exists()
 
 
 def test_the_command_writes_the_same_files_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,8 @@ class Quantity:
             entries = [each for each in record.curve("biased") if self.row.epoch in (None, each["epoch"])]
             return entries[-1].get(self.metric) if entries else None
         if self.metric in LOSS_METRICS:
-            curve = [each for each in record.curve("target") if each["conflicting_loss"] is not None]
+            both = "aligned_loss", "conflicting_loss"
+            curve = [each for each in record.curve("target") if None not in (each[name] for name in both)]
             if not curve:
                 return None
             if self.metric == "loss_gap":

@@ -77,6 +77,7 @@ def curves(table: Table, results: Results, task: str) -> Drawing:
         for metric, _, network in PANELS
     }
     panels = [each for each in PANELS if any(_measured(each[0], of_row) for of_row in lines[each[0]])]
+    panels = panels or [PANELS[0]]  # empty, where no record has any of these curves
     drawing, grid = plt.subplots(1, len(panels), figsize=(PAGE, 2.1), layout="constrained", squeeze=False)
     entries: dict[str, Artist] = {}
     for axes, (metric, title, _) in zip(grid.flat, panels, strict=True):
@@ -110,7 +111,7 @@ def _has_biased_model(method: str, records: Sequence[Record]) -> bool:
 
 def _measured(metric: str, lines: Sequence[Sequence[Entry]]) -> bool:
     """Whether a metric was measured after the epochs of these curves."""
-    return any(line and line[0].get(metric) is not None for line in lines)
+    return any(entry.get(metric) is not None for line in lines for entry in line)
 
 
 def _entries(axes: Axes) -> dict[str, Artist]:

@@ -159,14 +159,15 @@ def face(seeds: int, colour: str) -> str:
 def plot(axis: Axes, lines: list[list[Entry]], metric: str, label: str, color: str, dash: str) -> None:
     """One method's metric after each epoch: the mean over ``lines``, one a seed, with a band of one deviation.
 
-    A line of a single seed ends in a hollow marker; a single epoch is a marker.
+    A line of a single seed ends in a hollow marker; a single epoch is a marker. There are gaps in epochs in which some
+    seed lacks the metric, as on other data.
     """
     length = min((len(line) for line in lines), default=0)
-    if not length or lines[0][0].get(metric) is None:
+    values = np.array([[entry.get(metric) for entry in line[:length]] for line in lines], dtype=float)
+    mean = values.mean(0) if length else values
+    if not np.isfinite(mean).any():
         return
     epochs = epochs_of(lines[0][:length])
-    values = np.array([[entry[metric] for entry in line[:length]] for line in lines])
-    mean = values.mean(0)
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axis.plot(
         epochs,

@@ -13,7 +13,10 @@ import msgspec
 import numpy as np
 
 from benchmark import metrics
-from benchmark.store.record import MEASURED, NETWORKS, Answers, Counts, Groups, Record, numbers
+from benchmark.store.record import MEASURED, NETWORKS, Answers, Counts, Groups, Number, PhaseCurves, Record, numbers
+
+LARGEST = float(np.finfo(np.float32).max)  # no loss that is measured is larger
+ROUNDING = 1e-9  # by which a mean of percentages may miss its bounds
 
 
 def faults(record: Record) -> Iterator[str]:
@@ -29,6 +32,7 @@ def faults(record: Record) -> Iterator[str]:
             curves = getattr(phase, network)
             if curves and any(each.shape != phase.loss.shape for each in curves.measured.values()):
                 yield f"the curves of phase '{phase.name}' are not of one length"
+                return
     shape = len(record.groups.classes), len(record.groups.biases)
     counts = {"groups.train": record.groups.train, "groups.test": record.groups.test}
     counts |= {f"train.{network}": each for network, each in record.train.items()}
@@ -43,12 +47,18 @@ def faults(record: Record) -> Iterator[str]:
     if scored is not None and (len(scored) != shape[0] or {*map(len, scored)} != {shape[1]}):
         yield f"groups.scored does not have shape {shape}"
         return
+    if not np.asarray(record.groups.test)[... if scored is None else np.asarray(scored)].any():
+        yield "it has no test image of the groups that accuracy is taken over"
+        return
     if not record.train:
         yield "it lacks the counts of the training set"
     for network, each in record.train.items():
         if (np.asarray(each) > np.asarray(record.groups.train)).any():
             yield f"train.{network}: a group has more correct answers than samples"
     yield from _faults_of_tests(record.answers, record.groups)
+    gaps = _gaps(record.groups)
+    for phase in record.phases:
+        yield from _faults_of_curves(phase, gaps)
 
 
 def _faults_of_tests(answers: Answers, groups: Groups) -> Iterator[str]:
@@ -77,6 +87,35 @@ def _faults_of_tests(answers: Answers, groups: Groups) -> Iterator[str]:
     total = np.asarray(groups.test)
     correct = answers.test[-1].reshape(total.shape)
     yield from (f"answers.test: {fault}" for fault in metrics.inconsistencies(correct, total))
+
+
+def _faults_of_curves(phase: PhaseCurves, gaps: set[str]) -> Iterator[str]:
+    """Numbers that no measurement gives, and metrics but for ``gaps`` that lack an epoch that has others."""
+    if not (np.abs(phase.loss) <= LARGEST).all():
+        yield f"the loss of phase '{phase.name}' is no number, or too large, after some epoch"
+    for network in NETWORKS:
+        curves = getattr(phase, network)
+        known = {name: ~np.isnan(each) for name, each in curves.measured.items()} if curves else {}
+        for name, own in known.items():
+            place, values = f"{name} of the {network} network in phase '{phase.name}'", curves.measured[name][own]
+            least, most = (0, LARGEST) if name.endswith("_loss") else (-ROUNDING, 100 + ROUNDING)
+            if ((values < least) | (values > most)).any():
+                yield f"{place} has a number that cannot be"
+            if name not in gaps and any((other & ~own).any() for other in known.values()):
+                yield f"{place} lacks an epoch that was measured"
+
+
+def _gaps(groups: Groups) -> set[str]:
+    """The metrics that groups of these sizes do not have."""
+    train, tested = np.asarray(groups.train), np.asarray(groups.test) > 0
+    aligned = metrics.aligned_mask(train.shape, np.asarray(groups.aligned_bias))
+    gaps: set[str] = set()
+    for name, mask in (("aligned", aligned), ("conflicting", ~aligned)):
+        if not train[mask].any():
+            gaps |= {"bias_acc", f"{name}_error", f"{name}_loss"}
+    if (tested.sum(1) < 2).any():
+        gaps |= {"model_bias", "max_min_bias"}
+    return gaps
 
 
 def differences(here: Record, there: Record) -> list[str]:
@@ -108,7 +147,7 @@ def _array(kind: type, value: Any) -> np.ndarray:
     try:
         if value and isinstance(value[0], list):
             return np.array(msgspec.convert(value, Counts), np.int64).reshape(len(value), len(value[0]))
-        return np.array(value, np.float64).reshape(len(value))
+        return np.array(msgspec.convert(value, list[Number]), np.float64)
     except OverflowError as error:
         raise ValueError(str(error)) from error
 

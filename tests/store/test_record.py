@@ -59,7 +59,9 @@ def test_the_biased_curve_of_plain_training_is_the_targets() -> None:
 
 
 def test_what_was_not_measured_is_null_in_the_file_and_none_in_an_entry() -> None:
-    part = phase(target=curves(aligned_error=[float("nan"), 1.0], bias_acc=[float("nan"), 50.0]))
+    gap = float("nan")
+    told = {"aligned_error": [gap, 1.0], "aligned_loss": [gap, 0.5], "conflicting_loss": [gap, 0.5]}
+    part = phase(target=curves(bias_acc=[gap, 50.0], **told))
     text = encode(make_record(make_run(), phases=[phase("first", target=curves(bias_acc=[80.0])), part]))
     assert '"aligned_error": [null, 1.0]' in text
     again = decode(text.encode()).phases[1].target
@@ -108,6 +110,50 @@ def test_a_record_that_contradicts_itself_is_not_written(record: Record, what: s
     assert list(faults(broken))
     with pytest.raises(ValueError, match=message):
         encode(broken)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "gaps"),
+    [
+        ("aligned training images", {"bias_acc", "aligned_error", "aligned_loss"}),
+        ("conflicting training images", {"bias_acc", "conflicting_error", "conflicting_loss"}),
+        ("aligned test images", {"model_bias", "max_min_bias"}),
+    ],
+)
+def test_metrics_that_the_data_lack_are_gaps_and_no_others(record: Record, lacking: str, gaps: set[str]) -> None:
+    """Two classes and biases, so that without aligned test images each class has one group."""
+    of_split = "test" if "test" in lacking else "train"
+    sizes = [[9, 0], [0, 9]] if "conflicting" in lacking else [[0, 9], [9, 0]]
+    own = {"train": [[9, 9], [9, 9]], "test": [[9, 9], [9, 9]]} | {of_split: sizes}
+    groups = replace(record.groups, classes=["a", "b"], biases=["x", "y"], aligned_bias=[0, 1], validation=None, **own)
+    (measured,) = record.phases
+    assert measured.target
+    names = measured.target.measured.keys()
+    assert gaps < names
+
+    def without(missing: set[str]) -> list[str]:
+        """The faults of the record without these metrics in its last epoch."""
+        assert measured.target
+        known = {name: each.copy() for name, each in measured.target.measured.items()}
+        for name in missing:
+            known[name][-1] = np.nan
+        return [
+            *faults(
+                replace(
+                    record,
+                    groups=groups,
+                    answers=Answers(epochs=[3], test=np.zeros((1, 4), int)),
+                    train=dict.fromkeys(record.train, ((0, 0), (0, 0))),
+                    phases=[replace(measured, target=replace(measured.target, **known), biased=None)],
+                )
+            )
+        ]
+
+    assert without(gaps) == []
+    for name in names - gaps:
+        place = f"{name} of the target network in phase 'train'"
+        assert without({*gaps, name}) == [f"{place} lacks an epoch that was measured"]
+    assert without({*names}) == [], "an epoch after which nothing was measured"
 
 
 def test_records_differ_by_their_numbers_and_by_nothing_else(record: Record) -> None:
