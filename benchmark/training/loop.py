@@ -13,7 +13,7 @@ def train(trainings: Sequence[Training]) -> None:
     """Train a run, or runs that differ in nothing but their seed, to the end, each from its checkpoint.
 
     Several advance in lockstep where they are small (``updates.is_small``), and else take turns; those whose checkpoint
-    is behind catch up first. Raises TrainingError when a loss diverges.
+    is behind catch up first. Raises TrainingError when a loss diverges, or a network in its last update.
     """
     for training in trainings:
         training.start()

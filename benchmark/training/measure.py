@@ -74,6 +74,10 @@ class Measurement:
         score = logits.softmax(1).gather(1, self.splits.train.targets[:, None]).squeeze(1)
         return logits.argmax(1).cpu().numpy(), score.cpu().numpy()
 
+    def is_finite(self, network: nn.Module) -> bool:
+        """Whether all logits and losses of the network that were counted are finite numbers."""
+        return all(np.isfinite(sums).all() for (counted, _), sums in self._sums.items() if counted is network)
+
     def on_training(self, network: nn.Module) -> tuple[Metrics, np.ndarray]:
         """Bias Accuracy, and error and loss of aligned and conflicting samples; right answers by group [C, B]."""
         counts, losses = (self._by_group(each) for each in self._sums[network, "train"])
@@ -109,11 +113,12 @@ class Measurement:
     def sums(self, logits: Tensor, split: DeviceSplit) -> Tensor:
         """Right answers and losses of logits [S, n, C] summed over each group, [S, 2, C · B + C], as float64.
 
-        The last C are of samples whose bias is unknown, by class.
+        The last C are of samples whose bias is unknown, by class. A loss of logits that are not all finite is NaN.
         """
         seeds, groups = len(logits), len(self.dataset.class_names) * len(self.dataset.bias_names)
         targets = split.targets.expand(seeds, -1)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+        loss = loss.masked_fill(~logits.isfinite().all(2), torch.nan)
         values = torch.stack(((logits.argmax(2) == targets).double(), loss.double()), 1)
         group = torch.where(split.bias < 0, groups + split.targets, split.groups)
         places = groups + len(self.dataset.class_names)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmark.errors import TrainingError
 from benchmark.plan import code
 from benchmark.rules import Rule
 from benchmark.training import checkpoint as checkpoints
@@ -144,7 +145,10 @@ class Training:
         self.optimizers = self._new_optimizers()
 
     def end_epoch(self, loss: float) -> None:
-        """Call the hooks, measure, checkpoint and report, after an epoch of that mean loss that was counted."""
+        """Call the hooks, measure, checkpoint and report, after an epoch of that mean loss that was counted.
+
+        Raises TrainingError where a network's last update broke it.
+        """
         phase, progress = self.phase, self.progress
         progress.epoch += 1
         entry: EpochEntry = {"phase": phase.name, "epoch": progress.epoch, "loss": loss}
@@ -307,9 +311,14 @@ class Training:
         return [(network, name) for role, network in self.measured(self.phase).items() for name in splits[role]]
 
     def _measure(self) -> EpochEntry:
-        """Clean measurements, of what was counted."""
+        """Clean measurements, of what was counted. Raises TrainingError where a network's last update broke it."""
         entry: EpochEntry = {}
         for role, network in self.measured(self.phase).items():
+            if not self.measurement.is_finite(network):
+                raise TrainingError(
+                    f"The {role} network's logits or losses are no finite numbers after epoch {self.progress.epoch} of "
+                    f"phase '{self.phase.name}'."
+                )
             entry[role] = self._on_training(role, network)  # type: ignore[literal-required]
             if role == "target":
                 self._on_test(network, entry)

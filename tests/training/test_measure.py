@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from factories.digits import tiny_settings
 
+from benchmark.training.loader import DeviceSplit
 from benchmark.training.loop import train
 from benchmark.training.measure import count
 from benchmark.training.training import Training
@@ -65,6 +67,29 @@ def test_curves_agree_with_a_recount(tiny: BiasedDataset) -> None:
         torch.from_numpy(tiny.train.targets[aligned]),
     )
     assert entry["aligned_loss"] == pytest.approx(float(loss), abs=1e-5)
+
+
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])
+def test_one_logit_that_is_no_finite_number_is_noticed_whether_or_not_it_is_the_labels(
+    tiny: BiasedDataset, broken: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(tiny, tiny_settings("vanilla"), seed=0)
+    measurement, target = training.measurement, training.method.target
+    count([measurement], [training.wanted()])
+    assert measurement.is_finite(target)
+    whole = DeviceSplit.logits_of
+    for place in (tiny.validation.targets[0], (tiny.validation.targets[0] + 1) % 4):
+
+        def logits_of(split: DeviceSplit, networks: Sequence[torch.nn.Module], place: int = place) -> torch.Tensor:
+            logits = whole(split, networks).clone()
+            if split is training.splits.validation:
+                logits[0, 0, place] = broken
+            return logits
+
+        monkeypatch.setattr(DeviceSplit, "logits_of", logits_of)
+        count([measurement], [training.wanted()])
+        assert not measurement.is_finite(target)
+        assert measurement.is_finite(torch.nn.Identity()), "another network"
 
 
 @pytest.mark.parametrize("method", ["vanilla", "jtt", "debian"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,16 @@ def test_a_loss_that_is_no_number_ends_the_run(tiny: BiasedDataset) -> None:
     training = Training(tiny, tiny_settings("vanilla", learning_rate=1e30), seed=0)
     with pytest.raises(TrainingError, match=r"nan|inf"):
         train([training])
+
+
+def test_a_network_that_its_last_update_broke_ends_the_run(tiny: BiasedDataset, tmp_path: Path) -> None:
+    """The loss of the only update is one of before it."""
+    settings = tiny_settings("vanilla", learning_rate=1e30, epochs=1, batch_size=len(tiny.train))
+    training = Training(tiny, settings, seed=0, checkpoint=tmp_path / "run.ckpt", checkpoint_seconds=0)
+    with pytest.raises(TrainingError, match=r"^The target network's logits .* after epoch 1 of phase 'train'\.$"):
+        train([training])
+    assert training.progress.history == []
+    assert list(tmp_path.iterdir()) == [], "nothing of it is kept"
 
 
 def test_unknown_sampler_is_a_user_error(tiny: BiasedDataset) -> None:
