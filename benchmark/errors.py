@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 # More than any name, path or message of our own has; what is longer is somebody's input.
 LONGEST_WORD, LONGEST_SENTENCE = 250, 2500
@@ -46,7 +48,7 @@ def _shortened(text: str, longest: int) -> str:
 
 
 def exit_code(command: Callable[[], int], interrupted: str = "Interrupted.") -> int:
-    """What a command line exits with: its own code, 2 for bad input, 130 after Ctrl-C; both with one line.
+    """What a command line exits with: its own code, 2 for bad input, 130 when interrupted; both with one line.
 
     Where nobody reads its output any longer, as behind ``| head``, it ends silently with 141, as a shell reports it.
     """
@@ -67,6 +69,16 @@ def exit_code(command: Callable[[], int], interrupted: str = "Interrupted.") -> 
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return 130
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Meanwhile SIGTERM, which else would end this process on the spot, is to it what Ctrl-C is."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def say(message: str) -> None:

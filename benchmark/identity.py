@@ -14,7 +14,7 @@ from benchmark.errors import UserError
 from benchmark.plan.run import Run
 from benchmark.rules import Rule
 from benchmark.store.record import Record
-from benchmark.store.store import Store
+from benchmark.store.store import Store, end_aside
 
 if TYPE_CHECKING:
     from datasets.base import Fingerprint
@@ -64,18 +64,19 @@ class Outdated:
     def renewed(self, runs: Sequence[Run], store: Store) -> Iterator[None]:
         """Meanwhile they are set aside, so that their runs are trained anew.
 
-        Where that is refused or interrupted, those come back whose runs have no new record.
+        Where anything puts an end to that, those come back whose runs have no new record.
         """
-        aside = []
-        for run in {run.id: run for run in runs}.values():
-            if run in self:
-                why = "unkept" if run.id not in self.by_code and run.id not in self.by_data else "stale"
-                aside.append((run, store.set_aside(run.id, why)))
+        aside: list[tuple[Run, str]] = []
         try:
+            for run in {run.id: run for run in runs}.values():
+                if run in self:
+                    why = "unkept" if run.id not in self.by_code and run.id not in self.by_data else "stale"
+                    aside.append((run, end_aside(why)))  # before it is: an interruption may fall into it
+                    store.set_aside(run.id, aside[-1][1])
             yield
-        except (UserError, KeyboardInterrupt):
-            for run, path in aside:
-                store.put_back(run, path)
+        except BaseException:
+            for run, end in aside:
+                store.put_back(run, end)
             raise
 
 

@@ -274,6 +274,7 @@ def _start_drawing(sheets: Sequence[Sheet], folder: Path) -> None:
     global _sheets_to_draw, _folder
     _sheets_to_draw, _folder = sheets, folder
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _draw(place: int) -> Product:

@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from benchmark import options as command
 from benchmark import rendering
-from benchmark.errors import exit_code
+from benchmark.errors import exit_code, terminable
 from benchmark.identity import Outdated
 from benchmark.options import Execution, Jobs, Selection
 from benchmark.plan import sources
@@ -27,9 +27,10 @@ from slurm import jobs, profiles
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit code: 0; 1 when a run failed; 2 for bad input."""
+    """Run the command line. Returns the exit code: 0; 1 when a run failed; 2 for bad input; 130 when interrupted."""
     interrupted = "Interrupted; the same command continues from the last checkpoint."
-    return exit_code(lambda: _main(command.parser().parse_args(arguments)), interrupted)
+    with terminable():
+        return exit_code(lambda: _main(command.parser().parse_args(arguments)), interrupted)
 
 
 def _main(options: argparse.Namespace) -> int:

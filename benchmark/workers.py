@@ -30,7 +30,7 @@ from benchmark.store.store import Store
 if TYPE_CHECKING:
     from benchmark.worker import Worker
 
-GRACE = 20.0  # seconds that processes have to end by themselves after Ctrl-C
+GRACE = 20.0  # seconds that processes have to end by themselves after an interruption
 
 
 class Place(NamedTuple):

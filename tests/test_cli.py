@@ -112,7 +112,7 @@ def test_a_damaged_record_is_reported_set_aside_and_run_again(
     assert quick(tmp_path, "--methods", "vanilla") == 0
     assert "damaged" in capsys.readouterr().out
     assert json.loads(path.read_text())["phases"] == good["phases"]
-    assert len(list(path.parent.glob("*.corrupt-*"))) == 1
+    assert len(list(path.parent.glob("*.corrupt-*"))) == 2, "with its predictions"
 
 
 @pytest.mark.parametrize(

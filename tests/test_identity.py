@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
+from signal import SIGTERM
 
 import numpy as np
 import pytest
@@ -14,7 +19,7 @@ from PIL import Image
 from benchmark import rendering
 from benchmark.plan import code
 from benchmark.run import main
-from benchmark.store.store import Store
+from benchmark.store.store import SUPERSEDED, Store
 from benchmark.training.training import Training
 from benchmark.worker import Worker
 
@@ -54,34 +59,70 @@ def test_other_images_under_the_same_labels_are_refused_and_trained_again_when_a
     assert main(command(folder, results, "--again")) == 0
     (after,) = records(results)
     assert after != before
-    assert len(list(results.glob("runs/*/*/*.stale-*"))) == 1, "the old record is kept under another name"
+    aside = [path.name for path in results.glob("runs/*/*/*.stale-*")]
+    assert len(aside) == 2, "the old record is kept under another name, and its predictions"
+    assert sum(".npz.stale-" in name for name in aside) == 1
     assert main(command(folder, results)) == 0
 
 
-def test_what_is_refused_or_interrupted_leaves_records_in_their_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def stored(results: Path) -> dict[Path, bytes]:
+    """Every record, with its predictions and models, whole or set aside."""
+    files = [path for kind in ("runs", "models") for path in (results / kind).rglob("*.*") if path.is_file()]
+    return {path: path.read_bytes() for path in files if not path.name.endswith(SUPERSEDED)}
+
+
+def test_what_is_refused_leaves_records_in_their_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
     assert main(command(folder, results, "--keep")) == 0
-    before = {path: path.read_bytes() for path in results.rglob("*.*") if path.is_file() and "runs" in str(path)}
-    before |= {path: path.read_bytes() for path in results.rglob("models/**/*.*") if path.is_file()}
+    before = stored(results)
     paint_black(folder)
     again = command(folder, results, "--keep", "--again")
     assert main([*again, "--device", "cuda:77"]) == 2
-
-    def interrupt(training: Training) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr("benchmark.worker.train", interrupt)
-        assert main(again) == 130
-    assert all(path.read_bytes() == content for path, content in before.items())
-    assert not list(results.rglob("*.stale-*"))
+    assert stored(results) == before
     capsys.readouterr()
     assert main([*again, "--dry-run"]) == 0
     assert "/vanilla/" in capsys.readouterr().out, "what --again would train"
     assert main(command(folder, results, "--dry-run")) == 2
     assert "trained on other data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["benchmark.worker.train", "benchmark.store.store.Store._model_files"])
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141), (OSError(errno.ENOSPC, "full"), 2), (SIGTERM, 130)],
+)
+def test_whatever_ends_it_leaves_records_in_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, end: BaseException | signal.Signals, code: int
+) -> None:
+    """Be it in training or halfway through setting a record aside: its models follow it."""
+    folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
+    assert main(command(folder, results, "--keep")) == 0
+    before = stored(results)
+    assert {path.suffix for path in before} == {".json", ".npz", ".safetensors"}
+    paint_black(folder)
+
+    def stop(*arguments: object) -> None:
+        assert len(list(results.rglob("*.json.stale-*"))) == 1
+        if isinstance(end, BaseException):
+            raise end
+        os.kill(os.getpid(), end)
+        time.sleep(10)
+
+    if where.startswith("benchmark.worker") and isinstance(end, Exception):
+        where = "benchmark.workers.train"  # a worker notes what goes wrong in one run, and goes on
+    with monkeypatch.context() as patched:
+        patched.setattr(where, stop)
+        patched.setattr(os, "dup2", lambda *arguments: None)  # of standard output, which pytest needs
+        if where.startswith("benchmark.store"):
+            patched.setattr(Store, "lacks_models", lambda *arguments: False)
+        assert main(command(folder, results, "--keep", "--again")) == code
+    assert stored(results) == before
+
+
+def test_sigterm_is_as_before_after_the_command(tmp_path: Path) -> None:
+    before = signal.getsignal(SIGTERM)
+    assert main(["--list"]) == 0
+    assert signal.getsignal(SIGTERM) == before
 
 
 def test_a_run_that_was_stopped_does_not_go_on_with_other_images(
@@ -102,7 +143,7 @@ def test_a_run_that_was_stopped_does_not_go_on_with_other_images(
     assert main(command(folder, results)) == 0
     (record,) = Store(results).everything()
     assert not record.warnings, "the same images go on"
-    Store(results).set_aside(record.run.id, "stale")
+    Store(results).set_aside(record.run.id, ".stale")
     checkpoint.write_bytes(left)
     paint_black(folder)
     assert main(command(folder, results)) == 0

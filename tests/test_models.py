@@ -28,7 +28,7 @@ from benchmark.plan.run import Run
 from benchmark.recording import make_record
 from benchmark.rules import LAST, RULES
 from benchmark.run import main
-from benchmark.store.store import Store
+from benchmark.store.store import Store, end_aside
 from benchmark.training.loop import train
 from benchmark.training.training import Training
 from datasets.base import Fingerprint
@@ -325,19 +325,19 @@ def test_models_are_set_aside_with_their_record(results: Path, run: Run, capsys:
     record = store.load(run)
     assert record
     files = store.files(record)
-    contents = sorted(path.read_bytes() for path in files if path != store.predictions_path(record))
+    contents = sorted(path.read_bytes() for path in files)
     assert len(files) == 6
-    store.set_aside(run.id, "stale")
-    assert store.files(record) == [store.predictions_path(record)], "which are as good for the run's next record"
+    store.set_aside(run.id, end_aside("stale"))
+    assert store.files(record) == []
     assert main([*DIGITS, *KEPT, "--set", "epochs=8", "--results", str(results)]) == 0
     aside = [path for path in results.rglob("*.stale-*") if path.is_file()]
-    assert len(aside) == 5, "the record, two models, and their predictions"
+    assert len(aside) == 6, "the record, two models, and the predictions of each"
     assert sorted(path.read_bytes() for path in aside) == contents
     assert len(store.models_of(run)) == 2
     damaged = store.record_path(run)
     damaged.write_text("{}")
     assert store.load(run) is None
-    assert len([path for path in results.rglob("*.corrupt-*") if path.is_file()]) == 5
+    assert len([path for path in results.rglob("*.corrupt-*") if path.is_file()]) == 6
 
 
 def test_whoever_comes_second_leaves_no_model(tmp_path: Path, results: Path, run: Run) -> None:

@@ -211,7 +211,7 @@ def test_a_search_trains_what_is_missing_and_then_what_it_chooses(
     points = {record.run.id for record in Store(tmp_path).everything() if record.seed == SEED}
     assert len(points) == 6
     run = next(iter(sorted(points)))
-    Store(tmp_path).set_aside(Store(tmp_path).read(run).run.id, "lost")
+    Store(tmp_path).set_aside(Store(tmp_path).read(run).run.id, ".lost")
     Store(tmp_path).checkpoint_path(run).write_bytes(b"")
     assert main([*command, "--search", "3", "--status"]) == 0
     said = capsys.readouterr().out

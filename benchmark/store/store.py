@@ -40,7 +40,7 @@ RECORD = re.compile(r"runs/([^/]+/[^/]+/[^/.]+)\.json")
 RUN_FILE = re.compile(r"([^/]+/[^/]+/[0-9a-f]{12}-s[0-9]+)\.(json|ckpt|failed\.json|[0-9]+\.lease)$")
 # Ends of files that serve to get a record and nobody needs beside one.
 SUPERSEDED = (".ckpt", ".ckpt.corrupt", ".failed.json", ".lease")
-WEIGHTS, ANSWERS = ".safetensors", ".npz"  # of a kept model: its file, and that of its predictions
+WEIGHTS, ANSWERS = ".safetensors", ".npz"  # of a kept model, and of the predictions of a record or a model
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,11 @@ class Store:
         folder, _, stem = f"{self._models}/{run_id}".rpartition("/")
         names = _by_stem(Path(folder)).get(stem, [])
         return [Path(folder, name) for name in sorted(names) if name.endswith((WEIGHTS, ANSWERS))]
+
+    def _predictions_files(self, path: Path) -> list[Path]:
+        """Those beside the record at ``path``, whichever it names."""
+        names = _by_stem(path.parent).get(path.stem, [])
+        return [path.with_name(name) for name in sorted(names) if name.endswith(ANSWERS)]
 
     def failure_path(self, run: Run | str) -> Path:
         return self.record_path(run).with_suffix(".failed.json")
@@ -213,7 +218,7 @@ class Store:
         except (ValueError, RecursionError) as error:
             problem = str(error)
         try:
-            kept = f"kept as {self.set_aside(run_id, 'corrupt').name}"
+            kept = f"kept as {self.set_aside(run_id, end_aside('corrupt')).name}"
         except FileNotFoundError:  # another process has just done so
             return None
         except OSError as error:
@@ -237,27 +242,28 @@ class Store:
         paths = self._runs.glob("*/*/*.json")
         return sorted(each for path in paths if (each := run_id(path.relative_to(self.folder).as_posix())))
 
-    def set_aside(self, run_id: str, why: str) -> Path:
-        """Give the run's record another name, and its models, so that the run is done again and nothing is lost.
+    def set_aside(self, run_id: str, end: str) -> Path:
+        """Give the run's record, its predictions and its models other names, which end so, see ``end_aside``.
 
-        Returns where the record is then.
+        The run is then done again, and nothing is lost. Returns where the record is.
         """
-        path, end = self._runs / f"{run_id}.json", f".{why}-{time.strftime('%Y%m%d-%H%M%S')}"
+        path = self._runs / f"{run_id}.json"
         aside = path.with_name(path.name + end)
         os.replace(path, aside)
-        for model in self._model_files(run_id):
-            os.replace(model, model.with_name(model.name + end))
+        for each in (*self._predictions_files(path), *self._model_files(run_id)):
+            os.replace(each, each.with_name(each.name + end))
         return aside
 
-    def put_back(self, run: Run, aside: Path) -> None:
-        """Undo ``set_aside``, unless the run has another record by now."""
+    def put_back(self, run: Run, end: str) -> None:
+        """Undo ``set_aside``, also one that stopped halfway, unless the run has another record by now."""
         path = self.record_path(run)
-        if path.exists():
+        aside = path.with_name(path.name + end)
+        if path.exists() or not aside.exists():
             return
-        end = aside.name.removeprefix(path.name)
-        for model in self._model_path(run.id, "", "").parent.glob(f"*{end}"):
-            if model.name.startswith(f"{path.stem}."):
-                os.replace(model, model.with_name(model.name.removesuffix(end)))
+        for folder in (path.parent, self._model_path(run.id, "", "").parent):
+            for name in _by_stem(folder).get(path.stem, []):
+                if name.endswith(end) and name != aside.name:
+                    os.replace(folder / name, folder / name.removesuffix(end))
         os.replace(aside, path)
 
     def save(self, record: Record, predictions: Predictions | None = None, models: Models | None = None) -> bool:
@@ -338,6 +344,11 @@ def _called(part: str, ids: list[str]) -> list[str]:
     if not found:
         raise unknown("run", part, {each.rpartition("/")[0] for each in ids})
     return found
+
+
+def end_aside(why: str) -> str:
+    """How the names of files end that are set aside now."""
+    return f".{why}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def run_id(name: str) -> str | None:

@@ -224,9 +224,7 @@ def finish(
             harm["wrong"] += 1
         beside = [path for path in Store(folder).record_path(run).parent.iterdir() if run.digest in path.name]
         spare = [
-            path
-            for path in beside
-            if not re.fullmatch(r".*-s\d+(\.json|\.[0-9a-f]{12}\.npz|\.json\.corrupt-.*)", path.name)
+            path for path in beside if not re.fullmatch(r".*-s\d+\.(json|[0-9a-f]{12}\.npz)(\.corrupt-.*)?", path.name)
         ]
         twice = sum(path.suffix == ".npz" for path in beside) > 1
         harm["duplicated"] += bool(spare) or twice
