@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from benchmark.plan.recipes import Recipes
 from benchmark.plan.table import Figure, Table
 from benchmark.rules import REPORTED, Rule
 from benchmark.store.atomic import noting, sha256, withdraw
-from benchmark.store.rendered import Command, Product, Rendered, fingerprint, noted
+from benchmark.store.rendered import Command, Product, Rendered, fingerprint, noted, short
 from benchmark.store.results import Results
 from benchmark.store.store import Store
 
@@ -46,11 +46,13 @@ MOST = 8  # processes that draw
 class Sheet:
     """What is rendered at once: ``write`` writes its files and returns what is printed of them.
 
-    ``name`` is its place in the folder, without suffix, ``source`` the fingerprint of all that ``write`` looks at.
+    ``name`` is its place in the folder, without suffix, ``source`` the fingerprint of all that ``write`` looks at,
+    ``records`` the ``short`` digests of those that it shows.
     """
 
     name: str
     source: str
+    records: frozenset[str]
     write: Callable[[], str]
 
     @property
@@ -60,19 +62,22 @@ class Sheet:
     def rendered(self, folder: Path) -> Product:
         with noting() as files:
             said = self.write()
-        return Product(self.source, noted(files, folder), said)
+        return Product(self.source, noted(files, folder), said, self.records)
 
 
 def render(selection: Selection, store: Store, compare: str, rule: Rule, everything: bool) -> None:
     """Write and print every chosen table, with its curves, and every figure, in the epochs that the rule chooses.
 
     With ``everything``, also what the stored records give in tables of ours, in other presets, or on tasks that stand
-    in for a figure's own, the verdicts on the paper's claims, the distance to its numbers, and the page.
+    in for a figure's own, the verdicts on the paper's claims, the distance to its numbers, and the page; what any
+    command has rendered of records that are gone is deleted.
     """
-    failed = store.failures()
+    failed, digests = store.failures(), store.digests()
     command = fingerprint(selection.tables, compare, rule.name, everything)
     with closing(Press(store.folder, selection.recipes)) as press:
-        if press.repeat(command, store.digests(), failed):
+        if press.repeat(command, digests, failed):
+            if everything:
+                press.withdraw_gone(command, digests.values())
             return
         from benchmark.collect import collect
 
@@ -84,11 +89,13 @@ def render(selection: Selection, store: Store, compare: str, rule: Rule, everyth
         sheets = [sheet for each in tables.values() for sheet in _sheets(press, each, results, compare)]
         if everything:
             overview = f"figures/{results.name('overview')}"
-            sheets.append(press.sheet(overview, partial(_draw_overview, results), results.content))
+            sheets.append(press.sheet(overview, partial(_draw_overview, results), results))
             write = partial(_write_report, variants, results)
-            sheets.append(press.sheet(results.name("report"), write, variants, results.content))
+            sheets.append(press.sheet(results.name("report"), write, results, variants))
         press.render(sheets)
         press.remember(command, results.digests, failed)
+        if everything:
+            press.withdraw_gone(command, results.digests.values())
 
 
 class Press:
@@ -109,8 +116,8 @@ class Press:
         if self.current:
             print(f"{self.current} files in {self.folder} are as they would be rendered now.")
 
-    def sheet(self, name: str, write: Callable[[], str], *source: Any) -> Sheet:
-        return Sheet(name, fingerprint(self.basis, name, *source), write)
+    def sheet(self, name: str, write: Callable[[], str], shown: Results, *source: Any) -> Sheet:
+        return Sheet(name, fingerprint(self.basis, name, shown.content, *source), short(shown.sources), write)
 
     def render(self, sheets: Sequence[Sheet]) -> None:
         """Write those of the sheets that are not there as they would be written, and print all in their order."""
@@ -142,12 +149,29 @@ class Press:
         before = self.stored.commands.pop(command, None)
         others = {name for each in self.stored.commands.values() for name in each.products}
         for name in (before.products if before else {}).keys() - self.products.keys() - others:
-            product = self.stored.products.pop(name, None)
-            if product and product.is_intact(self.folder):
-                for file in product.files:
-                    withdraw(self.folder / file)
+            self._withdraw(name)
         sources = {name: each.source for name, each in self.products.items()}
         self.stored.commands[command] = Command(fingerprint(self.basis, *source), sources)
+
+    def withdraw_gone(self, command: str, digests: Iterable[str | None]) -> None:
+        """Delete what other commands have rendered, of records of which any is gone, unless somebody has changed it.
+
+        ``digests`` are those of the records that are there.
+        """
+        there, own = short(digests), self.stored.commands[command].products
+        for name in [each for each, product in self.stored.products.items() if not product.records <= there]:
+            if name not in own:
+                for file in self._withdraw(name):
+                    print(f"removed {self.folder / file}, of records that are gone", flush=True)
+
+    def _withdraw(self, name: str) -> list[str]:
+        """Forget a product, and delete its files unless somebody has changed them; returns which were."""
+        product = self.stored.products.pop(name, None)
+        if product is None or not product.is_intact(self.folder):
+            return []
+        for file in product.files:
+            withdraw(self.folder / file)
+        return [file for file, digest in product.files.items() if digest]
 
     def _say(self, product: Product, is_new: bool) -> None:
         from benchmark.terminal import show  # rich, which --help should not wait for
@@ -174,7 +198,7 @@ def _sheets(press: Press, table: Table, results: Results, compare: str) -> Itera
             figures.write_figure(table, shown)
             return f"{table.heading}. {figures.caption(table, shown)}"
 
-        yield press.sheet(f"figures/{name}", draw, table, shown.content)
+        yield press.sheet(f"figures/{name}", draw, shown, table)
         return
 
     def write() -> str:
@@ -185,12 +209,12 @@ def _sheets(press: Press, table: Table, results: Results, compare: str) -> Itera
         significance.write(table, shown)
         return text
 
-    yield press.sheet(f"tables/{name}", write, table, compare, shown.content)
+    yield press.sheet(f"tables/{name}", write, shown, table, compare)
     for task in table.tasks if figures.has_curves(table) else ():
         if results.measured(table, task):
             own = replace(results.part(table, [task]), rule=REPORTED)  # curves show all epochs
             draw_curves = partial(_draw_curves, table, own, task)
-            yield press.sheet(f"figures/{table.stem}-{task}", draw_curves, table, own.content)
+            yield press.sheet(f"figures/{table.stem}-{task}", draw_curves, own, table)
 
 
 def _draw_curves(table: Table, results: Results, task: str) -> str:

@@ -266,3 +266,37 @@ def test_what_is_no_longer_rendered_goes_unless_another_command_or_hand_made_it(
     stand_in.write_bytes(kept)
     render(folder, chosen=["--all"])
     assert stand_in.read_bytes() == kept
+
+
+def test_all_deletes_what_other_commands_rendered_of_records_that_are_gone(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ["--tasks", "cmnist_99", "--methods", "vanilla"]
+    name, other = "selection-cmnist_99-vanilla-gce", "selection-cmnist_99-vanilla-lff"
+
+    def files(name: str) -> list[str]:
+        return sorted(path for path in content(folder) if Path(path).name.startswith(name))
+
+    render(folder, chosen=["--all"])
+    render(folder, chosen=[*chosen, "lff"])
+    render(folder, chosen=[*chosen, "gce"])
+    found, stays = files(name), files(other)
+    assert len(found) == len(stays) > 4, "a table, its rules and curves"
+    shutil.copytree(folder / "runs", folder.parent / "kept")
+    shutil.rmtree(folder / "runs" / "cmnist_99" / "gce")
+    capsys.readouterr()
+    render(folder, chosen=["--all"])
+    assert files(name) == []
+    assert files(other) == stays
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("removed")]
+    assert sorted(said) == sorted(f"removed {folder / each}, of records that are gone" for each in found)
+
+    shutil.copytree(folder.parent / "kept", folder / "runs", dirs_exist_ok=True)
+    render(folder, chosen=[*chosen, "gce"])
+    (changed,) = (folder / each for each in files(name) if each.endswith(".tex"))
+    changed.write_text("by hand")
+    assert files(name) == found
+    shutil.rmtree(folder / "runs" / "cmnist_99" / "gce")
+    render(folder, chosen=["--all"])
+    assert files(name) == [each for each in found if not each.startswith("figures")], "that was changed by hand"
+    assert files(other) == stays, "the second time the command itself has nothing to render"

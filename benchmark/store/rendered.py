@@ -7,7 +7,7 @@ everything is rendered anew.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ class Product(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Files that are rendered together.
 
     ``source`` is the fingerprint of everything that they are computed from, ``files`` the SHA-256 of each by its path
-    in the folder, None where there must be none, and ``said`` what is printed with them.
+    in the folder, None where there must be none, ``said`` what is printed with them, and ``records`` the ``short``
+    digests of those that they show.
     """
 
     source: str
     files: dict[str, str | None]
     said: str
+    records: frozenset[str] = frozenset()
 
     def is_intact(self, folder: Path) -> bool:
         """Whether every file is there as it was written."""
@@ -69,6 +71,11 @@ class Rendered(msgspec.Struct, forbid_unknown_fields=True):
         found = [self.current(name, own, folder) for name, own in known.products.items()]
         products = [each for each in found if each]
         return products if len(products) == len(found) else None
+
+
+def short(digests: Iterable[str | None]) -> frozenset[str]:
+    """Enough of the digests of records to tell these apart; None is that of one that cannot be read."""
+    return frozenset(each[:12] for each in digests if each)
 
 
 def noted(files: Mapping[Path, str | None], folder: Path) -> dict[str, str | None]:

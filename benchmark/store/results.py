@@ -97,6 +97,12 @@ class Results:
         points = {run: each if isinstance(each, str) else self._told(each) for run, each in self.points.items()}
         return self.names, self.rule.name, every, points
 
+    @property
+    def sources(self) -> Iterator[str]:
+        """The digests of all records that are told of here."""
+        points = (each for each in self.points.values() if isinstance(each, Record))
+        return (self.digests[record.run.id] for record in (*self.records, *points))
+
     def _told(self, record: Record) -> tuple[int, str]:
         return record.seed, self.digests[record.run.id]
 
