@@ -359,24 +359,35 @@ def _without_lacking(
 def _effective(texts: Sequence[str], selection: Selection) -> tuple[Override, ...]:
     """The overrides that change a run asked for. Raises UserError for one that should and does not, or may not.
 
-    A setting of a method that is not asked for does no harm, and is no modification.
+    A setting of a method that is not asked for does no harm, and is no modification. What names a row is its own.
     """
     recipes = selection.recipes
     overrides = checked_overrides(texts, recipes)
-    asked = {(run.task, run.method, run.preset) for run in selection.runs()} if overrides else set()
-    effective = [each for each in overrides if any(recipes.applies(each, *run) for run in asked)]
+    asked: dict[tuple[str, str, str], list[Row]] = {}
+    for table in selection.tables if overrides else ():
+        for row, task in catalogue.cells(recipes, table, selection.tasks, selection.methods):
+            asked.setdefault((task, row.method, table.preset), []).append(row)
+    effective = list[Override]()
     for override in overrides:
-        if override not in effective and override.owner in ("", "data"):
-            raise UserError(f"--set {override} changes none of the runs asked for: leave it out.")
+        concerned = [row for run, rows in asked.items() if recipes.applies(override, *run) for row in rows]
+        if not all(row.sets(override) for row in concerned):
+            effective.append(override)
+        elif concerned or override.owner in ("", "data"):
+            why = f", since each row that it is for sets {override.key} itself" if concerned else ""
+            raise UserError(f"--set {override} changes none of the runs asked for{why}: leave it out.")
     return tuple(effective)
 
 
 def checked_overrides(texts: Sequence[str], recipes: Recipes) -> list[Override]:
-    """The parsed --set. Raises UserError for one that does not exist, or is beyond its limits.
+    """The parsed --set, each once. Raises UserError for what does not exist, is beyond its limits, or has two values.
 
-    Those of a method's options stand beside the method.
+    Limits of a method's options stand beside the method.
     """
-    overrides = [recipes.parse_override(text) for text in texts]
+    overrides = list(dict.fromkeys(recipes.parse_override(text) for text in texts))
+    given: dict[str, Override] = {}
+    for override in overrides:
+        if (first := given.setdefault(override.name, override)) is not override:
+            raise UserError(f"--set {first} and --set {override} contradict each other: leave one of them out.")
     owned = [each for each in overrides if each.owner in recipes.methods and each.key in recipes.options(each.owner)]
     if owned:
         import methods  # the methods themselves, hence PyTorch, which only this asks for before something is trained

@@ -18,6 +18,7 @@ from benchmark.collect import collect
 from benchmark.compare.search import Outcome, outcome, tuned_table
 from benchmark.errors import UserError
 from benchmark.options import Selection
+from benchmark.plan import catalogue
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.run import Run
 from benchmark.plan.search import SEED, Point, Search
@@ -94,16 +95,14 @@ def plan(
     return [
         _search(recipes, table, row, task, count)
         for table in tables
-        for task in recipes.available(table)
-        for row in table.rows
-        if (not tasks or task in tasks) and (not methods or row.method in methods)
+        for row, task in catalogue.cells(recipes, table, tasks, methods)
     ]
 
 
 def _search(recipes: Recipes, table: Table, row: Row, task: str, count: int) -> Search:
     settings = recipes.run(table, row, task, SEED).settings
-    own = {(each.owner, each.key) for each in (*row.overrides, *table.overrides)}
-    ranges = {place: each for place, each in recipes.ranges(row.method).items() if place not in own}
+    own = {each.key for each in table.changes_of(row) if each.owner in ("", row.method)}
+    ranges = {(owner, key): each for (owner, key), each in recipes.ranges(row.method).items() if key not in own}
     defaults = {(owner, key): (settings["options"] if owner else settings)[key] for owner, key in ranges}
     changes: list[tuple[Override, ...]] = [()]
     changes += [

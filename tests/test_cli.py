@@ -157,6 +157,16 @@ def test_a_setting_of_a_method_that_is_not_asked_for_is_no_modification(tmp_path
     assert (tmp_path / "tables" / "quick.md").read_text().startswith("# Quick: All methods on the embedded digits\n")
 
 
+def test_a_setting_that_some_rows_name_and_others_do_not_may_be_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Twice the same is once; over p the figure's points keep theirs, over λ they take it over."""
+    change = "poisoner.percentile=3"
+    command = ["--figure", "7", "--task", "cmnist_99", "--render-only", "--results", str(tmp_path)]
+    assert main([*command, "--set", change, change]) == 0
+    assert "modified: paper, poisoner.percentile=3.0;" in capsys.readouterr().out
+
+
 def test_missing_data_is_found_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

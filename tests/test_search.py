@@ -80,8 +80,9 @@ def test_every_point_of_every_method_is_a_run_that_may_be_trained(method: str) -
     assert len({point.run.id for point in search.points}) == 9
 
 
-def test_what_the_user_sets_is_not_searched() -> None:
-    (search,) = searches("--methods", "lff", "--set", "learning_rate=0.5", "lff.q=0.6")
+@pytest.mark.parametrize("owner", ["", "lff."])
+def test_what_the_user_sets_is_not_searched(owner: str) -> None:
+    (search,) = searches("--methods", "lff", "--set", f"{owner}learning_rate=0.5", "lff.q=0.6", "gce.weight_decay=0.5")
     assert {each.name for point in search.points for each in point.overrides} == {"weight_decay", "lff.alpha"}
     assert {point.run.settings["learning_rate"] for point in search.points} == {0.5}
     assert {point.run.settings["options"]["q"] for point in search.points} == {0.6}

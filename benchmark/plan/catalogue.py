@@ -10,7 +10,7 @@ from benchmark.plan.ours import OURS
 from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.run import PAPER, Run
-from benchmark.plan.table import Figure, Table
+from benchmark.plan.table import Figure, Row, Table
 
 
 def table(number: str) -> Table:
@@ -39,6 +39,18 @@ def variants(recipes: Recipes) -> Iterator[Table]:
                 yield replace(each, preset=preset)
 
 
+def cells(
+    recipes: Recipes, table: Table, tasks: Sequence[str] = (), methods: Sequence[str] = ()
+) -> Iterator[tuple[Row, str]]:
+    """The table's rows on each of its tasks that has a recipe; all tasks and methods if none."""
+    return (
+        (row, task)
+        for task in recipes.available(table)
+        for row in table.rows
+        if (not tasks or task in tasks) and (not methods or row.method in methods)
+    )
+
+
 def runs(
     recipes: Recipes,
     tables: Iterable[Table],
@@ -51,8 +63,6 @@ def runs(
         recipes.run(table, row, task, seed)
         for table in tables
         for seed in seeds
-        for task in recipes.available(table)
-        for row in table.rows
-        if (not tasks or task in tasks) and (not methods or row.method in methods)
+        for row, task in cells(recipes, table, tasks, methods)
     )
     return list({run.id: run for run in found}.values())

@@ -198,7 +198,7 @@ class Recipes:
 
     def run(self, table: Table, row: Row, task: str, seed: int) -> Run:
         """The run of a table's cell."""
-        key = (task, row.method, (*row.overrides, *table.overrides), table.preset)
+        key = (task, row.method, table.changes_of(row), table.preset)
         if key not in self._resolved:
             self._resolved[key] = Run(self.resolve(*key), 0)
         return replace(self._resolved[key], seed=seed)

@@ -51,6 +51,11 @@ class Row:
     epoch: int | None = None
     published: tuple[tuple[str, str], ...] = ()
 
+    def sets(self, override: Override) -> bool:
+        """Whether the row itself sets what the override, of runs of its method, would change."""
+        key, is_of_data = override.key, override.owner == "data"
+        return any(each.key == key and (each.owner == "data") == is_of_data for each in self.overrides)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -80,6 +85,10 @@ class Table:
     def tasks_of(self, column: str) -> tuple[str, ...]:
         """The tasks whose numbers a column shows: itself, or all for their average."""
         return self.tasks if column == self.average else (column,)
+
+    def changes_of(self, row: Row) -> tuple[Override, ...]:
+        """What sets a row's runs apart from the recipe: the user's --set, then what names the row, which decides."""
+        return (*self.overrides, *row.overrides)
 
     def only(self, wanted: Callable[[Row], bool]) -> Self:
         """The table without the rows that are not wanted."""

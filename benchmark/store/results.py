@@ -113,7 +113,7 @@ class Results:
 
     def cell(self, table: Table, row: Row, task: str) -> Series:
         """What is stored of a table's row on a task."""
-        return self.find(task, row.method, (*row.overrides, *table.overrides), table.preset)
+        return self.find(task, row.method, table.changes_of(row), table.preset)
 
     def name(self, stem: str) -> str:
         """A file's name without suffix: numbers under another rule never take the place of those of the usual one."""
