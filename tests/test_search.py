@@ -125,6 +125,20 @@ def test_points_stand_in_no_table(tmp_path: Path) -> None:
     assert len(results.points) == 4
 
 
+@pytest.mark.parametrize(
+    ("tasks", "own"), [(["colored_digits", "cmnist_99"], ("-colored_digits", "-cmnist_99")), (["cmnist_99"], ("",))]
+)
+def test_each_task_of_several_has_files_of_its_own(tasks: list[str], own: tuple[str, ...], tmp_path: Path) -> None:
+    command = ["--tasks", *tasks, "--methods", "vanilla", "--search", "2", "--select", "validation_worst"]
+    assert main([*command, "--render-only", "--results", str(tmp_path)]) == 0
+    name = f"search-selection-{'-'.join(tasks)}-vanilla"
+    written = {path.name: path.read_text() for path in (tmp_path / "tables").glob("*-points.csv")}
+    found = {f"{name}{each}-validation_worst-points.csv": task for each, task in zip(own, tasks, strict=True)}
+    assert set(written) == set(found)
+    for path, task in found.items():
+        assert {line.split(",")[0] for line in written[path].splitlines()[1:]} == {task}
+
+
 def test_a_point_that_failed_is_counted_and_not_waited_for(tmp_path: Path) -> None:
     (search,) = searches("--methods", "lff")
     Store(tmp_path).save_failure(search.points[2].run, "TrainingError: The loss became nan.", "trace")

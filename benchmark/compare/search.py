@@ -68,7 +68,7 @@ def tuned_table(outcomes: Sequence[Outcome], results: Results) -> Table:
         rows.append(each.search.row)
         if each.chosen is not None:
             rows.append(each.search.tuned(each.chosen, results.row_title(each.search.row)))
-    own = () if first.task in first.table.name.split("-") else (first.task,)
+    own = () if first.table.tasks == (first.task,) else (first.task,)
     return Table(
         name="-".join((PREFIX, first.table.name, *own)),
         title=f"{first.table.title}, each method by its recipe and tuned with {len(first.points)} points",
