@@ -65,8 +65,11 @@ def collect(store: Store, recipes: Recipes, rule: Rule = REPORTED, failed: Mappi
 
 
 def own_tables(results: Results, recipes: Recipes) -> Iterator[Table]:
-    """A table of each task that is a folder of one's own, in each preset and with each --set of what is measured."""
-    found: dict[tuple[str, str, tuple[Override, ...]], dict[str, Row]] = {}
+    """A table of each task that is a folder of one's own, in each preset and with each --set of what is measured.
+
+    A method has a row for each choice of its options, its recipe first.
+    """
+    found: dict[tuple[str, str, tuple[Override, ...]], list[Row]] = {}
     for series in results.series.values():
         if not series.records or series.changes is None or series.task in recipes.tasks:
             continue
@@ -74,14 +77,15 @@ def own_tables(results: Results, recipes: Recipes) -> Iterator[Table]:
         of_method = tuple(each for each in series.changes if each.owner == method)
         of_all = tuple(each for each in series.changes if each.owner != method)
         if results.find(series.task, method, series.changes, preset).id == series.id:  # of its labels as they are now
-            rows = found.setdefault((series.task, preset, of_all), {})
-            if method in rows:  # with other options of its own
-                rows = found.setdefault((series.task, preset, series.changes), {})
-                of_method = ()
-            title = f"{results.names.methods[method]} ({', '.join(map(str, of_method))})" if of_method else ""
-            rows[method] = Row(method, method, title, of_method)
+            options = ", ".join(map(str, of_method))
+            title = f"{results.names.methods[method]} ({options})"
+            row = Row(f"{method}-{options}", method, title, of_method) if options else Row(method, method)
+            found.setdefault((series.task, preset, of_all), []).append(row)
+    methods = list(results.names.methods)
     for (task, preset, overrides), rows in found.items():
-        order = sorted(rows.values(), key=lambda row: list(results.names.methods).index(row.method))
+        order = sorted(
+            rows, key=lambda row: (methods.index(row.method), [(each.key, each.value) for each in row.overrides])
+        )
         yield replace(
             ours.selection([task], [row.method for row in COMPARED]),
             rows=tuple(order),

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 from factories.images import QUICKLY, unreachable, write_labels, write_learnable_folder
+from factories.records import make_record, put
 from torchvision.models import ResNet18_Weights, resnet18
 
 from benchmark import run
 from benchmark.collect import collect, own_tables
 from benchmark.inspect.__main__ import main as inspect
+from benchmark.options import parser, select
 from benchmark.plan.paper import COMPARED
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
@@ -165,6 +169,36 @@ def test_two_choices_of_the_bias_share_nothing(tmp_path: Path, capsys: pytest.Ca
         for bias in ("colour", "time", "colour time")
     }
     assert inspect(["my_birds@colour+time/vanilla", "--dataset", str(folder), "--results", str(results)]) == 0
+
+
+@pytest.mark.parametrize("values", [(0.3,), (0.9, 0.3, 0.7, 0.5)])
+def test_each_choice_of_a_methods_options_is_a_row(tmp_path: Path, values: tuple[float, ...]) -> None:
+    """Of GCE's q, of which 0.7 is the recipe's; what is set of every method makes another table."""
+    folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
+
+    def planned(*words: str) -> str:
+        (only,) = select(parser().parse_args(["--dataset", str(folder), *words])).runs()
+        put(results, make_record(only))
+        return only.series
+
+    series = {f"gce-gce.q={value}": planned("--methods", "gce", "--set", f"gce.q={value}") for value in sorted(values)}
+    series = {key.replace("gce-gce.q=0.7", "gce"): each for key, each in series.items()}
+    keys = sorted(series)  # the recipe first
+    planned("--methods", "gce", "--set", "gce.q=0.3", "epochs=1")
+    assert run.main(["--all", "--render-only", "--results", str(results)]) == 0
+    lines = csv.DictReader(io.StringIO((results / "tables" / "selection-my_birds.csv").read_text()))
+    assert list(dict.fromkeys(line["method"] for line in lines if line["n"] == "1")) == keys
+    text = (results / "tables" / "selection-my_birds.md").read_text()
+    titles = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| GCE")]
+    assert titles == ["GCE" if key == "gce" else f"GCE ({key.removeprefix('gce-')})" for key in keys]
+    text = (results / "tables" / "selection-my_birds-epochs=1.md").read_text()
+    assert "| GCE (gce.q=0.3) |" in text
+    read = collect(Store(results), load())
+    table, _ = sorted(own_tables(read, load()), key=lambda each: each.stem)
+    command = page_tables.command(table, table.tasks, [page_tables.METHOD], read)
+    for row in table.rows:
+        _, _, _, _, _, *words = shlex.split(command.replace(page_tables.METHOD, page_tables.asked(table, row)))
+        assert planned(*words) == series[row.key]
 
 
 def test_what_needs_bias_labels_is_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -311,7 +311,7 @@ function describe(table, r, c, place) {
     return provenance(run, `${where}Seed ${run[1]}: ${two(value ?? null) || "–"}${epoch}`);
   });
   const failures = table.failures[`${row.key}|${task}`] || [];
-  const command = table.commands[tasks.indexOf(task)].replace("METHOD", row.method);
+  const command = table.commands[tasks.indexOf(task)].replace("METHOD", () => row.asked);
   return [
     title, facts,
     ...(table.errata[place] || []).map((note) => el("p", {}, el("b", {}, "Erratum. "), note)),

@@ -20,7 +20,7 @@ from benchmark.store.results import Results
 
 Column = tuple[str, str]
 """A column's task and metric."""
-METHOD = "METHOD"  # stands in commands for the method of a row
+METHOD = "METHOD"  # stands in commands for what asks for a row
 
 
 def anchor(stem: str) -> str:
@@ -54,7 +54,13 @@ def grid(table: Table, under: Mapping[str, Results], series: Mapping[str, int]) 
         "title": table.title,
         "modified": table.modified,
         "rows": [
-            {"key": row.key, "title": results.marked_title(row), "method": row.method, "id": anchor(row.key)}
+            {
+                "key": row.key,
+                "title": results.marked_title(row),
+                "method": row.method,
+                "asked": asked(table, row),
+                "id": anchor(row.key),
+            }
             for row in rows
         ],
         "first": results.row_title(table.rows[0]),
@@ -180,6 +186,12 @@ def command(table: Table, tasks: Sequence[str], methods: Sequence[str], results:
     words += ["--preset", table.preset] if table.preset != PAPER else []
     words += ["--set", *map(str, table.overrides)] if table.overrides else []
     return shlex.join(["python", "-m", "benchmark.run", *words])
+
+
+def asked(table: Table, row: Row) -> str:
+    """What a command puts in the place of METHOD: the row's method, and its options where no table names them."""
+    options = [str(each) for each in row.overrides] if table.name.startswith(SELECTION) else []
+    return shlex.join([row.method, *(["--set", *options] if options else [])])
 
 
 def missing(table: Table, results: Results) -> Iterator[Context]:
