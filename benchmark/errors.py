@@ -7,11 +7,16 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 # More than any name, path or message of our own has; what is longer is somebody's input.
 LONGEST_WORD, LONGEST_SENTENCE = 250, 2500
+ROOT = Path(__file__).parents[1]
+OWN = ("methods", "networks")  # folders of files that anybody adds
+SHARED = ("__init__.py", "base.py", "losses.py")  # there, which an error of any other file may pass
 
 
 class UserError(Exception):
@@ -33,6 +38,18 @@ def readable(text: str) -> str:
     line = re.sub(r"\s*[\r\n]\s*", " ", text.strip())
     words = "".join(each if each.isprintable() else _escaped(each) for each in line).split(" ")
     return _shortened(" ".join(_shortened(word, LONGEST_WORD) for word in words), LONGEST_SENTENCE)
+
+
+def described(error: Exception) -> str:
+    """What kind of exception it is, what it says, and the last place in a file of a method or network that it passed,
+    as in "NameError: name 'x' is not defined (methods/gce.py, line 30)"."""
+    files = ((Path(each.filename), each.lineno) for each in reversed(traceback.extract_tb(error.__traceback__)))
+    places = (
+        f" ({path.parent.name}/{path.name}, line {line})"
+        for path, line in files
+        if path.parent in [ROOT / each for each in OWN] and path.name not in SHARED
+    )
+    return f"{type(error).__name__}: {error}".strip() + next(places, "")
 
 
 def _escaped(character: str) -> str:

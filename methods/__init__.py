@@ -8,7 +8,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any, TypeVar, get_type_hints
 
-from benchmark.errors import unknown
+from benchmark.errors import UserError, described, unknown
 from methods.base import Method
 
 METHODS: dict[str, type[Method]] = {}
@@ -42,13 +42,25 @@ def get(name: str) -> type[Method]:
 def options(name: str) -> dict[str, Any]:
     """What each option of a method may be: the annotation of its ``__init__``'s keyword-only parameter, with limits.
 
-    Any for one without annotation. Raises UserError for an unknown method.
+    Any for one without annotation. Raises UserError for an unknown method, and for annotations that mean nothing.
     """
     init = get(name).__init__
-    annotations = get_type_hints(init, include_extras=True)
+    try:
+        annotations = get_type_hints(init, include_extras=True)
+    except Exception as error:  # whatever stands there is executed
+        file = f"{init.__module__.replace('.', '/')}.py"
+        raise UserError(f"{file} annotates an option with an unknown kind ({described(error)}): correct it.") from error
     parameters = inspect.signature(init).parameters.values()
     return {each.name: annotations.get(each.name, Any) for each in parameters if each.kind is each.KEYWORD_ONLY}
 
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+def load_all() -> None:
+    """Import every file of this folder, which registers its methods. Raises UserError for one that cannot be."""
+    for module in pkgutil.iter_modules(__path__):
+        try:
+            importlib.import_module(f"{__name__}.{module.name}")
+        except Exception as error:  # whatever a file of somebody's own may raise
+            raise UserError(f"methods/{module.name}.py cannot be imported ({described(error)}): correct it.") from error
+
+
+load_all()

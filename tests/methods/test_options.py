@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from benchmark.errors import UserError
 from benchmark.plan.recipes import load
 from methods import METHODS, options
 from methods.vanilla import Vanilla
@@ -82,3 +83,14 @@ def test_a_method_of_ones_own_need_not_state_limits(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setitem(METHODS, "own", Own)
     assert options("own") == {"strength": float, "anything": Any}
+
+
+def test_an_annotation_that_means_nothing_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(Vanilla):
+        def __init__(self, data, new_network, epochs, *, strength: NonNegativ) -> None:  # type: ignore[no-untyped-def,name-defined]  # noqa: F821
+            super().__init__(data, new_network, epochs)
+
+    Own.__init__.__module__ = "methods.own"
+    monkeypatch.setitem(METHODS, "own", Own)
+    with pytest.raises(UserError, match=r"^methods/own.py annotates .*'NonNegativ' is not defined\): correct it\.$"):
+        options("own")
