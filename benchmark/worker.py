@@ -19,7 +19,7 @@ import datasets
 import methods
 from benchmark import models
 from benchmark.display import SHOWN, Event, Tell
-from benchmark.errors import UserError
+from benchmark.errors import UserError, described
 from benchmark.logs import RunLog
 from benchmark.plan import code, limits
 from benchmark.plan.run import Run
@@ -182,7 +182,7 @@ class Worker:
             except Exception as error:  # whatever goes wrong in one run must not take the others with it
                 if len(mine) == 1:
                     return outcomes | {mine[0].run.id: self._explain(mine[0].run, error)}
-                reason = f"{type(error).__name__}: {error}".strip()
+                reason = described(error)
         self._note(runs, f"{title(runs)} go on one by one: {reason}")
         for run, _ in mine:
             outcomes |= self.execute([run])
@@ -285,7 +285,7 @@ class Worker:
         if isinstance(error, leases.Lost) or self.store.has(run):
             self._note([run], f"{run} stopped: {error}")
             return "elsewhere"
-        reason = f"{type(error).__name__}: {error}".strip()
+        reason = described(error)
         where = {"job": leases.slurm_job(), "log": str(self.log)} if self.log else {}
         note = partial(self.store.save_failure, run, reason, traceback.format_exc(), **where)
         try:

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from factories.records import make_run
 from rich.console import Console
 
 from benchmark.display import Event, Log
-from benchmark.errors import TrainingError, UserError
+from benchmark.errors import ROOT, TrainingError, UserError
 from benchmark.plan.run import Run
 from benchmark.store import leases
 from benchmark.store.leases import acquire, newest
@@ -29,6 +30,7 @@ from benchmark.training.updates import Updates
 from benchmark.worker import Worker, check_options
 from benchmark.worker import together as in_groups
 from datasets import BiasedDataset
+from methods.vanilla import Vanilla
 
 
 @pytest.fixture
@@ -180,6 +182,28 @@ def test_one_seed_that_fails_does_not_take_the_others_with_it(
     several = new_worker(tmp_path, 5)
     assert several.work(runs) == ["done", "failed", "done", "done", "done"]
     assert [several.store.has(run) for run in runs] == [True, False, True, True, True]
+
+
+@pytest.mark.parametrize("seeds_at_once", [1, 2])
+def test_a_failure_says_where_in_the_methods_file_it_arose(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds_at_once: int
+) -> None:
+    """The last line of somebody's own file, whatever of PyTorch or of what all methods share that line called."""
+    own: dict[str, Any] = {}
+    text = "\n\ndef sample_loss(self, logits, targets):\n    return self.target(targets)\n"
+    exec(compile(text, str(ROOT / "methods" / "own.py"), "exec"), own)
+    monkeypatch.setattr(Vanilla, "sample_loss", own["sample_loss"])
+    told: list[Event] = []
+    worker = new_worker(tmp_path, seeds_at_once)
+    worker.tell = told.append
+    assert worker.work(runs[:2]) == ["failed", "failed"]
+    for run in runs[:2]:
+        note = worker.store.failure(run)
+        assert note["reason"].endswith(" (methods/own.py, line 4)")
+        assert "base.py" in note["trace"]
+        assert note["reason"] in {event.text for event in told if event.outcome == "failed"}
+    together = [event.text for event in told if "one by one" in event.text]
+    assert [text.endswith(" (methods/own.py, line 4)") for text in together] == [True] * (seeds_at_once - 1)
 
 
 def test_a_seed_that_another_worker_has_is_left_to_it(runs: list[Run], tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from benchmark.errors import TrainingError
 from benchmark.training.training import Training
-from methods.base import Batch, Step
+from methods.base import Batch, Phase, Step
 
 
 class Lockstep:
@@ -23,7 +24,8 @@ class Lockstep:
 
     def __init__(self, trainings: Sequence[Training]) -> None:
         self.trainings = trainings
-        method, phase = trainings[0].method, trainings[0].phase
+        self.phase = phase = trainings[0].phase
+        method = trainings[0].method
         own = [dict(each.method.named_parameters()) | dict(each.method.named_buffers()) for each in trainings]
         self.state: dict[str, Tensor] = {}
         for name in own[0]:
@@ -44,10 +46,12 @@ class Lockstep:
         def loss(state: dict[str, Tensor], own: tuple[tuple[Any, ...], ...]) -> Tensor:
             # Names are unique already: a network of two names comes under one.
             named = {f"method.{name}": value for name, value in state.items()}
-            return functional_call(call, named, tuple(Batch(*each) for each in own), tie_weights=False)
+            found = functional_call(call, named, tuple(Batch(*each) for each in own), tie_weights=False)
+            return one_number(found, self.phase)
 
         places = tuple(tuple(0 if isinstance(each, Tensor) else None for each in batch) for batch in batches)
         losses: Tensor = torch.vmap(loss, in_dims=(0, places))(self.state, tuple(map(tuple, batches)))
+        check_gradient(losses, self.phase)
         stacked = [self.state[name] for name in self.trained[number]]
         optimizers = [training.optimizers[number] for training in self.trainings]
         for parameter in stacked:
@@ -62,6 +66,25 @@ class Lockstep:
         for optimizer in optimizers:
             optimizer.step()
         return losses.detach()
+
+
+def one_number(loss: object, phase: Phase) -> Tensor:
+    """What the loss of a step of a phase gave. Raises TrainingError for anything but a tensor of no dimensions."""
+    if isinstance(loss, Tensor) and loss.dim() == 0:
+        return loss
+    given = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+    raise TrainingError(
+        f"A loss of phase '{phase.name}' returns {given}: it must return a tensor of no dimensions, such as a mean."
+    )
+
+
+def check_gradient(loss: Tensor, phase: Phase) -> None:
+    """Raises TrainingError where a loss was cut off from all parameters."""
+    if not loss.requires_grad:
+        raise TrainingError(
+            f"A loss of phase '{phase.name}' returns a tensor without gradient: it must depend on what its step "
+            "trains, and not be detached."
+        )
 
 
 class _Call(nn.Module):

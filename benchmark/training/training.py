@@ -40,7 +40,8 @@ class Training:
     """A run in progress. ``report`` is called with each finished epoch's entry.
 
     Another seed of the run shares its ``splits``. ``fingerprint`` is the data set's, as far as a checkpoint is to tell
-    data from other data. Raises UserError for settings that its network or method excludes.
+    data from other data. Raises UserError for settings that its network or method excludes, and TrainingError for a
+    method without phases or target.
 
     Of validation images, a method that declares their use is ``given`` half; ``dataset`` keeps the other half. Of the
     epochs that the rules ``keep`` choose, the networks are kept in ``snapshots``.
@@ -71,7 +72,7 @@ class Training:
         self.weights = ""  # a digest of those that networks start from, where they are pretrained
         self.method = self._build_method(seed)
         self.batches = Batches(self.dataset, self.given, self.splits, settings, self.method)
-        self.phases = self.method.phases()
+        self.phases = self._phases()
         self.progress = Progress()
         self.snapshots = snapshots.Snapshots(keep, self.sizes)
         self.optimizers: list[torch.optim.Optimizer] = []
@@ -102,6 +103,17 @@ class Training:
             )
         self.precision = place(method, self.device, self.settings["precision"])
         return method
+
+    def _phases(self) -> tuple[Phase, ...]:
+        """The method's. Raises TrainingError where it states none, or no network to be tested."""
+        name = self.settings["method"]
+        if not isinstance(getattr(self.method, "target", None), Network):
+            raise TrainingError(f"The method {name} has no network to be tested: assign self.target in its __init__.")
+        phases = self.method.phases()
+        if not isinstance(phases, tuple) or not phases:
+            given = type(phases).__name__ if phases else "nothing"
+            raise TrainingError(f"phases() of the method {name} returns {given}: it must return a tuple of phases.")
+        return phases
 
     def _new_network(self, num_classes: int) -> Network:
         network = of_run(self.settings, self.dataset.image_shape, num_classes)

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from benchmark.errors import TrainingError
 from benchmark.training import graphs
-from benchmark.training.lockstep import Lockstep
+from benchmark.training.lockstep import Lockstep, check_gradient, one_number
 from benchmark.training.training import Training
-from methods.base import Batch, Step
+from methods.base import Batch, Phase, Step
 
 WARM_UP = 3  # updates before a capture, in which libraries make what may not be made during one
 
@@ -99,7 +99,7 @@ class Updates:
                 training.set_modes(step.trains)
             if number % len(steps) == 0:
                 training.warm_up(number // len(steps))
-            self._total += _descend(step.loss(*batches), optimizer)
+            self._total += _descend(step.loss(*batches), optimizer, self.phase)
 
     def _run_static(self, order: Tensor, draws: Tensor) -> None:
         """Updates that differ in nothing but what is copied into one place: ``order`` [updates × batches, S, m], and
@@ -130,7 +130,7 @@ class Updates:
             if self._batched:
                 self._total += self._batched.descend(number, batches)
             else:
-                self._total += _descend(step.loss(*batches), training.optimizers[number])
+                self._total += _descend(step.loss(*batches), training.optimizers[number], self.phase)
 
     def _batch(self, step: Step, place: int, rows: Tensor, draws: Tensor) -> Batch:
         """That of all trainings, [S, m, ...], or without that dimension of the only one."""
@@ -169,7 +169,10 @@ def _global_chance() -> tuple[object, ...]:
     )
 
 
-def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+def _descend(given: object, optimizer: torch.optim.Optimizer, phase: Phase) -> Tensor:
+    """The loss that a step gave, after descending it. Raises TrainingError where that cannot be done."""
+    loss = one_number(given, phase)
+    check_gradient(loss, phase)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()

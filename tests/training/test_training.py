@@ -12,7 +12,9 @@ from benchmark.training.loop import train
 from benchmark.training.training import Training
 from datasets import BiasedDataset
 from methods import METHODS
+from methods.base import Method, Phase
 from methods.losses import cross_entropy
+from methods.vanilla import Vanilla
 
 
 def test_images_are_normalised_as_the_recipe_says(tiny: BiasedDataset) -> None:
@@ -134,6 +136,21 @@ def test_group_balanced_batches_show_rare_groups_as_often(tiny: BiasedDataset) -
     present = torch.bincount(training.splits.train.groups, minlength=16) > 0
     assert (drawn[present] / drawn.sum()).std() < 0.005
     assert drawn[~present].sum() == 0
+
+
+@pytest.mark.parametrize(("returned", "named"), [(None, "nothing"), ((), "nothing"), (Phase("train", (), 1), "Phase")])
+def test_a_method_without_phases_is_a_sentence(
+    tiny: BiasedDataset, returned: object, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Vanilla, "phases", lambda self: returned)
+    with pytest.raises(TrainingError, match=rf"^phases\(\) of the method vanilla returns {named}: "):
+        Training(tiny, tiny_settings("vanilla"), seed=0)
+
+
+def test_a_method_without_target_is_a_sentence(tiny: BiasedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Vanilla, "__init__", Method.__init__)
+    with pytest.raises(TrainingError, match=r"^The method vanilla has no network to be tested: assign self\.target"):
+        Training(tiny, tiny_settings("vanilla"), seed=0)
 
 
 def test_unknown_network_is_a_user_error(tiny: BiasedDataset) -> None:

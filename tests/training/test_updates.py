@@ -14,6 +14,7 @@ from factories import tape
 from factories.digits import tiny_settings
 from torch import Tensor
 
+from benchmark.errors import TrainingError
 from benchmark.training import graphs, updates
 from benchmark.training.loop import train
 from benchmark.training.training import Training
@@ -117,6 +118,29 @@ def test_an_update_that_waits_for_the_device_runs_without_a_graph(
     assert_same(plain, training)
     (warning,) = training.progress.warnings
     assert "'train' runs without a CUDA graph" in warning
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda loss: loss.repeat(8), r"returns a tensor of shape \[8\]: it must return a tensor of no dimensions"),
+        (lambda loss: None, "returns NoneType: it must return a tensor"),
+        (lambda loss: 0.5, "returns float: it must return a tensor"),
+        (lambda loss: loss.detach(), "returns a tensor without gradient"),
+    ],
+)
+def test_a_loss_that_cannot_be_descended_is_a_sentence(
+    tiny: BiasedDataset, spoil: Callable[[Tensor], object], message: str, seeds: int
+) -> None:
+    spoilt = trainings(tiny, "vanilla", seeds)
+    for training in spoilt:
+        (phase,) = training.phases
+        (step,) = phase.steps
+        loss = lambda batch, original=step.loss: spoil(original(batch))  # noqa: E731
+        training.phases = (replace(phase, steps=(replace(step, loss=loss),)),)
+    with pytest.raises(TrainingError, match=f"^A loss of phase 'train' {message}"):
+        train(spoilt)
 
 
 @pytest.mark.usefixtures("float64")
