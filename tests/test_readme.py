@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.plan import sources
 from benchmark.plan.recipes import RECIPES, load, tomllib
 from benchmark.run import main
 from benchmark.store.record import Record
@@ -32,11 +33,13 @@ def test_the_example_method_runs_as_printed(
     monkeypatch.setattr("methods.METHODS", dict(METHODS))
     extended = tmp_path / "recipes.toml"
     extended.write_text(RECIPES.read_text(encoding="utf-8") + "\n" + block("toml"), encoding="utf-8")
-    monkeypatch.setattr("benchmark.plan.recipes.RECIPES", extended)
+    for module in ("recipes", "sources"):
+        monkeypatch.setattr(f"benchmark.plan.{module}.RECIPES", extended)
     load.cache_clear()
     request.addfinalizer(load.cache_clear)
     exec(block("python"), {"__name__": "example"})
     (name,) = tomllib.loads(block("toml"))["method"]
+    assert all(each.source for each in sources.settings(load(), "colored_digits", name, [], "paper"))
     arguments = ["--quick", "--methods", "vanilla", name, "--set", "epochs=2", "--results", str(tmp_path)]
     assert main(arguments) == 0
     assert "| Confidence penalty |" in capsys.readouterr().out

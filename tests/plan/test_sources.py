@@ -77,7 +77,8 @@ def test_the_source_is_what_stands_behind_the_value(task: str, name: str, source
 def test_every_run_can_be_shown_whole(task: str, method: str) -> None:
     for preset in load().presets(task):
         found = shown(task, method, preset=preset)
-        assert [name for name, each in found.items() if not each.source] == []
+        bare = [f"{name} in {each.where}" for name, each in found.items() if not each.source]
+        assert not bare, f"{', '.join(bare)} of recipes.toml: add the source behind the value, such as # [choice]"
         settings = make_run(task, method, preset=preset).settings
         loop = {
             name: value
