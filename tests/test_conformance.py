@@ -15,6 +15,7 @@ from factories.digits import tiny_settings
 from benchmark.plan.recipes import load
 from benchmark.plan.uses import MARKS
 from benchmark.training import loop
+from benchmark.training.batches import Batches
 from benchmark.training.training import EpochEntry, Training
 from benchmark.training.updates import Updates
 from datasets import BiasedDataset, Split
@@ -110,14 +111,14 @@ def test_labels_and_validation_images_are_withheld_unless_declared(
     tiny: BiasedDataset, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind, given = METHODS[method], list[Batch]()
-    original = Training.batch
+    original = Batches.batch
 
-    def spy(self: Training, *drawn: torch.Tensor) -> Batch:
+    def spy(self: Batches, *drawn: Any) -> Batch:
         batch = original(self, *drawn)
         given.append(batch)
         return batch
 
-    monkeypatch.setattr(Training, "batch", spy)
+    monkeypatch.setattr(Batches, "batch", spy)
     training = train(tiny, method)
     declared = {"train": kind.uses_bias_labels, "validation": kind.uses_validation_bias}
     assert given
