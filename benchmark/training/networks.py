@@ -52,6 +52,11 @@ def _check(chosen: str, image_shape: tuple[int, ...], num_classes: int, batch: i
         network = _attempt(refused, of_run, settings, image_shape, num_classes)
         if not isinstance(network, Network):
             raise UserError(f"The network {name} is a {type(network).__name__}: it must be a methods.base.Network.")
+        if not isinstance(network.classifier, nn.Linear):
+            kind = type(network.classifier).__name__
+            raise UserError(
+                f"The classifier of {name} is a {kind}: make it one nn.Linear, the rest a part of the features."
+            )
         # What is random differs from one network to the next.
         if settings.get("pretrained") and digest(of_run(settings, image_shape, num_classes)) != digest(network):
             raise UserError(f"A part of {name} has no pretrained weights: add --set pretrained=false.")

@@ -295,6 +295,11 @@ def test_the_example_of_the_manual_is_trained(own: Path, tmp_path: Path) -> None
         ("import nn", "import nm", "own_file.py cannot be imported (ImportError"),
         ("class Pooled", "class", "registers no network in a way that can be read"),
         ("return Network(Pooled(8),", "return nn.Sequential(Pooled(8),", "it must be a methods.base.Network"),
+        (
+            "nn.Linear(8, num_classes)",
+            "nn.Sequential(nn.Linear(8, num_classes))",
+            "is a Sequential: make it one nn.Linear",
+        ),
         (".mean((2, 3))", "", "must give a representation [m, d]"),
         ("nn.Linear(8", "nn.Linear(9", "The classifier of own_pooled does not take its features"),
         ("num_classes))", "7))", "must give logits [m, 10]"),
