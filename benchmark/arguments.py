@@ -83,7 +83,8 @@ def seconds(text: str) -> float:
 def device(text: str) -> str:
     """The kind of a device's name; whether this machine has it shows when it is used."""
     if not re.fullmatch(DEVICES, text):
-        raise argparse.ArgumentTypeError(f"device '{text}' cannot be used: it must be auto, cpu, cuda, cuda:1, ...")
+        known = "auto, cpu, cuda, mps, xpu or, of several, one such as cuda:1"
+        raise argparse.ArgumentTypeError(f"device '{text}' cannot be used: it must be {known}")
     return text
 
 

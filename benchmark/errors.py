@@ -15,6 +15,7 @@ from pathlib import Path
 # More than any name, path or message of our own has; what is longer is somebody's input.
 LONGEST_WORD, LONGEST_SENTENCE = 250, 2500
 ROOT = Path(__file__).parents[1]
+MANY = 30  # names are too many to be listed beside the one that was meant
 OWN = ("methods", "networks")  # folders of files that anybody adds
 SHARED = ("__init__.py", "base.py", "losses.py")  # there, which an error of any other file may pass
 
@@ -104,8 +105,17 @@ def say(message: str) -> None:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that does not exist: the nearest existing one, and the whole list."""
+    """The error for a name that does not exist: the nearest ones, and the list unless it would hide them."""
     known = sorted(known)
-    near = difflib.get_close_matches(name[:LONGEST_WORD], known, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ";"
-    return UserError(f"Unknown {kind} '{name}'{hint} Known: {', '.join(known)}.")
+    near = [each for each in known if name in (each.rpartition(".")[2], _initials(each))]
+    near = near or difflib.get_close_matches(name[:LONGEST_WORD], known, n=1)
+    meant = " or ".join(f"'{each}'" for each in near)
+    hint = f"; did you mean {meant}?" if near else ";"
+    listed = "" if near and len(known) > MANY else f" Known: {', '.join(known)}."
+    return UserError(f"Unknown {kind} '{name}'{hint}{listed}")
+
+
+def _initials(name: str) -> str:
+    """Of a name of several words, such as "lr" of learning_rate; a name of one word as it is."""
+    words = name.split("_")
+    return "".join(word[:1] for word in words) if len(words) > 1 else name

@@ -49,14 +49,16 @@ class Outdated:
             count = list(self.by_code.values()).count(reason)
             print(f"{count} of these runs are stale ({reason}): --again trains them anew.", flush=True)
         if self.unkept:
+            have = "has a record" if len(self.unkept) == 1 else "have records"
             print(
-                f"{len(self.unkept)} of these runs, such as {min(self.unkept)}, have records but no kept model, which "
+                f"{len(self.unkept)} of these runs, such as {min(self.unkept)}, {have} but no kept model, which "
                 "takes another training: --again trains them anew.",
                 flush=True,
             )
         for run, now in self.by_data.items():
+            were = "was" if len(self.by_data) == 1 else "were"
             raise UserError(
-                f"{len(self.by_data)} of these runs, such as {run}, were trained on other data than lie under "
+                f"{len(self.by_data)} of these runs, such as {run}, {were} trained on other data than lie under "
                 f"{data_root} now (fingerprint {now}): restore the data, or train the runs anew with --again."
             )
 

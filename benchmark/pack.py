@@ -55,7 +55,7 @@ def _main(options: argparse.Namespace) -> int:
     told = Told()
     archive.write(output, contents(store, select(store, options.tasks, options.methods, options.preset), told))
     for reason, count in sorted(told.stale.items()):
-        print(f"{count} of these runs are stale ({reason}).")
+        print(f"{count} of these runs {'is' if count == 1 else 'are'} stale ({reason}).")
     if told.absent:
         print(f"{told.absent} files of predictions that belong to these runs are not here: their records go without.")
     print(f"wrote {output}: {told.runs} runs, {told.files} files, {output.stat().st_size / 1e6:.1f} MB")

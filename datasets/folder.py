@@ -140,7 +140,8 @@ def describe(listing: Listing, size: int) -> str:
         group = f"{listing.class_names[y]} with {listing.bias_names[b]}"
         parts.append(f"the smallest training group, {group}, has {groups.min():,}")
     if unlabelled.any():
-        parts.append(f"{unlabelled.sum():,} training images lack their bias")
+        lack = "image lacks its" if unlabelled.sum() == 1 else "images lack their"
+        parts.append(f"{unlabelled.sum():,} training {lack} bias")
     side = typical_side(listing)
     on_disk = f"about {side:.0f} px on disk, " if side else ""
     enlarged = " (enlarged)" if side and side < size else ""

@@ -83,7 +83,10 @@ COMMANDS: list[tuple[list[str], str]] = [
     (["--tasks", "dogs_cats", "--set", "flip=3"], "flip takes a value such as"),
     (["--tasks", "dogs_cats", "--set", "flip=True"], "flip takes a value such as"),
     # Names of settings
-    (settings("epoch=3"), "did you mean 'epochs'"),
+    (settings("epoch=3"), "Unknown setting 'epoch'; did you mean 'epochs'?\n"),
+    (settings("lr=0.1"), "Unknown setting 'lr'; did you mean 'learning_rate'?\n"),
+    (settings("q=0.5"), "Unknown setting 'q'; did you mean 'be.q' or 'dpr.q' or 'gce.q' or 'lff.q'?\n"),
+    (settings("nothing_like_it=1"), "Unknown setting 'nothing_like_it'; Known: "),
     (settings("dataset=celeba"), "Unknown setting 'dataset'"),
     (settings("crop_padding=2"), "crop_padding=2 changes none of the runs"),
     (settings("a.b.c=1"), "Unknown method 'a.b'"),
@@ -229,7 +232,10 @@ COMMANDS: list[tuple[list[str], str]] = [
     # Devices
     (["--quick", "--device", "meta"], "'meta' cannot be used"),
     (["--quick", "--device", "privateuseone"], "'privateuseone' cannot be used"),
-    (["--quick", "--device", "tpu"], "'tpu' cannot be used"),
+    (
+        ["--quick", "--device", "tpu"],
+        "'tpu' cannot be used: it must be auto, cpu, cuda, mps, xpu or, of several, one such",
+    ),
     (["--quick", "--device", "cuda:77"], "'cuda:77' cannot be used"),
     (["--quick", "--device", "cuda:77", "--dry-run"], "'cuda:77' cannot be used"),
     (["--quick", "--device", "cuda:77", "--launcher", "local"], "'cuda:77' cannot be used"),

@@ -293,7 +293,7 @@ def test_a_run_without_a_model_is_trained_anew_only_when_asked(
     assert not store.models_of(before.run)
     capsys.readouterr()
     assert main([*command, "--keep"]) == 0
-    assert f"1 of these runs, such as {before.run.id}, have records but no kept model" in capsys.readouterr().out
+    assert f"1 of these runs, such as {before.run.id}, has a record but no kept model" in capsys.readouterr().out
     refused(tmp_path, before.run, "has no kept model of the rule last .*--again")
     assert main([*command, "--keep", "--again", "--dry-run"]) == 0
     assert before.run.id in capsys.readouterr().out

@@ -196,7 +196,7 @@ def test_records_of_other_code_and_of_other_data_say_so(tmp_path: Path, capsys: 
     put(there, from_elsewhere(make_record(make_run("cmnist_98")), data="a task's own"))
     assert pack.main(["--results", str(there), "--output", str(sent)]) == 0
     stale = f"version {code.LOOP + 1} of the common loop, which is now {code.LOOP}"
-    assert f"1 of these runs are stale ({stale})" in capsys.readouterr().out
+    assert f"1 of these runs is stale ({stale})" in capsys.readouterr().out
     assert merge.main([str(sent), "--results", str(here)]) == 0
     told = {line.split()[1][-1]: line for line in capsys.readouterr().out.splitlines() if "new       cmnist_99" in line}
     assert f"stale ({stale})" in told["0"]

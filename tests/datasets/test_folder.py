@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -311,5 +312,8 @@ def test_a_folder_is_described_in_one_line(tmp_path: Path) -> None:
         "my_birds: 8 training, 4 validation and 8 test images of 2 classes × 2 bias values; the smallest training "
         "group, gull with 0, has 2; about 36 px on disk, 32 px in training, for which all take 0.1 MB"
     )
-    unlabelled = describe(own_listing(write_folder(tmp_path / "other", with_bias=False)), 32)
-    assert "2 bias values; 8 training images lack their bias; about" in unlabelled
+    unlabelled = own_listing(write_folder(tmp_path / "other", with_bias=False))
+    assert "2 bias values; 8 training images lack their bias; about" in describe(unlabelled, 32)
+    bias = unlabelled.bias.copy()
+    bias[unlabelled.splits[0]] = [-1] + [0] * 7
+    assert "; 1 training image lacks its bias; about" in describe(replace(unlabelled, bias=bias), 32)
