@@ -13,7 +13,7 @@ import pytest
 import torch
 from factories import digits
 from factories.digits import tiny_settings
-from factories.images import QUICKLY, write_learnable_folder
+from factories.images import QUICKLY, quickly, write_learnable_folder
 from factories.records import make_record as invented_record
 from factories.records import make_run
 from msgspec.structs import replace
@@ -102,7 +102,7 @@ def test_another_process_predicts_what_was_stored_bit_for_bit(trained: Path, tmp
 def test_so_does_a_resnet_on_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCHMARK_PREPARED", str(tmp_path / "prepared"))
     folder, results = write_learnable_folder(tmp_path, validation=12), tmp_path / "results"
-    command = ["--dataset", str(folder), *QUICKLY, "epochs=2", "--methods", "jtt", *KEPT, "--results", str(results)]
+    command = ["--dataset", str(folder), *quickly("epochs=2"), "--methods", "jtt", *KEPT, "--results", str(results)]
     assert main(command) == 0
     assert "last 2" in elsewhere("my_birds", results, tmp_path)
     model = benchmark.load("jtt", results=results)

@@ -173,6 +173,12 @@ QUICKLY = (
 )  # fmt: skip
 
 
+def quickly(*settings: str) -> tuple[str, ...]:
+    """These options with some settings in the place of their own."""
+    keys = {each.partition("=")[0] for each in settings}
+    return (*(each for each in QUICKLY if each.partition("=")[0] not in keys), *settings)
+
+
 def write_labels(folder: Path, rows: Iterable[tuple[str, ...]], head: str = "file,target,bias,split") -> None:
     (folder / "labels.csv").write_text("\n".join((head, *(",".join(row) for row in rows))) + "\n")
 

@@ -51,12 +51,12 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **config: object) -
     return fake
 
 
-def command(results: Path, *more: str) -> int:
-    return main(["--quick", "--set", "epochs=2", "be.auxiliary_updates=9", "--results", str(results), *more])
+def command(results: Path, *more: str, epochs: int = 2) -> int:
+    return main(["--quick", "--set", f"epochs={epochs}", "be.auxiliary_updates=9", "--results", str(results), *more])
 
 
-def submit(results: Path, *more: str) -> int:
-    return command(results, "--launcher", "slurm", *more)
+def submit(results: Path, *more: str, epochs: int = 2) -> int:
+    return command(results, "--launcher", "slurm", *more, epochs=epochs)
 
 
 def submitted_runs(results: Path) -> list[list[str]]:
@@ -267,10 +267,10 @@ def test_the_signal_saves_a_checkpoint_and_the_next_attempt_ends_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """USR2 falls into the middle of an epoch; no checkpoint was due before."""
-    arguments = ("--methods", "lff", "--set", "epochs=5")
-    assert command(tmp_path / "whole", *arguments) == 0
+    arguments = ("--methods", "lff")
+    assert command(tmp_path / "whole", *arguments, epochs=5) == 0
     install(tmp_path, monkeypatch)
-    assert submit(tmp_path / "parts", *arguments) == 0
+    assert submit(tmp_path / "parts", *arguments, epochs=5) == 0
     (task,) = pickled_tasks(tmp_path / "parts")
     store = Store(tmp_path / "parts")
     kept: list[bytes] = []
@@ -279,18 +279,18 @@ def test_the_signal_saves_a_checkpoint_and_the_next_attempt_ends_the_same(
         kept.append(pickle.dumps(task.checkpoint()))
         sys.exit(-1)
 
-    original = Training.batch
+    original = Training.warm_up  # is called before each update
 
-    def signalled(self: Training, *more: object) -> object:
-        if len(self.progress.history) == 3:
+    def signalled(self: Training, update: int) -> None:
+        if len(self.progress.history) == 3 and update == 1:
             os.kill(os.getpid(), signal.SIGUSR2)
-        return original(self, *more)  # type: ignore[arg-type]
+        original(self, update)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)}
     signal.signal(signal.SIGUSR2, handler)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(Training, "batch", signalled)
+            patch.setattr(Training, "warm_up", signalled)
             with pytest.raises(SystemExit):
                 run_task(task, patch, tmp_path / "parts")
     finally:
@@ -379,10 +379,10 @@ def test_processes_of_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_records_of_older_code_are_no_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert command(tmp_path, "--methods", "vanilla", "--set", "epochs=1") == 0
+    assert command(tmp_path, "--methods", "vanilla", epochs=1) == 0
     monkeypatch.setattr(code, "of_method", lambda name: "2")
     install(tmp_path, monkeypatch)
-    assert submit(tmp_path, "--wait", "--methods", "vanilla", "--set", "epochs=1") == 0
+    assert submit(tmp_path, "--wait", "--methods", "vanilla", epochs=1) == 0
 
 
 @pytest.mark.parametrize(("device", "seen"), [("cuda:1", [1]), ("auto", [0, 1, 2]), ("cuda", [0, 1, 2])])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from factories.images import QUICKLY, unreachable, write_learnable_folder
+from factories.images import QUICKLY, quickly, unreachable, write_learnable_folder
 from factories.noise import noise_dataset, noise_settings
 from factories.records import make_run
 from torchvision import models
@@ -330,7 +330,7 @@ def test_what_is_wrong_with_a_network_of_ones_own_is_a_sentence(
 def test_any_network_is_trained_on_images(own: Path, tmp_path: Path, name: str) -> None:
     results = tmp_path / "results"
     command = ["--dataset", str(write_learnable_folder(tmp_path)), "--methods", "vanilla", "--results", str(results)]
-    assert run.main([*command, *QUICKLY, f"network={name}", "data.size=64", "crop_scale=0.5"]) == 0
+    assert run.main([*command, *quickly(f"network={name}", "data.size=64", "crop_scale=0.5")]) == 0
     (record,) = Store(results).everything()
     assert record.settings["network"] == name
     assert record.phases[0].loss[0] > 0
