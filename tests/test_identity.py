@@ -17,6 +17,7 @@ from factories.images import QUICKLY, write_learnable_folder
 from PIL import Image
 
 from benchmark import rendering
+from benchmark.errors import UserError
 from benchmark.plan import code
 from benchmark.run import main
 from benchmark.store.store import SUPERSEDED, Store
@@ -207,6 +208,8 @@ def test_an_own_method_is_known_by_what_its_file_executes(tmp_path: Path, monkey
         assert digest("# A comment.\n" + METHOD.format(doc="In other words.", factor=2)) == first
         assert digest(METHOD.format(doc="Twice.", factor=3)) != first
         assert code.of_method("nobody") == ""
+        with pytest.raises(UserError, match=r"/mine.py cannot be read \(invalid syntax.*correct it"):
+            digest("class Mine(")
     finally:
         code.of_method.cache_clear()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import networks
+from benchmark.errors import UserError
 
 METHODS = Path(__file__).parents[2] / "methods"
 # Of the loop, its samplers, networks and losses, and the data sets' recipes: raised when any changes a number.
@@ -50,13 +51,12 @@ def of_method(name: str) -> str:
     A user's own is known by a digest of the file that it stands in, and of those of methods/ that this imports, of what
     is executed there, so that neither comments nor docstrings make a record stale. Empty for a method that stands in no
     file of methods/. Read once: a process that has loaded the methods asks at once, since a file may change while it
-    trains.
+    trains. Raises UserError where a file of methods/ cannot be read.
     """
     if name in VERSIONS:
         return str(VERSIONS[name])
     for path in sorted(METHODS.glob("*.py")):
-        module = ast.parse(path.read_text(encoding="utf-8"))
-        for node in module.body:
+        for node in _parsed(path).body:
             if isinstance(node, ast.ClassDef) and any(_registers(each, name) for each in node.decorator_list):
                 return _digest(path)
     return ""
@@ -86,10 +86,18 @@ def _digest(path: Path) -> str:
     while waiting:
         each = waiting.pop()
         if each not in reached:
-            module = ast.parse(each.read_text(encoding="utf-8"))
+            module = _parsed(each)
             reached[each] = _essence(module)
             waiting += [file for name in _imported(module) if (file := path.with_name(f"{name}.py")).exists()]
     return hashlib.sha256(repr([reached[each] for each in sorted(reached)]).encode()).hexdigest()[:12]
+
+
+def _parsed(path: Path) -> ast.Module:
+    """The text of a file. Raises UserError for one that is no Python."""
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{path.parent.name}/{path.name} cannot be read ({error}): correct it.") from error
 
 
 def _imported(module: ast.Module) -> Iterator[str]:
