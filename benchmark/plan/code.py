@@ -95,7 +95,7 @@ def _digest(path: Path) -> str:
 def _parsed(path: Path) -> ast.Module:
     """The text of a file. Raises UserError for one that is no Python."""
     try:
-        return ast.parse(path.read_text(encoding="utf-8"))
+        return ast.parse(path.read_text(encoding="utf-8"), path.name)
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{path.parent.name}/{path.name} cannot be read ({error}): correct it.") from error
 
