@@ -225,7 +225,7 @@ def markdown(lines: pd.DataFrame, results: Results) -> str:
     for preset in results.names.all_presets:
         shown = lines[lines.preset == preset]
         if (shown.verdict != MISSING).any():
-            behind = records(preset, results)
+            behind = list(records(preset, results))
             warned = [f"**{each}**" for each in doubts(behind, results)]
             parts += [f"## Overview{preset_note(preset)}", *warned, _overview(shown, results)]
             parts += [quoting.points(data_notes(behind, results))]

@@ -89,6 +89,15 @@ def test_what_differs_between_records_is_named_everywhere(folder: Path, other: d
         assert f"C-MNIST¹ (ρ = 0.99): {doubt}" in text, name
 
 
+def test_claims_and_fidelity_say_what_records_say_of_their_data(folder: Path) -> None:
+    told = make_record(make_run("cmnist_99", "poisoner", seed=1), 0.82)
+    provenance = msgspec.structs.replace(told.provenance, data_notes=["A part is missing."])
+    put(folder, msgspec.structs.replace(told, provenance=provenance))
+    texts = said(make_results(folder))
+    for name in ("claims", "fidelity"):
+        assert "- C-MNIST¹ (ρ = 0.99): A part is missing." in texts[name], name
+
+
 def test_data_that_are_meant_to_differ_leave_no_doubt(folder: Path) -> None:
     for seed, balance in enumerate((0.0, 0.05, 0.1)):
         made = make_record(make_run("cmnist_99", "vanilla", f"balance={balance}", seed=seed))
