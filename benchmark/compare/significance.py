@@ -56,11 +56,11 @@ def differences(table: Table, results: Results) -> pd.DataFrame:
     reference, *others = table.rows
     lines = []
     for task in table.tasks:
+        same = results.source(table, reference, task)
+        different = [row for row in others if results.source(table, row, task) != same]
         for metric in table.metrics:
             base = cell(table, reference, task, metric, results)
-            for row in others:
-                if _same_runs(table, reference, row, task, results):
-                    continue
+            for row in different:
                 own = cell(table, row, task, metric, results)
                 seeds = sorted(own.by_seed.keys() & base.by_seed.keys())
                 if not seeds:
@@ -70,12 +70,6 @@ def differences(table: Table, results: Results) -> pd.DataFrame:
                 mean, collapsed = statistics.fmean(pairs), own.collapsed or base.collapsed
                 lines.append((table.name, task, metric, row.key, reference.key, mean, low, high, len(pairs), collapsed))
     return pd.DataFrame(lines, columns=DIFFERENCES)
-
-
-def _same_runs(table: Table, first: Row, second: Row, task: str, results: Results) -> bool:
-    """Whether two rows are of one series, as where one has the other's own value of a setting."""
-    ids = [results.cell(table, row, task).id for row in (first, second)]
-    return ids[0] == ids[1] and first.epoch == second.epoch
 
 
 class Friedman(NamedTuple):

@@ -123,9 +123,8 @@ def _same_runs_note(table: Table, results: Results) -> Iterator[str]:
     for task in table.tasks:
         rows: dict[tuple[str, int | None], list[str]] = {}
         for row in table.rows:
-            series = results.cell(table, row, task)
-            if len(series):
-                rows.setdefault((series.id, row.epoch), []).append(results.row_title(row))
+            if len(results.cell(table, row, task)):
+                rows.setdefault(results.source(table, row, task), []).append(results.row_title(row))
         for titles in rows.values():
             if len(titles) > 1:
                 yield f"{results.task_title(task)}: the same runs stand in the rows {', '.join(titles)}."

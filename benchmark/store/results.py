@@ -115,6 +115,10 @@ class Results:
         """What is stored of a table's row on a task."""
         return self.find(task, row.method, table.changes_of(row), table.preset)
 
+    def source(self, table: Table, row: Row, task: str) -> tuple[str, int | None]:
+        """What a row shows on a task, by its series and the epoch that it names: equal for rows of the same numbers."""
+        return self.cell(table, row, task).id, row.epoch
+
     def name(self, stem: str) -> str:
         """A file's name without suffix: numbers under another rule never take the place of those of the usual one."""
         return stem if self.rule is REPORTED else f"{stem}-{self.rule.name}"
