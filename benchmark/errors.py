@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 # More than any name, path or message of our own has; what is longer is somebody's input.
 LONGEST_WORD, LONGEST_SENTENCE = 250, 2500
@@ -90,13 +91,15 @@ def exit_code(command: Callable[[], int], interrupted: str = "Interrupted.") -> 
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
-    """Meanwhile SIGTERM, which else would end this process on the spot, is to it what Ctrl-C is."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def handling(
+    number: signal.Signals, handler: Callable[[int, FrameType | None], object] | signal.Handlers
+) -> Iterator[None]:
+    """Meanwhile a signal is handled so."""
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
 
 
 def say(message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,7 +14,7 @@ from tabulate import tabulate
 
 from benchmark import options as command
 from benchmark import rendering
-from benchmark.errors import exit_code, terminable
+from benchmark.errors import exit_code, handling
 from benchmark.identity import Outdated
 from benchmark.options import Execution, Jobs, Selection
 from benchmark.plan import sources
@@ -29,7 +30,8 @@ from slurm import jobs, profiles
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0; 1 when a run failed; 2 for bad input; 130 when interrupted."""
     interrupted = "Interrupted; the same command continues from the last checkpoint."
-    with terminable():
+    # SIGTERM, which else would end this process on the spot, is what Ctrl-C is.
+    with handling(signal.SIGTERM, signal.default_int_handler):
         return exit_code(lambda: _main(command.parser().parse_args(arguments)), interrupted)
 
 

@@ -13,7 +13,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,7 @@ import submitit
 
 from benchmark.arguments import has_controls, is_text
 from benchmark.cores import cores
-from benchmark.errors import UserError
+from benchmark.errors import UserError, handling
 from benchmark.options import Execution, Jobs
 from benchmark.plan.run import Run
 from benchmark.store import status
@@ -158,7 +157,8 @@ def _submit(
     executor: submitit.Executor, packs: Sequence[Sequence[Run]], store: Store, execution: Execution, launcher: str
 ) -> list[str]:
     """Submit one job for each pack, as an array where the launcher has them; returns the job ids."""
-    with _ignoring_interrupts():
+    # Ctrl-C falls between two submissions, and never reaches processes started in here.
+    with handling(signal.SIGINT, signal.SIG_IGN):
         try:
             with executor.batch():
                 pending = [executor.submit(_task(pack, store, execution)) for pack in packs]
@@ -205,16 +205,6 @@ def _submit_local(
         ids = _submit(executor, [missing[number::count]], store, execution, asked.launcher)
         print(f"Process {ids[0]}: {len(missing[number::count])} runs", flush=True)
         yield ids
-
-
-@contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """Ctrl-C falls between two submissions, and never reaches processes started in here."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _check_data(missing: Sequence[Run], store: Store, execution: Execution) -> None:
