@@ -22,6 +22,8 @@ from networks.chance import Draws
 
 T = TypeVar("T")
 
+X86_BF16 = "avx512_bf16", "amx_bf16"  # instructions: Intel and AMD, Intel's matrix unit
+
 
 def of_run(settings: Settings, image_shape: tuple[int, ...], num_classes: int) -> Network:
     """A freshly initialised network as a run's settings say. Raises UserError for one that cannot be built."""
@@ -127,14 +129,14 @@ def memory_format(network: nn.Module) -> torch.memory_format:
 
 
 def precision(network: nn.Module, device: torch.device, wanted: str = "auto") -> torch.dtype:
-    """What the network computes in: "float32", "bf16", or "auto", bf16 where that pays: for a convolutional network on
-    a GPU or a processor with a matrix unit for it.
+    """What the network computes in: "float32", "bf16", or "auto", bf16 where that was measured to pay: for a
+    convolutional network on a GPU or an x86 processor with instructions for it (docs/speed.md).
 
     Raises UserError as ``check_precision``.
     """
     check_precision(wanted, device)
     if wanted == "auto":
-        pays = device.type == "cuda" or _processor_has("amx_bf16")
+        pays = device.type == "cuda" or any(map(_processor_has, X86_BF16))
         wanted = "bf16" if pays and is_convolutional(network) else "float32"
     return torch.bfloat16 if wanted == "bf16" else torch.float32
 
@@ -146,8 +148,7 @@ def check_precision(wanted: str, device: torch.device) -> None:
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    instructions = "avx512_bf16", "amx_bf16", "bf16"  # Intel, AMD; Intel; Arm
-    return device.type != "cpu" or any(map(_processor_has, instructions))
+    return device.type != "cpu" or any(map(_processor_has, (*X86_BF16, "bf16")))  # the last is Arm's
 
 
 def _processor_has(instructions: str) -> bool:
