@@ -150,7 +150,7 @@ def test_a_point_that_failed_is_counted_and_not_waited_for(tmp_path: Path) -> No
 
 def test_a_search_killed_in_the_middle_ends_like_one_left_alone(tmp_path: Path) -> None:
     """Killed, then continued in processes of this machine."""
-    search = ["--tasks", "colored_digits", "--methods", "vanilla", "lff", "--set", "epochs=2", "--search", "3"]
+    search = ["--tasks", "colored_digits", "--methods", "vanilla", "--set", "epochs=2", "--search", "4"]
     here = ["--select", "validation_average", "--device", "cpu", "--workers", "1"]
     command = [sys.executable, "-m", "benchmark.run", *search, *here]
     process = subprocess.Popen([*command, "--results", str(tmp_path / "killed")], stdout=subprocess.DEVNULL)
@@ -159,7 +159,7 @@ def test_a_search_killed_in_the_middle_ends_like_one_left_alone(tmp_path: Path) 
         time.sleep(0.05)
     process.kill()
     process.wait()
-    assert 2 <= len(list(tmp_path.rglob("*.json"))) < 6
+    assert 2 <= len(list(tmp_path.rglob("*.json"))) < 4
     local = ["--launcher", "local", "--max-parallel", "2", "--runs-per-job", "4", "--wait"]
     subprocess.run([*command, "--results", str(tmp_path / "killed"), *local], check=True, stdout=subprocess.DEVNULL)
     assert main([*search, *here, "--results", str(tmp_path / "alone")]) == 0
@@ -167,7 +167,7 @@ def test_a_search_killed_in_the_middle_ends_like_one_left_alone(tmp_path: Path) 
         {each.run.id: each.answers.test.tolist() for each in Store(tmp_path / name).everything()}
         for name in ("killed", "alone")
     )
-    assert len(alone) >= 8
+    assert len(alone) >= 4
     assert killed == alone
     (one,), (other,) = (tmp_path.glob(f"{name}/tables/*-points.csv") for name in ("killed", "alone"))
     assert one.read_text() == other.read_text()

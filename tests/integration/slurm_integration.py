@@ -36,11 +36,11 @@ def epochs_per_second(tmp_path_factory: pytest.TempPathFactory) -> float:
 
 
 def test_a_time_limit_shorter_than_the_run(tmp_path: Path, epochs_per_second: float) -> None:
-    """SLURM signals 45 s before the minute is over, so that a run of 40 s does not fit into two attempts.
+    """SLURM signals 45 s before the minute is over, so that a run of 30 s does not fit into two attempts.
 
-    It is given 80: what this machine computed beside the measurement of its speed may have ended.
+    It is given 60: what this machine computed beside the measurement of its speed may have ended.
     """
-    arguments = vanilla(int(80 * epochs_per_second))
+    arguments = vanilla(int(60 * epochs_per_second))
     run(tmp_path / "slurm", *arguments, *SLURM, "--slurm", "minutes=1", "grace_seconds=45")
     run(tmp_path / "inline", *arguments)  # beside the job, on the other CPU
     (job,) = {each.split("_")[0] for each in json.loads(next(tmp_path.glob("slurm/jobs/*.json")).read_text())["runs"]}
