@@ -116,7 +116,7 @@ def on_both(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[
     return training, alone
 
 
-# Bfloat16 is slow where it is emulated: one network, several in turn, alternating steps of two, features, frozen features.
+# Bfloat16 is slow where it is emulated: one network, several in turn, alternating steps, features, frozen features.
 @pytest.mark.parametrize("method", ["vanilla", "be", "debian", "poisoner", "afr"])
 def test_a_resnet_whose_networks_alone_compute_in_bfloat16(
     method: str, gpu: Machine, monkeypatch: pytest.MonkeyPatch
