@@ -47,7 +47,8 @@ class Outdated:
         """Say which are of older code or without a model. Raises UserError where one is of other data."""
         for reason in sorted(set(self.by_code.values())):
             count = list(self.by_code.values()).count(reason)
-            print(f"{count} of these runs are stale ({reason}): --again trains them anew.", flush=True)
+            are = "is" if count == 1 else "are"
+            print(f"{count} of these runs {are} stale ({reason}): --again trains them anew.", flush=True)
         if self.unkept:
             have = "has a record" if len(self.unkept) == 1 else "have records"
             print(

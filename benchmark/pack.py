@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmark.arguments import Parser, folder
 from benchmark.errors import UserError, exit_code, say
+from benchmark.quoting import counted
 from benchmark.store import archive
 from benchmark.store.record import Record
 from benchmark.store.store import Store
@@ -57,8 +58,9 @@ def _main(options: argparse.Namespace) -> int:
     for reason, count in sorted(told.stale.items()):
         print(f"{count} of these runs {'is' if count == 1 else 'are'} stale ({reason}).")
     if told.absent:
-        print(f"{told.absent} files of predictions that belong to these runs are not here: their records go without.")
-    print(f"wrote {output}: {told.runs} runs, {told.files} files, {output.stat().st_size / 1e6:.1f} MB")
+        print(f"{told.absent} of these runs' files of predictions are not here: their records go without.")
+    said = f"{counted(told.runs, 'run')}, {counted(told.files, 'file')}"
+    print(f"wrote {output}: {said}, {output.stat().st_size / 1e6:.1f} MB")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Names and texts of people as they may stand in what is read by something else: Markdown, LaTeX and CSV.
+"""Names, counts and texts of people as they may stand in what is read by something else: Markdown, LaTeX and CSV.
 
 HTML is quoted by the page's templates, and what is meant for a shell by ``shlex``.
 """
@@ -55,6 +55,11 @@ LATEX = str.maketrans(
 )
 FORMULA = re.compile(r"[=+\-@\t\r]")
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+
+
+def counted(count: int, what: str) -> str:
+    """Such as "1 run" and "1,200 runs"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def markdown(text: str) -> str:

@@ -23,6 +23,7 @@ from benchmark.cores import cores
 from benchmark.errors import UserError, handling
 from benchmark.options import Execution, Jobs
 from benchmark.plan.run import Run
+from benchmark.quoting import counted
 from benchmark.store import status
 from benchmark.store.provenance import REPOSITORY, commit
 from benchmark.store.store import Store
@@ -46,7 +47,7 @@ def launch(runs: Sequence[Run], store: Store, execution: Execution, asked: Jobs)
         raise UserError("--launcher slurm needs sbatch, which is not on this machine: run it on a login node.")
     profile = profiles.load(asked.profile, asked.slurm)
     found = status.survey(runs, store, jobs.last_jobs(store.folder))
-    print(f"{len(runs)} runs: {status.counts(found)}.")
+    print(f"{counted(len(runs), 'run')}: {status.counts(found)}.")
     wanted = ("missing", "failed") if asked.retry_failed else ("missing",)
     missing = [each.run for each in found if each.condition in wanted]
     if not asked.retry_failed and any(each.condition == "failed" for each in found):
@@ -57,7 +58,8 @@ def launch(runs: Sequence[Run], store: Store, execution: Execution, asked: Jobs)
             submit = _submit_slurm if asked.launcher == "slurm" else _submit_local
             for ids in submit(missing, store, execution, asked, profile):
                 submitted += ids
-        print(f"Submitted {len(submitted)} jobs for {len(missing)} runs." if missing else "Nothing to submit.")
+        said = f"Submitted {counted(len(submitted), 'job')} for {counted(len(missing), 'run')}."
+        print(said if missing else "Nothing to submit.")
         if asked.wait:
             return _wait(runs, store)
     except KeyboardInterrupt:
@@ -100,7 +102,7 @@ def _submit_slurm(
                 executor, packs[start : start + limit], store, replace(execution, device=device), asked.launcher
             )
             previous = ids[0].split("_")[0] if asked.max_parallel else None
-            print(f"Job array {ids[0].split('_')[0]}: {len(ids)} jobs, {_described(request)}", flush=True)
+            print(f"Job array {ids[0].split('_')[0]}: {counted(len(ids), 'job')}, {_described(request)}", flush=True)
             yield ids
 
 
@@ -203,7 +205,7 @@ def _submit_local(
         visible = {"gpus_per_node": 1, "visible_gpus": [gpus[number % len(gpus)]]} if gpus else {}
         executor.update_parameters(timeout_min=365 * 24 * 60, stderr_to_stdout=True, **visible)
         ids = _submit(executor, [missing[number::count]], store, execution, asked.launcher)
-        print(f"Process {ids[0]}: {len(missing[number::count])} runs", flush=True)
+        print(f"Process {ids[0]}: {counted(len(missing[number::count]), 'run')}", flush=True)
         yield ids
 
 

@@ -175,8 +175,8 @@ def test_a_changed_method_makes_its_records_stale(
     assert "stale" in capsys.readouterr().out
     assert main(arguments) == 0
     out = capsys.readouterr().out
-    assert "1 of these runs are stale (version 1 of the method vanilla, which is now 2): --again" in out
-    assert "STALE: 1 of these runs were measured by older code" in out
+    assert "1 of these runs is stale (version 1 of the method vanilla, which is now 2): --again" in out
+    assert "STALE: 1 of these runs was measured by older code" in out
     assert main([*arguments, "--again", "--dry-run"]) == 0
     assert "colored_digits/vanilla" in capsys.readouterr().out
     assert main([*arguments, "--again"]) == 0

@@ -30,7 +30,8 @@ def _of_age(records: Iterable[Record]) -> Iterator[str]:
     reasons = [record.stale for record in records if record.stale]
     if reasons:
         why = "; ".join(sorted(set(reasons)))
-        yield f"STALE: {len(reasons)} of these runs were measured by older code ({why}); --again trains them anew."
+        were = "was" if len(reasons) == 1 else "were"
+        yield f"STALE: {len(reasons)} of these runs {were} measured by older code ({why}); --again trains them anew."
 
 
 def _of_data(records: Iterable[Record], results: Results) -> Iterator[str]:

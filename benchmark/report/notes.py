@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from benchmark import quoting
 from benchmark.compare import published
 from benchmark.compare.doubts import data_notes, doubts
 from benchmark.metrics import FAIRNESS, INVERTED
@@ -98,8 +99,7 @@ def _unselected_note(table: Table, results: Results) -> Iterator[str]:
             if reason := record.why_not(results.rule):
                 reasons[task, reason] = reasons.get((task, reason), 0) + 1
     for (task, reason), count in reasons.items():
-        runs = "1 run" if count == 1 else f"{count} runs"
-        yield f"{results.task_title(task)}: {runs} cannot be selected so, since {reason}."
+        yield f"{results.task_title(task)}: {quoting.counted(count, 'run')} cannot be selected so, since {reason}."
 
 
 def _first_epoch_note(table: Table, results: Results) -> Iterator[str]:

@@ -17,6 +17,7 @@ import markupsafe
 import msgspec
 import pandas as pd
 
+from benchmark import quoting
 from benchmark.compare import readings
 from benchmark.compare.doubts import doubts
 from benchmark.metrics import INVERTED, METRICS
@@ -163,7 +164,7 @@ def _readings(left_open: pd.DataFrame, results: Results) -> Sequence[Sequence[st
         [
             f"{results.task_title(line['task'])}: {line['subject']}",
             line["reading"],
-            f"{line['methods']} ({line['runs']} runs)",
+            f"{line['methods']} ({quoting.counted(line['runs'], 'run')})",
             *(each.replace("-", "−") for each in readings.numbers(line, readings.DIFFERENCES)),
         ]
         for line in lines_of(readings.summary(left_open, results.rule))
