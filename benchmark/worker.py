@@ -32,6 +32,7 @@ from benchmark.store.leases import Holder, Lease
 from benchmark.store.provenance import commit
 from benchmark.store.record import Commit, Record
 from benchmark.store.store import Models, Predictions, Store
+from benchmark.training.allocator import keep_freed_memory
 from benchmark.training.loop import train
 from benchmark.training.networks import check as check_network
 from benchmark.training.networks import check_precision
@@ -250,6 +251,7 @@ class Worker:
         # One thread for the small network: more hardly help it, crawl where another program wants the cores, and
         # would make its sums, hence its numbers, depend on the machine.
         torch.set_num_threads(1 if first.settings["network"] == "mlp" else self.threads)
+        keep_freed_memory()
         if self.device.type == "cuda":
             torch.cuda.init()  # before a device was touched there are no statistics to reset
             torch.cuda.reset_peak_memory_stats(self.device)

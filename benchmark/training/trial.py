@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmark.plan.run import Settings
+from benchmark.training.allocator import keep_freed_memory
 from benchmark.training.loader import free_memory
 from benchmark.training.networks import of_run, place
 
@@ -62,6 +63,7 @@ def _share_barrier(barrier: Barrier) -> None:
 def _train(settings: Settings, image_shape: tuple[int, ...], num_classes: int, threads: int) -> tuple[float, float]:
     """(images a second, bytes) of this process, which begins to count with all others."""
     torch.set_num_threads(threads)
+    keep_freed_memory()
     network = of_run({**settings, "pretrained": False}, image_shape, num_classes).train()
     place(network, torch.device("cpu"), settings["precision"])
     optimizer = torch.optim.Adam(network.parameters())

@@ -2,8 +2,9 @@
 
     python tests/tools/precisions.py --repeat 5
 
-The variants take turns, each precision once as the suite trains and once with oneDNN's convolutions throughout
-(benchmark/training/convolutions.py); bf16 where the processor has it.
+The variants take turns, each precision as the suite trains, with oneDNN's convolutions throughout
+(benchmark/training/convolutions.py), and with freed memory given back to the system (benchmark/training/allocator.py);
+bf16 where the processor has it.
 """
 
 from __future__ import annotations
@@ -21,16 +22,21 @@ import networks
 from benchmark.cores import cores
 from benchmark.recording import device_name
 from benchmark.training import convolutions
+from benchmark.training.allocator import keep_freed_memory
 from benchmark.training.networks import computes_in_bf16, memory_format, place
 from benchmark.training.trial import step
 
 CORES = cores()
 BATCH, SECONDS = 128, 6.0
-# By name: the precision, and up to how many rows convolutions are matrix products.
+# By name: the precision, up to how many rows convolutions are matrix products, and whether freed memory is kept.
 VARIANTS = {
-    f"{precision}{name}": (precision, most)
+    f"{precision}{name}": (precision, most, kept)
     for precision in ("float32", "bf16")[: 1 + computes_in_bf16(torch.device("cpu"))]
-    for name, most in ((", oneDNN's convolutions", 0), ("", convolutions.MOST))
+    for name, most, kept in (
+        (", oneDNN's convolutions", 0, True),
+        (", memory given back", convolutions.MOST, False),
+        ("", convolutions.MOST, True),
+    )
 }
 _barrier: Barrier
 
@@ -40,8 +46,10 @@ def share(barrier: Barrier) -> None:
     _barrier = barrier
 
 
-def rate(precision: str, most: int) -> float:
+def rate(precision: str, most: int, kept: bool) -> float:
     torch.set_num_threads(1)
+    if kept:
+        keep_freed_memory()
     convolutions.MOST = most
     network = networks.build("resnet18", (3, 64, 64), 2).train()
     place(network, torch.device("cpu"), precision)
