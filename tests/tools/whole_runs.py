@@ -1,4 +1,4 @@
-"""How long whole commands take with one process and with one a core, and what measuring after every epoch costs.
+"""How long whole commands take: with one process and with one a core, measured less often, in bf16 where there is that.
 
     python tests/tools/whole_runs.py --repeat 3
 
@@ -78,6 +78,7 @@ def main() -> None:
             "images, one process, measured after every epoch": [*images, "measure_every=1", *one],
             f"images, {CORES} processes, measured after every epoch": [*images, "measure_every=1", *all_cores],
             f"images, {CORES} processes, measured as in the preset": [*images, *all_cores],
+            f"images, {CORES} processes, the same in float32": [*images, "precision=float32", *all_cores],
         }
         variants = {name: command for name, command in variants.items() if name.startswith(only or "")}
         seconds: dict[str, list[float]] = {name: [] for name in variants}
