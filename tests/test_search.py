@@ -150,13 +150,13 @@ def test_a_point_that_failed_is_counted_and_not_waited_for(tmp_path: Path) -> No
 
 def test_a_search_killed_in_the_middle_ends_like_one_left_alone(tmp_path: Path) -> None:
     """Killed, then continued in processes of this machine."""
-    search = ["--tasks", "colored_digits", "--methods", "vanilla", "--set", "epochs=2", "--search", "4"]
+    search = ["--tasks", "colored_digits", "--methods", "vanilla", "--set", "epochs=10", "--search", "4"]
     here = ["--select", "validation_average", "--device", "cpu", "--workers", "1"]
     command = [sys.executable, "-m", "benchmark.run", *search, *here]
     process = subprocess.Popen([*command, "--results", str(tmp_path / "killed")], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.rglob("*.json"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.kill()
     process.wait()
     assert 2 <= len(list(tmp_path.rglob("*.json"))) < 4
