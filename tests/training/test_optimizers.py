@@ -153,7 +153,9 @@ def stop(entry: object) -> None:
     raise Stop
 
 
-@pytest.mark.parametrize(("changes", "convolutional"), [*((each, False) for each in KINDS), (KINDS[-1], True)])
+@pytest.mark.parametrize(
+    ("changes", "convolutional"), [*((each, False) for each in KINDS), (MOMENTUM, True)], ids=named
+)
 def test_a_resumed_run_ends_bit_by_bit_like_an_uninterrupted_one(
     tiny: BiasedDataset, tmp_path: Path, changes: dict[str, Any], convolutional: bool
 ) -> None:
