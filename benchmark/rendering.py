@@ -202,9 +202,11 @@ def _sheets(press: Press, table: Table, results: Results, compare: str) -> Itera
         return
 
     def write() -> str:
-        from benchmark.report import rules, significance, tables  # SciPy's statistics load while pictures are drawn
+        # SciPy's statistics load while pictures are drawn.
+        from benchmark.report import groups, rules, significance, tables
 
         text = tables.write(table, shown, compare)
+        groups.write(table, shown)
         rules.write(table, shown)
         significance.write(table, shown)
         return text

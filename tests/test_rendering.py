@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def render(folder: Path, *options: str, chosen: list[str] = CHOSEN) -> None:
 def written(said: str, folder: Path) -> set[str]:
     """What the command says that it wrote, without the ends of names."""
     names = (line.removeprefix(f"wrote {folder}/") for line in said.splitlines() if line.startswith("wrote"))
-    return {name.rpartition(".")[0].removesuffix("-tests").removesuffix("-rules") for name in names}
+    return {re.sub("-(groups|rules|tests)$", "", name.rpartition(".")[0]) for name in names}
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,111 @@
+"""A table by group: which images a method gets right, of which the table itself has the mean and the worst group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from benchmark import quoting
+from benchmark.compare.groups import tidy
+from benchmark.metrics import FAIRNESS
+from benchmark.plan.table import Table
+from benchmark.plan.uses import MARKS, WORDS
+from benchmark.report.notes import commits_note, footer
+from benchmark.report.words import COLLAPSED, ONE_SEED, Context, lines_of
+from benchmark.store.atomic import withdraw, write_atomically
+from benchmark.store.results import Results
+
+FEW = 8  # groups, each of which has a column
+EXPLANATION = """\
+A group is the images of one class and one value of the bias: aligned if that value goes with the class in training,
+else conflicting."""
+SUMMARY = f"""\
+Where there are more than {FEW} groups: the means over aligned and over conflicting ones, and the group that is lowest
+on average over seeds, which lies at or above the mean of each seed's own worst group. The CSV file has all of them."""
+
+
+class Group(NamedTuple):
+    target: str
+    bias: str
+    aligned: bool
+
+    @property
+    def name(self) -> str:
+        return quoting.markdown(f"{self.target}, {self.bias}")
+
+
+Rows = dict[str, dict[Group, Context]]
+"""The lines of each row of a table by group, under its title."""
+
+
+def write(table: Table, results: Results) -> list[Path]:
+    """Write tables/<stem>-groups.md and .csv where some run has an epoch to be shown; returns what was written."""
+    stem = results.folder / "tables" / f"{results.name(table.stem)}-groups"
+    text, numbers = Path(f"{stem}.md"), Path(f"{stem}.csv")
+    lines = tidy(table, results)
+    if lines.empty or not {*table.metrics} & {*FAIRNESS}:
+        withdraw(text)
+        withdraw(numbers)
+        return []
+    write_atomically(text, markdown(table, lines, results))
+    write_atomically(numbers, quoting.csv(lines))
+    return [text, numbers]
+
+
+def markdown(table: Table, lines: pd.DataFrame, results: Results) -> str:
+    """A section for each measured task, then the table's notes."""
+    sections, summed = [], False
+    for task in dict.fromkeys(lines.task):
+        rows: Rows = {}
+        for row in table.rows:
+            own = lines_of(lines[(lines.task == task) & (lines.method == row.key)])
+            if own:
+                title = quoting.markdown(results.marked_title(row))
+                rows[title] = {Group(line["class"], line["bias"], line["aligned"]): line for line in own}
+        groups = list(dict.fromkeys(group for found in rows.values() for group in found))
+        few = len(groups) <= FEW
+        summed |= not few
+        sections += [f"## {quoting.markdown(results.task_title(task))}", _each(rows, groups) if few else _summary(rows)]
+    head = [f"# {quoting.markdown(table.full_title)}, by group", EXPLANATION, *([SUMMARY] if summed else [])]
+    marks = "".join(results.mark(row.method) for row in table.rows)
+    notes = [
+        *([f"{ONE_SEED} one seed."] if (lines.n == 1).any() else []),
+        *footer(table, results, whole=False),
+        *(f"{mark} uses {WORDS[use]}." for use, mark in MARKS.items() if mark in marks),
+        *commits_note(table, results),
+    ]
+    return "\n\n".join((*head, *sections, quoting.points(notes))) + "\n"
+
+
+def _each(rows: Rows, groups: Sequence[Group]) -> str:
+    """A column for each group, with the number of its images above the methods' numbers."""
+    body = [["", *("aligned" if group.aligned else "conflicting" for group in groups)]]
+    for part, title in (("train", "training images"), ("test", "test images")):
+        body.append([title, *(_sizes([row[group][part] for row in rows.values() if group in row]) for group in groups)])
+    for title, row in rows.items():
+        body.append([title, *(_number(row[group]) if group in row else "–" for group in groups)])
+    return quoting.grid(body, ["Method", *(group.name for group in groups)])
+
+
+def _sizes(sizes: Sequence[float]) -> str:
+    """A number of images, or the range of those of different rows."""
+    return " to ".join(f"{size:,.0f}" for size in sorted({min(sizes), max(sizes)}))
+
+
+def _summary(rows: Rows) -> str:
+    """The means of aligned and of conflicting groups, and the lowest group."""
+    body = []
+    for title, row in rows.items():
+        by_kind = [[line["mean"] for group, line in row.items() if group.aligned is kind] for kind in (True, False)]
+        means = [f"{sum(found) / len(found):.2f}" if found else "–" for found in by_kind]
+        lowest = min(row, key=lambda group: row[group]["mean"])
+        body.append([title, *means, lowest.name, _number(row[lowest])])
+    return quoting.grid(body, ["Method", "Aligned", "Conflicting", "Lowest group", "Accuracy"])
+
+
+def _number(line: Context) -> str:
+    marks = ONE_SEED * (line["n"] == 1) + COLLAPSED * bool(line["collapsed"])
+    return f"{line['mean']:.2f}{marks}" + ("" if pd.isna(line["std"]) else f" ± {line['std']:.1f}")
