@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,31 +15,42 @@ from benchmark.rules import Rule
 from benchmark.store.record import Record
 from benchmark.store.results import Results
 
-COLUMNS = [
-    "table", "task", "method", "class", "bias", "aligned", "train", "test", "mean", "std", "n", "collapsed",
-    "selection", "preset",
-]  # fmt: skip
+FEW = 8  # groups, each of which is shown by itself
+
+
+class Accuracy(NamedTuple):
+    """A tested group over the seeds of a series: its names, mean numbers of images, and percent of right answers.
+
+    ``aligned`` says whether the bias is the one that goes with the class. Numbers of images are means, since seeds may
+    colour other digits. ``std`` is the sample deviation, NaN for one seed. ``collapsed`` counts the runs whose epoch is
+    of no use, by ``metrics.collapsed``.
+    """
+
+    target: str
+    bias: str
+    aligned: bool
+    train: float
+    test: float
+    mean: float
+    std: float
+    n: int
+    collapsed: int
 
 
 def tidy(table: Table, results: Results) -> pd.DataFrame:
-    """One line per task, row and tested group: mean accuracy and sample sd over seeds, in percent.
-
-    They are of the epochs that the results' rule chooses; runs of which it can choose none are left out. ``aligned``
-    says whether the bias is the one that goes with the class. ``train`` and ``test`` are mean numbers of images over
-    the seeds, which may colour other digits. ``collapsed`` counts the runs whose epoch is of no use.
-    """
+    """One line per task, row and tested group, in the epochs that the results' rule chooses."""
     preset = ", ".join((table.preset, *map(str, table.overrides)))
     lines = [
-        (table.name, task, row.key, *line, results.rule.name, preset)
+        (table.name, task, row.key, *each, results.rule.name, preset)
         for task in table.tasks
         for row in table.rows
-        for line in _over_seeds(results.cell(table, row, task).records, results.rule)
+        for each in over_seeds(results.cell(table, row, task).records, results.rule)
     ]
-    return pd.DataFrame(lines, columns=COLUMNS)
+    return pd.DataFrame(lines, columns=["table", "task", "method", *Accuracy._fields, "selection", "preset"])
 
 
-def _over_seeds(records: Sequence[Record], rule: Rule) -> Iterator[tuple[object, ...]]:
-    """Of each group, class by class: what COLUMNS names from "class" to "collapsed"."""
+def over_seeds(records: Sequence[Record], rule: Rule) -> Iterator[Accuracy]:
+    """The groups of a series, class by class; runs of which the rule can choose no epoch are left out."""
     measured: dict[tuple[str, str, bool], list[tuple[int, int, float]]] = {}
     for record in records:
         if (correct := record.correct(rule)) is None:
@@ -51,6 +64,6 @@ def _over_seeds(records: Sequence[Record], rule: Rule) -> Iterator[tuple[object,
             measured.setdefault(group, []).append((*sizes, accuracy[target, bias]))
     collapsed = sum(record.collapsed(rule) for record in records)
     for group, values in measured.items():
-        train, test, mean = np.mean(values, 0)
-        spread = np.std([accuracy for *_, accuracy in values], ddof=1) if len(values) > 1 else np.nan
-        yield (*group, train, test, mean, spread, len(values), collapsed)
+        train, test, mean = np.mean(values, 0).tolist()
+        spread = float(np.std([accuracy for *_, accuracy in values], ddof=1)) if len(values) > 1 else math.nan
+        yield Accuracy(*group, train, test, mean, spread, len(values), collapsed)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from benchmark import quoting
-from benchmark.compare.groups import tidy
+from benchmark.compare.groups import FEW, tidy
 from benchmark.metrics import FAIRNESS
 from benchmark.plan.table import Table
 from benchmark.plan.uses import MARKS, WORDS
@@ -18,7 +18,6 @@ from benchmark.report.words import COLLAPSED, ONE_SEED, Context, lines_of
 from benchmark.store.atomic import withdraw, write_atomically
 from benchmark.store.results import Results
 
-FEW = 8  # groups, each of which has a column
 EXPLANATION = """\
 A group is the images of one class and one value of the bias: aligned if that value goes with the class in training,
 else conflicting."""
@@ -64,7 +63,7 @@ def markdown(table: Table, lines: pd.DataFrame, results: Results) -> str:
             own = lines_of(lines[(lines.task == task) & (lines.method == row.key)])
             if own:
                 title = quoting.markdown(results.marked_title(row))
-                rows[title] = {Group(line["class"], line["bias"], line["aligned"]): line for line in own}
+                rows[title] = {Group(line["target"], line["bias"], line["aligned"]): line for line in own}
         groups = list(dict.fromkeys(group for found in rows.values() for group in found))
         few = len(groups) <= FEW
         summed |= not few

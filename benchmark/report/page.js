@@ -279,6 +279,17 @@ function provenance(run, summary) {
   );
 }
 
+/** The accuracy of every group of a series, where these are few. */
+function groups(series) {
+  const place = RULES.indexOf(view.rule);
+  const lines = D.series[series][7].filter((line) => line[5][place] !== null);
+  return lines.length ? el("table", { class: "list" },
+    el("thead", {}, el("tr", {}, ...["Group", "Accuracy", "Training images", "Test images"].map((head) => el("th", { scope: "col" }, head)))),
+    el("tbody", {}, ...lines.map(([target, bias, aligned, train, test, under]) =>
+      el("tr", {}, el("th", { scope: "row" }, `${target}, ${bias} (${aligned ? "aligned" : "conflicting"})`),
+        ...[two(under[place]), train.toLocaleString("en"), test.toLocaleString("en")].map((number) => el("td", {}, number)))))) : null;
+}
+
 function describe(table, r, c, place) {
   const [task, metric] = table.columns[c];
   const tasks = [...new Set(table.columns.map(([each]) => each))];
@@ -314,6 +325,7 @@ function describe(table, r, c, place) {
   const command = table.commands[tasks.indexOf(task)].replace("METHOD", () => row.asked);
   return [
     title, facts,
+    among.length === 1 && !own ? groups(among[0]) : null,
     ...(table.errata[place] || []).map((note) => el("p", {}, el("b", {}, "Erratum. "), note)),
     ...failures.map((note) => el("p", {}, el("b", {}, "Failed. "), note)),
     ...listed,

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.compare import published
+from benchmark.compare import groups, published
 from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.table import Figure, Table
 from benchmark.report import style
 from benchmark.report.words import Context, hundredths
-from benchmark.rules import RULES
+from benchmark.rules import LAST, RULES
 from benchmark.store.record import NETWORKS, Network, Record
 from benchmark.store.results import Results, Series
 
@@ -56,6 +56,7 @@ def data(results: Results, shown: Sequence[Table]) -> Context:
                 [settings.place(f"{name}\t{value}") for name, value in _flat(series.settings)],
                 _curves(series),
                 printed.get(series.id, {}),
+                _groups(series),
             ]
             for series in results.series.values()
             if series.records
@@ -112,6 +113,21 @@ def _under(record: Record, rule: str) -> list[int | None] | None:
         epoch,
         *(hundredths(fairness.get(each)) for each in FAIRNESS),
         *([1] if record.collapsed(RULES[rule]) else []),
+    ]
+
+
+def _groups(series: Series) -> list[list[Any]]:
+    """Of each group, where these are few: class, bias, 1 if they are aligned, numbers of training and of test images,
+    and the accuracy under every rule, in hundredths.
+    """
+    if np.count_nonzero(series.records[0].groups.test) > groups.FEW:
+        return []
+    by_rule = [
+        {each[:3]: hundredths(each.mean) for each in groups.over_seeds(series.records, rule)} for rule in RULES.values()
+    ]
+    return [
+        [*each[:2], int(each.aligned), round(each.train), round(each.test), [found.get(each[:3]) for found in by_rule]]
+        for each in groups.over_seeds(series.records, LAST)  # an epoch that every run has
     ]
 
 

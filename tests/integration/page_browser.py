@@ -23,7 +23,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from benchmark.compare import fidelity, readings, verdicts
+from benchmark.compare import fidelity, groups, readings, verdicts
 from benchmark.compare.cells import tidy
 from benchmark.metrics import METRICS
 from benchmark.plan.paper import TABLES
@@ -192,6 +192,33 @@ def test_where_a_number_comes_from(page: webdriver.Chrome, results: Results) -> 
     press(page, Keys.ESCAPE)
     assert not page.execute_script("return document.getElementById('dialog').open")
     assert page.switch_to.active_element == cell, "the focus is back"
+
+
+def test_few_groups_stand_behind_a_number_as_the_rule_has_them(page: webdriver.Chrome, results: Results) -> None:
+    (table,) = (each for each in stored_variants(load(), results) if each.stem == "table1-reduced")
+    (vanilla,) = (each for each in table.rows if each.key == "vanilla")
+    records = results.cell(table, vanilla, "celeba_blond").records
+    name = "table1-reduced.vanilla.celeba_blond.avg_acc"
+    for rule in ("validation_average", "last"):
+        page.execute_script("document.activeElement.blur(); location.hash = arguments[0]", f"{name}~{rule}")
+        WebDriverWait(page, 5).until(lambda it: focused(it) == name)
+        press(page, Keys.ENTER)
+        dialog(page)
+        _, *lines = page.execute_script(
+            """return [...document.querySelectorAll("#dialog table tr")].map(
+                (row) => [...row.cells].map((cell) => cell.textContent))"""
+        )
+        kinds = ["conflicting", "aligned", "aligned", "conflicting"]
+        assert lines == [
+            [
+                f"{each.target}, {each.bias} ({kind})",
+                f"{each.mean:.2f}",
+                f"{each.train:,.0f}",
+                f"{each.test:,.0f}",
+            ]
+            for each, kind in zip(groups.over_seeds(records, RULES[rule]), kinds, strict=True)
+        ]
+        press(page, Keys.ESCAPE)
 
 
 def test_a_table_is_one_stop_with_arrows_inside(page: webdriver.Chrome) -> None:

@@ -48,7 +48,7 @@ def test_every_group_has_the_mean_and_deviation_of_its_seeds(tmp_path: Path) -> 
         record("vanilla", 0, [200, 10, 10, 400]),
         record("vanilla", 1, [100, 20, 20, 400], train=[[92, 8], [18, 82]]),
     )
-    lines = tidy(TABLE, results).set_index(["class", "bias"])
+    lines = tidy(TABLE, results).set_index(["target", "bias"])
     assert len(lines) == 4
     female = lines.loc["dark", "female"]
     assert (female["mean"], female["std"], female.n) == (75.0, pytest.approx(50 / np.sqrt(2)), 2)
@@ -67,7 +67,7 @@ def test_groups_are_of_the_epoch_that_the_rule_chooses(tmp_path: Path) -> None:
     results = make_results(tmp_path, record("vanilla", 0, [190, 90, 40, 300], [200, 10, 10, 400]))
     for rule, male in (("validation_average", 90.0), ("last", 10.0)):
         lines = tidy(TABLE, replaced(results, rule=RULES[rule]))
-        assert lines[(lines["class"] == "dark") & (lines.bias == "male")]["mean"].tolist() == [male]
+        assert lines[(lines.target == "dark") & (lines.bias == "male")]["mean"].tolist() == [male]
         assert {*lines.selection} == {rule}
 
 

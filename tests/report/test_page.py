@@ -29,6 +29,7 @@ from benchmark.plan.run import Run
 from benchmark.rendering import stored_variants
 from benchmark.report import page, page_answers, page_records
 from benchmark.rules import REPORTED, RULES
+from benchmark.store.record import Answers, Groups
 from benchmark.store.results import Results
 from benchmark.store.store import Store
 
@@ -170,6 +171,24 @@ def test_the_records_behind_a_cell(fixed: Results, data: dict[str, Any]) -> None
     said = dict(zip(data["provenance"], (data["texts"][each] for each in found[1][4]), strict=True))
     assert (said["Commit"], said["Device"]) == ("0123456789abcdef", "CPU (invented)")
     assert "data.ratio\t0.99" in [data["settings"][each] for each in data["series"][found[0][0]][4]]
+
+
+def test_few_groups_stand_behind_a_cell_under_every_rule(tmp_path: Path) -> None:
+    """Of two classes and biases; a hundred groups are left to the table's own file."""
+    made = make_record(make_run("celeba_blond"))
+    sizes = [[90, 10], [20, 80]]
+    names = Groups(classes=["dark", "blond"], biases=["female", "male"], aligned_bias=[0, 1], train=sizes,
+                   test=[[100, 100], [100, 100]], validation=None)  # fmt: skip
+    answers = Answers(epochs=[1, 2], test=np.array([[90, 80, 70, 60], [99, 1, 2, 98]]))
+    few = msgspec.structs.replace(made, groups=names, answers=answers, train={"target": sizes})
+    page = embedded(rendered(make_results(tmp_path, few, make_record(make_run("cmnist_99")))))
+    by_task = {each[0].split("/")[0]: each[7] for each in page["series"]}
+    assert by_task["cmnist_99"] == []
+    places = {rule: place for place, rule in enumerate(RULES)}
+    dark, *_, blond = by_task["celeba_blond"]
+    assert dark[:5] == ["dark", "female", 1, 90, 100]
+    assert blond[:5] == ["blond", "male", 1, 80, 100]
+    assert [dark[5][places[rule]] for rule in ("last", "test_average", "validation")] == [9900, 9000, None]
 
 
 def test_the_difference_to_the_first_row_is_paired(fixed: Results, data: dict[str, Any]) -> None:
