@@ -23,7 +23,6 @@ from benchmark.metrics import METRICS
 from benchmark.plan.paper import COMPARED, TABLES
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import PAPER
-from benchmark.preview import on_test, on_training, preview, watch
 from benchmark.report import style
 from benchmark.report.figures import collapsed
 from benchmark.report.notes import seeds
@@ -33,6 +32,7 @@ from benchmark.rules import LAST, Rule
 from benchmark.store.record import Record
 from benchmark.store.results import Results, Series
 from benchmark.store.store import Store
+from benchmark.terminal.preview import on_test, on_training, preview, watch
 
 EPILOG = """examples:
   python -m benchmark.curves --tasks cmnist_99                  all methods of a task

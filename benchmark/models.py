@@ -26,13 +26,13 @@ from torch import Tensor
 
 import methods
 from benchmark.errors import UserError, readable, unknown
-from benchmark.recording import package_of
 from benchmark.rules import LAST, REPORTED, RULES, Rule
 from benchmark.store.named import choose
 from benchmark.store.record import Record
 from benchmark.store.store import ANSWERS, WEIGHTS, Models
 from benchmark.training import networks
 from benchmark.training.loader import DeviceSplit
+from benchmark.training.recording import package_of
 from benchmark.training.snapshots import networks as networks_of
 from benchmark.training.training import Training
 from datasets import Split

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark import logs
 from benchmark.arguments import JOBS, POINTS, SEEDS, Parser, device, folder, has_controls, is_text, seconds, whole
 from benchmark.errors import UserError, unknown
 from benchmark.plan import catalogue, limits, ours
@@ -18,6 +17,7 @@ from benchmark.plan.run import PAPER, Run, Settings
 from benchmark.plan.table import COMPARISONS, Figure, Override, Row, Table, with_methods
 from benchmark.plan.uses import Labels
 from benchmark.rules import LAST, REPORTED, RULES, Rule
+from benchmark.store import logs
 
 EPILOG = """examples:
   python -m benchmark.run --quick                              nine methods on embedded digits, about a minute

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(options: argparse.Namespace) -> int:
     paths = list(_found(options.images))
     from benchmark.models import load  # PyTorch, once it is clear that there is something to label
-    from benchmark.worker import pick_device
+    from benchmark.workers.worker import pick_device
 
     model = load(options.run, options.select, results=options.results, device=str(pick_device(options.device)))
     height, width = model.image_shape[1:]

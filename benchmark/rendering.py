@@ -174,7 +174,7 @@ class Press:
         return [file for file, digest in product.files.items() if digest]
 
     def _say(self, product: Product, is_new: bool) -> None:
-        from benchmark.terminal import show  # rich, which --help should not wait for
+        from benchmark.terminal.output import show  # rich, which --help should not wait for
 
         if product.said:
             show(product.said)

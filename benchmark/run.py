@@ -42,12 +42,12 @@ def _main(options: argparse.Namespace) -> int:
         if options.show:
             print(_show(recipes, options, overrides))
         else:
-            from benchmark import overview
+            from benchmark.terminal import overview
 
             overview.print_listing(recipes)
         return 0
     if options.status:
-        from benchmark import overview
+        from benchmark.terminal import overview
 
         store = Store(options.results)
         overview.print_runs(options.status, store, jobs.last_jobs(store.folder))
@@ -88,7 +88,7 @@ def _search(
         _print_status([(f"Search of {options.search} points", [*tuning.points(), *tuning.reported()])], store)
         return 0
     if not options.render_only:
-        from benchmark.rehearsal import check_rule
+        from benchmark.workers.rehearsal import check_rule
 
         check_rule(tuning.points(), execution.data_root, tuning.rule)
     if options.dry_run:
@@ -109,7 +109,7 @@ def _search(
 
 
 def _print_status(tables: Sequence[tuple[str, Sequence[Run]]], store: Store) -> None:
-    from benchmark import overview  # as everything that prints with rich, which nothing else should wait for
+    from benchmark.terminal import overview  # as everything that prints with rich, which nothing else should wait for
 
     every = {run.id: run for _, runs in tables for run in runs}
     found = {each.run.id: each for each in status.survey(every.values(), store, jobs.last_jobs(store.folder))}
@@ -137,9 +137,9 @@ def execute(runs: Sequence[Run], store: Store, execution: Execution, submission:
     with outdated.renewed(runs, store) if again else nullcontext():
         _say_outlook([run for run in runs if store.load(run) is None], execution)
         if submission.launcher == "inline":
-            from benchmark import workers
+            from benchmark.workers import crew
 
-            return workers.train(runs, store, execution)
+            return crew.train(runs, store, execution)
         from slurm import launch  # submitit is loaded only where something is submitted
 
         return launch.launch(runs, store, execution, submission)
@@ -149,7 +149,7 @@ def _able(runs: list[Run], selection: Selection, data_root: Path) -> list[Run]:
     """The runs whose data have the validation images that their method uses; says which others are left out."""
     if not any("uses_validation" in selection.recipes.uses(run.method) for run in runs):
         return runs
-    from benchmark.rehearsal import able
+    from benchmark.workers.rehearsal import able
 
     kept, notes = able(runs, selection.recipes, data_root, selection.methods)
     for note in notes:
@@ -166,7 +166,7 @@ def _rehearse(runs: Sequence[Run], recipes: Recipes, execution: Execution, submi
     )
     if complete and device in ("auto", "cpu"):
         return
-    from benchmark.rehearsal import rehearse  # looks at files, and loads PyTorch where it must
+    from benchmark.workers.rehearsal import rehearse  # looks at files, and loads PyTorch where it must
 
     rehearse(runs, recipes, execution.data_root, device)
 
@@ -174,7 +174,7 @@ def _rehearse(runs: Sequence[Run], recipes: Recipes, execution: Execution, submi
 def _say_outlook(missing: Sequence[Run], execution: Execution) -> None:
     """Print how much there is to train on a folder of one's own."""
     if missing and missing[0].settings["dataset"] == "folder":
-        from benchmark.rehearsal import outlook
+        from benchmark.workers.rehearsal import outlook
 
         print(outlook(missing, execution.data_root), flush=True)
 

@@ -28,7 +28,7 @@ from benchmark.report import tables
 from benchmark.rules import RULES, Rule
 from benchmark.store.results import Results
 from benchmark.store.store import Store
-from benchmark.terminal import show
+from benchmark.terminal.output import show
 
 SCRAMBLE = 0  # of the Sobol sequence, so that it is the same everywhere
 

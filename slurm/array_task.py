@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from benchmark.display import display
 from benchmark.errors import UserError, exit_code
 from benchmark.options import execution, parser, select
 from benchmark.plan.run import Run
 from benchmark.store import leases
 from benchmark.store.atomic import create_atomically
 from benchmark.store.store import Store
+from benchmark.terminal.display import display
 from slurm import jobs
 
 AGAIN = 75
@@ -43,7 +43,7 @@ def _train(options: argparse.Namespace) -> int:
     if run is None or store.has(run):
         print("Nothing to train.")
         return 0
-    from benchmark.worker import worker_for
+    from benchmark.workers.worker import worker_for
 
     worker = worker_for(store, execution(options), log=_log(job))
 

@@ -110,7 +110,7 @@ def _main(options: argparse.Namespace) -> int:
     runs = grid_runs(recipes)
     if options.calibrate:
         from benchmark.speed.calibrate import calibrate  # PyTorch is loaded only where something is timed
-        from benchmark.worker import pick_device
+        from benchmark.workers.worker import pick_device
 
         store.check_writable()
         every = list({run.series: run for rows in runs.values() for run in rows.values()}.values())

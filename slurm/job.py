@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import submitit
 
-from benchmark.display import display
 from benchmark.options import Execution
 from benchmark.plan.run import Run
 from benchmark.store.provenance import commit
 from benchmark.store.record import Commit
 from benchmark.store.store import Store
+from benchmark.terminal.display import display
 
 if TYPE_CHECKING:
-    from benchmark.worker import Worker
+    from benchmark.workers.worker import Worker
 
 
 @dataclass
@@ -36,7 +36,7 @@ class TrainRuns:
 
     def __call__(self) -> None:
         """Train what has no record yet. Raises RuntimeError when a run fails, so that SLURM lists the job as failed."""
-        from benchmark.worker import worker_for  # PyTorch is loaded on the node only
+        from benchmark.workers.worker import worker_for  # PyTorch is loaded on the node only
 
         if commit() != self.submitted:
             print(f"Submitted at {self.submitted}, running at {commit()}: the records will say so.", flush=True)

@@ -187,7 +187,7 @@ def _submit_local(
     """Start as many processes as there are GPUs or CPUs, or --max-parallel, and deal the runs out to them."""
     import torch
 
-    from benchmark.worker import pick_device
+    from benchmark.workers.worker import pick_device
 
     device = pick_device(execution.device)  # before a process is started that would only find it absent
     _check_data(missing, store, execution)
@@ -213,7 +213,7 @@ def _check_data(missing: Sequence[Run], store: Store, execution: Execution) -> N
     """Prepare and load all data here, once, before the jobs want it. Raises UserError where that fails."""
     import torch
 
-    from benchmark.worker import Worker
+    from benchmark.workers.worker import Worker
 
     Worker(store, execution.data_root, torch.device("cpu")).prepare(missing)
 

@@ -11,7 +11,7 @@ import torch
 from factories import digits
 from torch import Tensor
 
-from benchmark import workers
+from benchmark.workers import crew
 from datasets import BiasedDataset
 
 
@@ -26,8 +26,8 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands train in the process of the test, which can look into them; tests/test_workers.py has several."""
-    monkeypatch.setattr(workers, "cores", lambda: 1)
+    """Commands train in the process of the test, which can look into them; tests/workers/test_crew.py has several."""
+    monkeypatch.setattr(crew, "cores", lambda: 1)
 
 
 @pytest.fixture(autouse=True)

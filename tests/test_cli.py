@@ -18,7 +18,7 @@ from benchmark.rules import RULES
 from benchmark.run import main
 from benchmark.store.store import Store
 from benchmark.training.training import Training
-from benchmark.worker import Worker
+from benchmark.workers.worker import Worker
 from methods import METHODS
 from methods.vanilla import Vanilla
 

@@ -26,7 +26,7 @@ from benchmark.rules import LAST, REPORTED
 from benchmark.store.provenance import REPOSITORY
 from benchmark.store.record import Curves, Record
 from benchmark.store.results import Results, Series
-from benchmark.terminal import sparkline
+from benchmark.terminal.output import sparkline
 
 SPLITS = ("test", "validation")
 SHARES = {"vanilla": 0.4, "poisoner": 0.8, "groupdro": 0.9, "gce": 0.2}

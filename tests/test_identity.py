@@ -22,7 +22,7 @@ from benchmark.plan import code
 from benchmark.run import main
 from benchmark.store.store import SUPERSEDED, Store
 from benchmark.training.training import Training
-from benchmark.worker import Worker
+from benchmark.workers.worker import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,7 @@ def test_what_is_refused_leaves_records_in_their_place(tmp_path: Path, capsys: p
     assert "trained on other data" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("where", ["benchmark.worker.train", "benchmark.store.store.Store._model_files"])
+@pytest.mark.parametrize("where", ["benchmark.workers.worker.train", "benchmark.store.store.Store._model_files"])
 @pytest.mark.parametrize(
     ("end", "code"),
     [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141), (OSError(errno.ENOSPC, "full"), 2), (SIGTERM, 130)],
@@ -109,8 +109,8 @@ def test_whatever_ends_it_leaves_records_in_their_place(
         os.kill(os.getpid(), end)
         time.sleep(10)
 
-    if where.startswith("benchmark.worker") and isinstance(end, Exception):
-        where = "benchmark.workers.train"  # a worker notes what goes wrong in one run, and goes on
+    if where.startswith("benchmark.workers.worker") and isinstance(end, Exception):
+        where = "benchmark.workers.crew.train"  # a worker notes what goes wrong in one run, and goes on
     with monkeypatch.context() as patched:
         patched.setattr(where, stop)
         patched.setattr(os, "dup2", lambda *arguments: None)  # of standard output, which pytest needs

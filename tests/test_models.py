@@ -25,11 +25,11 @@ import datasets
 from benchmark import merge, models, pack
 from benchmark.errors import UserError
 from benchmark.plan.run import Run
-from benchmark.recording import make_record
 from benchmark.rules import LAST, RULES
 from benchmark.run import main
 from benchmark.store.store import Store, end_aside
 from benchmark.training.loop import train
+from benchmark.training.recording import make_record
 from benchmark.training.training import Training
 from datasets.base import Fingerprint
 from methods import METHODS

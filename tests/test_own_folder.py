@@ -269,7 +269,7 @@ def test_a_figure_of_unlabelled_images_says_what_it_lacks(tmp_path: Path, capsys
 def test_tasks_without_the_preset_are_left_out_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("benchmark.rehearsal.rehearse", lambda *arguments: None)
+    monkeypatch.setattr("benchmark.workers.rehearsal.rehearse", lambda *arguments: None)
     tasks = ["--tasks", "cmnist_99", "dogs_cats", "--preset", "reduced", "--methods", "vanilla"]
     assert run.main([*tasks, "--dry-run", "--results", str(tmp_path)]) == 0
     note, *planned = capsys.readouterr().out.splitlines()
@@ -280,7 +280,7 @@ def test_tasks_without_the_preset_are_left_out_and_said(
 def test_of_several_tables_those_that_have_the_tasks_and_methods_are_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("benchmark.rehearsal.rehearse", lambda *arguments: None)
+    monkeypatch.setattr("benchmark.workers.rehearsal.rehearse", lambda *arguments: None)
     command = ["--dry-run", "--results", str(tmp_path), "--table", "1", "2", "4", "--methods", "vanilla", "--tasks"]
     assert run.main([*command, "cmnist_98", "celeba_blond"]) == 0
     note, *planned = capsys.readouterr().out.splitlines()

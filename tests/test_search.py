@@ -27,7 +27,7 @@ from benchmark.search import plan, sobol
 from benchmark.store.record import Answers
 from benchmark.store.results import Results
 from benchmark.store.store import Store
-from benchmark.worker import check_options
+from benchmark.workers.worker import check_options
 from methods import METHODS
 
 WORST = RULES["validation_worst"]

@@ -41,16 +41,16 @@ from benchmark.errors import UserError, exit_code
 from benchmark.plan.paper import COMPARED
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Settings
-from benchmark.recording import device_name
 from benchmark.speed import report, roofline
 from benchmark.speed.file_loop import file_epoch, write_images
 from benchmark.store.atomic import write_atomically
 from benchmark.store.provenance import commit
 from benchmark.training.allocator import keep_freed_memory
 from benchmark.training.networks import memory_format, of_run, place, precision
+from benchmark.training.recording import device_name
 from benchmark.training.training import Training
 from benchmark.training.updates import Updates
-from benchmark.worker import pick_device
+from benchmark.workers.worker import pick_device
 from datasets import BiasedDataset, Split
 from methods import METHODS
 from methods.base import Network, Phase

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import torch
 
 from benchmark.plan.run import Run, Settings
-from benchmark.recording import device_name
 from benchmark.speed.__main__ import CLASSES, Subject, interleaved, kind_of, noise, phases, processor
 from benchmark.store.provenance import commit
 from benchmark.training.allocator import keep_freed_memory
 from benchmark.training.measure import count
+from benchmark.training.recording import device_name
 from benchmark.training.training import Training
 from datasets import BiasedDataset
 from slurm.prediction import SEEDS, Calibration, Cost, Images

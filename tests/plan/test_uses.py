@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmark import overview
 from benchmark.errors import UserError
 from benchmark.plan.recipes import load
 from benchmark.plan.uses import MARKS, Labels, told
+from benchmark.terminal import overview
 
 
 def test_who_uses_the_bias_of_validation_images_is_told_once() -> None:

@@ -10,7 +10,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from benchmark.plan.recipes import tomllib
-from benchmark.recording import release
+from benchmark.training.recording import release
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "slurm/containers/Dockerfile").read_text(encoding="utf-8")
@@ -71,5 +71,5 @@ def test_a_suite_that_is_not_installed_knows_its_version(monkeypatch: pytest.Mon
     def unknown(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("benchmark.recording.version", unknown)
+    monkeypatch.setattr("benchmark.training.recording.version", unknown)
     assert release() == PROJECT["version"]

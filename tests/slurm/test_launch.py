@@ -18,19 +18,18 @@ import submitit
 import torch
 from factories.records import make_run
 
-from benchmark import logs
 from benchmark.errors import UserError
 from benchmark.options import Execution, execution, parser
 from benchmark.options import jobs as jobs_asked
 from benchmark.plan import code
 from benchmark.plan.run import Run
 from benchmark.run import main
-from benchmark.store import status
+from benchmark.store import logs, status
 from benchmark.store.provenance import commit
 from benchmark.store.record import Commit
 from benchmark.store.store import Store
 from benchmark.training.training import Training
-from benchmark.worker import Worker
+from benchmark.workers.worker import Worker
 from slurm import jobs, launch, profiles
 from slurm.job import TrainRuns
 from tests.slurm.fake_slurm import FakeSlurm
@@ -399,7 +398,9 @@ def test_local_processes_take_the_gpus_that_were_named(
         return ["1"]
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr("benchmark.worker.pick_device", lambda name: torch.device("cuda", 1 if name[-1] == "1" else 0))
+    monkeypatch.setattr(
+        "benchmark.workers.worker.pick_device", lambda name: torch.device("cuda", 1 if name[-1] == "1" else 0)
+    )
     monkeypatch.setattr(launch, "_check_data", lambda *_: None)
     monkeypatch.setattr(launch, "_submit", submitted)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

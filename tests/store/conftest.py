@@ -7,9 +7,9 @@ from factories import digits
 from factories.digits import tiny_settings
 
 from benchmark.plan.run import Run
-from benchmark.recording import make_record
 from benchmark.store.record import Record
 from benchmark.training.loop import train
+from benchmark.training.recording import make_record
 from benchmark.training.training import Training
 from datasets.base import Fingerprint
 

@@ -46,7 +46,7 @@ from benchmark.speed import report as speed
 from benchmark.store import atomic, leases
 from benchmark.store.provenance import REPOSITORY
 from benchmark.store.store import Store
-from benchmark.worker import Worker
+from benchmark.workers.worker import Worker
 from slurm import jobs
 
 PAGE = REPOSITORY / "docs" / "reliability.md"

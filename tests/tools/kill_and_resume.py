@@ -26,7 +26,7 @@ from benchmark.plan.run import Run
 from benchmark.plan.table import Override
 from benchmark.rules import LAST, RULES
 from benchmark.store.store import Store
-from benchmark.worker import Worker
+from benchmark.workers.worker import Worker
 from methods import METHODS
 
 KEPT = (LAST, RULES["validation_worst"])

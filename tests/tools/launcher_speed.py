@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from benchmark import overview
 from benchmark.options import execution, parser, select
 from benchmark.options import jobs as jobs_asked
 from benchmark.plan.paper import COMPARED
 from benchmark.store import status
 from benchmark.store.store import Store
+from benchmark.terminal import overview
 from slurm import jobs, launch
 from tests.slurm.fake_slurm import FakeSlurm
 

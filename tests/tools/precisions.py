@@ -20,10 +20,10 @@ import torch
 
 import networks
 from benchmark.cores import cores
-from benchmark.recording import device_name
 from benchmark.training import convolutions
 from benchmark.training.allocator import keep_freed_memory
 from benchmark.training.networks import computes_in_bf16, memory_format, place
+from benchmark.training.recording import device_name
 from benchmark.training.trial import step
 
 CORES = cores()

@@ -19,7 +19,7 @@ from benchmark.training.loader import DeviceSplit
 from benchmark.training.loop import train
 from benchmark.training.training import Training
 from benchmark.training.updates import Updates
-from benchmark.worker import Worker
+from benchmark.workers.worker import Worker
 from datasets import BiasedDataset
 from methods import METHODS
 from methods.base import Network, Step

@@ -9,11 +9,11 @@ import pytest
 from factories.digits import tiny_settings
 
 from benchmark.plan.run import Run
-from benchmark.recording import make_record
 from benchmark.rules import RULES
 from benchmark.store.encoding import decode, encode
 from benchmark.store.record import NETWORKS, Record
 from benchmark.training.loop import train
+from benchmark.training.recording import make_record
 from benchmark.training.training import Training
 from datasets import BiasedDataset
 from datasets.base import Fingerprint

@@ -25,7 +25,7 @@ from benchmark.training import graphs, loader, networks
 from benchmark.training.loop import train
 from benchmark.training.training import Training
 from benchmark.training.updates import Updates
-from benchmark.worker import Worker
+from benchmark.workers.worker import Worker
 from datasets import BiasedDataset
 from methods import METHODS
 from methods.base import Batch, Network, Step

@@ -14,9 +14,9 @@ from factories.digits import tiny_settings
 from torch import Tensor
 
 from benchmark.plan.run import Run
-from benchmark.recording import make_record
 from benchmark.rules import LAST, RULES, Rule
 from benchmark.training.loop import train
+from benchmark.training.recording import make_record
 from benchmark.training.snapshots import Snapshot
 from benchmark.training.training import Training
 from datasets import BiasedDataset

@@ -13,9 +13,9 @@ from torch import Tensor
 
 import methods
 from benchmark.plan.run import Run
-from benchmark.recording import make_record
 from benchmark.rules import RULES
 from benchmark.training.loop import train
+from benchmark.training.recording import make_record
 from benchmark.training.training import Training
 from benchmark.training.updates import Updates
 from datasets import BiasedDataset

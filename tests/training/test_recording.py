@@ -10,10 +10,10 @@ import torch
 from factories.digits import tiny_settings
 
 from benchmark.plan.run import Run
-from benchmark.recording import make_record, peak_memory
 from benchmark.store.provenance import commit
 from benchmark.store.record import Commit, numbers
 from benchmark.training.loop import train
+from benchmark.training.recording import make_record, peak_memory
 from benchmark.training.training import Training
 from datasets import BiasedDataset
 from datasets.base import Fingerprint

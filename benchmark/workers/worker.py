@@ -18,25 +18,25 @@ import torch
 import datasets
 import methods
 from benchmark import models
-from benchmark.display import SHOWN, Event, Tell
 from benchmark.errors import UserError, described
-from benchmark.logs import RunLog
 from benchmark.plan import code, limits
 from benchmark.plan.run import Run
 from benchmark.plan.uses import MARKS, Labels
-from benchmark.recording import make_record
 from benchmark.rules import Rule
 from benchmark.store import leases
 from benchmark.store.atomic import Patience
 from benchmark.store.leases import Holder, Lease
+from benchmark.store.logs import RunLog
 from benchmark.store.provenance import commit
 from benchmark.store.record import Commit, Record
 from benchmark.store.store import Models, Predictions, Store
+from benchmark.terminal.display import SHOWN, Event, Tell
 from benchmark.training.allocator import keep_freed_memory
 from benchmark.training.loop import train
 from benchmark.training.networks import check as check_network
 from benchmark.training.networks import check_precision
 from benchmark.training.progress import EpochEntry
+from benchmark.training.recording import make_record
 from benchmark.training.training import Training
 from datasets import BiasedDataset
 from datasets.base import Fingerprint

@@ -12,18 +12,18 @@ from rich.live import Live
 from rich.text import Text
 from tabulate import tabulate
 
-from benchmark import logs
 from benchmark.collect import collect
 from benchmark.errors import UserError
-from benchmark.logs import Line
 from benchmark.metrics import METRICS
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.run import PAPER
+from benchmark.store import logs
+from benchmark.store.logs import Line
 from benchmark.store.record import Entry, epochs_of
 from benchmark.store.results import Results
 from benchmark.store.status import looking
 from benchmark.store.store import Store
-from benchmark.terminal import Output, sparkline
+from benchmark.terminal.output import Output, sparkline
 
 SHORTEST, LONGEST = 8, 30  # sparklines, in characters
 SECONDS = 2.0  # between two looks at the logs

@@ -8,8 +8,8 @@ import re
 import pytest
 from rich.console import Console
 
-from benchmark import display as module
-from benchmark.display import Event, LiveDisplay, Log, Tally, display, duration
+from benchmark.terminal import display as module
+from benchmark.terminal.display import Event, LiveDisplay, Log, Tally, display, duration
 
 
 class Clock:

@@ -12,14 +12,14 @@ from factories.leases import rewrite
 from factories.records import make_record, make_run
 from rich.console import Console
 
-from benchmark import logs, overview
 from benchmark.errors import UserError
 from benchmark.plan.recipes import load
 from benchmark.run import main
-from benchmark.store import leases
+from benchmark.store import leases, logs
 from benchmark.store.leases import Lease
 from benchmark.store.status import Condition, Status
 from benchmark.store.store import Store
+from benchmark.terminal import overview
 
 Capture = pytest.CaptureFixture[str]
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from factories.records import make_run
 
-from benchmark import workers
-from benchmark.logs import JsonLines, RunLog, TensorBoard, path_of
 from benchmark.options import Execution
 from benchmark.run import main
+from benchmark.store.logs import JsonLines, RunLog, TensorBoard, path_of
 from benchmark.store.store import Store
 from benchmark.training.training import Training
+from benchmark.workers import crew
 
 EXECUTION = Execution(Path("unused"), "cpu", 0, None, workers=1, logs=("jsonl",))
 HISTORY: list[dict[str, Any]] = [
@@ -32,7 +32,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_line_an_epoch_of_every_phase_with_what_the_record_holds(tmp_path: Path, count: int) -> None:
     runs = [make_run("colored_digits", "poisoner", "epochs=2", seed=seed) for seed in (0, 1)]
-    assert workers.train(runs, Store(tmp_path), replace(EXECUTION, workers=count)) == 0
+    assert crew.train(runs, Store(tmp_path), replace(EXECUTION, workers=count)) == 0
     for run in runs:
         record = Store(tmp_path).load(run)
         assert record
@@ -65,14 +65,14 @@ def test_a_run_that_goes_on_has_the_log_of_one_that_was_never_interrupted(
 
     monkeypatch.setattr(Training, "_measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        workers.train([run], Store(tmp_path / "parts"), execution)
+        crew.train([run], Store(tmp_path / "parts"), execution)
     monkeypatch.setattr(Training, "_measure", original)
     log = path_of(tmp_path / "parts", run.id)
     assert len(lines(log)) == 2
     with log.open("a") as file:
         file.write('{"done": 3, "to')  # as a kill in the middle of a line leaves it
     for name in ("parts", "whole"):
-        assert workers.train([run], Store(tmp_path / name), execution) == 0
+        assert crew.train([run], Store(tmp_path / name), execution) == 0
     assert log.read_bytes() == path_of(tmp_path / "whole", run.id).read_bytes()
 
 

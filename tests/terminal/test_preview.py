@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from factories.records import make_record, make_results, make_run, save_seeds
 
-from benchmark import preview
 from benchmark.curves import main
-from benchmark.logs import JsonLines, path_of
 from benchmark.plan.run import Run
-from benchmark.preview import in_progress, pictures
 from benchmark.store import leases
+from benchmark.store.logs import JsonLines, path_of
 from benchmark.store.store import Store
+from benchmark.terminal import preview
+from benchmark.terminal.preview import in_progress, pictures
 
 EVERYTHING = ([""], (), ())
 

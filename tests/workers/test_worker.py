@@ -19,16 +19,16 @@ from factories.leases import rewrite
 from factories.records import make_run
 from rich.console import Console
 
-from benchmark.display import Event, Log
 from benchmark.errors import ROOT, TrainingError, UserError
 from benchmark.plan.run import Run
 from benchmark.store import leases
 from benchmark.store.leases import acquire, newest
 from benchmark.store.store import Store
+from benchmark.terminal.display import Event, Log
 from benchmark.training.training import Training
 from benchmark.training.updates import Updates
-from benchmark.worker import Worker, check_options
-from benchmark.worker import together as in_groups
+from benchmark.workers.worker import Worker, check_options
+from benchmark.workers.worker import together as in_groups
 from datasets import BiasedDataset
 from methods.vanilla import Vanilla
 
@@ -74,7 +74,7 @@ def test_a_run_finished_elsewhere_meanwhile_is_not_trained(
     worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert worker.work([run]) == ["done"]
-    monkeypatch.setattr("benchmark.worker.train", lambda trainings: pytest.fail("it trained"))
+    monkeypatch.setattr("benchmark.workers.worker.train", lambda trainings: pytest.fail("it trained"))
     assert worker.work([run]) == ["done"]
 
 
@@ -274,7 +274,7 @@ def test_a_late_failure_of_a_finished_run_is_not_noted(
         assert other.execute([run], abandoned=newest(worker.store.record_path(run))) == {run.id: "done"}
         raise TrainingError("The loss became nan.")
 
-    monkeypatch.setattr("benchmark.worker.train", fail)
+    monkeypatch.setattr("benchmark.workers.worker.train", fail)
     assert worker.execute([run]) == {run.id: "elsewhere"}
     assert not worker.store.failure_path(run).exists()
 

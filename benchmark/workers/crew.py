@@ -22,13 +22,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmark.cores import cores
-from benchmark.display import Event, Tell, display
 from benchmark.options import Execution
 from benchmark.plan.run import Run
 from benchmark.store.store import Store
+from benchmark.terminal.display import Event, Tell, display
 
 if TYPE_CHECKING:
-    from benchmark.worker import Worker
+    from benchmark.workers.worker import Worker
 
 GRACE = 20.0  # seconds that processes have to end by themselves after an interruption
 
@@ -71,7 +71,7 @@ def train(runs: Sequence[Run], store: Store, execution: Execution) -> int:
     missing = [run for run in runs if store.load(run) is None]
     if not missing:
         return 0
-    from benchmark.worker import together, worker_for  # PyTorch is loaded only where something is trained
+    from benchmark.workers.worker import together, worker_for  # PyTorch is loaded only where something is trained
 
     worker = worker_for(store, execution)
     worker.prepare(missing)
@@ -171,7 +171,7 @@ def _serve(connection: Connection, place: Place, results: Path, execution: Execu
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, daemon=True).start()
-    from benchmark.worker import worker_for
+    from benchmark.workers.worker import worker_for
 
     lock = threading.Lock()  # the thread that keeps leases alive may have something to say, too
 

@@ -24,7 +24,7 @@ def rehearse(runs: Sequence[Run], recipes: Recipes, data_root: Path, device: str
     lower = {each for run in runs if (each := run.settings["precision"]) == "bf16"}
     if lower or device not in ("auto", "cpu"):
         from benchmark.training.networks import check_precision  # PyTorch, which knows its devices
-        from benchmark.worker import pick_device
+        from benchmark.workers.worker import pick_device
 
         for each in lower or {"auto"}:
             check_precision(each, pick_device(device))

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmark.terminal import BEST, markdown, show, sparkline
+from benchmark.terminal.output import BEST, markdown, show, sparkline
 
-TABLES = Path(__file__).parents[1] / "results" / "tables"
+TABLES = Path(__file__).parents[2] / "results" / "tables"
 TABLE2 = (TABLES / "table2.md").read_text(encoding="utf-8")
 
 
@@ -91,7 +91,7 @@ def on_a_terminal(script: str, **environment: str) -> str:
 
 
 def test_a_terminal_gets_colours_and_none_with_no_color() -> None:
-    script = "from benchmark.terminal import show; show('| A |\\n|--:|\\n| **1.00** |')"
+    script = "from benchmark.terminal.output import show; show('| A |\\n|--:|\\n| **1.00** |')"
     coloured, plain = on_a_terminal(script), on_a_terminal(script, NO_COLOR="1")
     assert "\x1b[1;32m1.00" in coloured
     assert "32m" not in plain

@@ -16,13 +16,13 @@ import pytest
 import torch
 from factories.records import make_run
 
-from benchmark import workers
-from benchmark.display import Event
 from benchmark.options import Execution
 from benchmark.plan.run import Run
 from benchmark.store.store import Store
+from benchmark.terminal.display import Event
 from benchmark.training import trial
-from benchmark.workers import Crew, Place, places
+from benchmark.workers import crew
+from benchmark.workers.crew import Crew, Place, places
 
 EXECUTION = Execution(Path("unused"), "cpu", 0, None, workers=2)
 
@@ -33,14 +33,14 @@ def digits(method: str, seed: int, *sets: str) -> Run:
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "cores", lambda: 2)
+    monkeypatch.setattr(crew, "cores", lambda: 2)
 
 
 def test_numbers_do_not_depend_on_how_many_run_at_once(tmp_path: Path, two_cores: None) -> None:
     runs = [digits(method, seed) for method in ("vanilla", "poisoner") for seed in (0, 1)]
     stores = Store(tmp_path / "one"), Store(tmp_path / "two")
-    assert workers.train(runs, stores[0], replace(EXECUTION, workers=1)) == 0
-    assert workers.train(runs, stores[1], replace(EXECUTION, workers=None)) == 0
+    assert crew.train(runs, stores[0], replace(EXECUTION, workers=1)) == 0
+    assert crew.train(runs, stores[1], replace(EXECUTION, workers=None)) == 0
     for run in runs:
         one, two = (store.load(run) for store in stores)
         assert one
@@ -155,7 +155,7 @@ class TestPlaces:
         return SimpleNamespace(device=torch.device(device), threads=4, dataset=lambda run: (dataset, None))
 
     def test_small_networks_take_a_core_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(workers, "cores", lambda: 8)
+        monkeypatch.setattr(crew, "cores", lambda: 8)
         execution = replace(EXECUTION, workers=None)
         groups = [[digits("vanilla", seed)] for seed in range(20)]
         assert places(groups, self.worker("cpu"), execution) == [Place("cpu", 1)] * 8
@@ -166,7 +166,7 @@ class TestPlaces:
     def test_large_ones_as_a_trial_says(
         self, monkeypatch: pytest.MonkeyPatch, best: int, expected: list[Place]
     ) -> None:
-        monkeypatch.setattr(workers, "cores", lambda: 8)
+        monkeypatch.setattr(crew, "cores", lambda: 8)
         asked: list[tuple[Any, ...]] = []
         monkeypatch.setattr(trial, "best_number", lambda *of: asked.append(of) or best)
         groups = [[make_run("dogs_cats", "vanilla", seed=seed)] for seed in range(20)]

@@ -11,8 +11,6 @@ from rich.padding import Padding
 from rich.text import Text
 
 import networks
-from benchmark import logs
-from benchmark.display import SHOWN, duration
 from benchmark.errors import UserError
 from benchmark.metrics import METRICS
 from benchmark.plan.ours import OURS
@@ -20,12 +18,13 @@ from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.run import Settings
 from benchmark.plan.uses import WORDS, told
-from benchmark.store import leases
+from benchmark.store import leases, logs
 from benchmark.store.leases import Epoch
 from benchmark.store.record import Record
 from benchmark.store.status import Condition, Job, Status, counts, looking
 from benchmark.store.store import Store
-from benchmark.terminal import Column, Grid, Output, hanging, sparkline
+from benchmark.terminal.display import SHOWN, duration
+from benchmark.terminal.output import Column, Grid, Output, hanging, sparkline
 
 # What stands beside done/asked in a cell, and the colour of each condition.
 MARKS: dict[Condition, str] = {"running": "▸", "failed": "✗", "waiting": "…", "stale": "~"}

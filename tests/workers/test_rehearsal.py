@@ -15,8 +15,8 @@ from benchmark import run
 from benchmark.errors import UserError
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
-from benchmark.rehearsal import able, check_rule
 from benchmark.rules import RULES
+from benchmark.workers.rehearsal import able, check_rule
 from datasets import BiasedDataset
 
 DFR, VANILLA = (

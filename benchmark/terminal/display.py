@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.metrics import METRICS
-from benchmark.terminal import hanging
+from benchmark.terminal.output import hanging
 
 NARROW = 60  # columns
 MINUTE = 60.0  # at most one line of a log in so many seconds, beside one a run

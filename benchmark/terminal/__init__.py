@@ -1,0 +1,1 @@
+"""What is printed for people: trainings in progress, how runs stand, curves as text."""
