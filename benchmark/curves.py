@@ -14,6 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmark import quoting
 from benchmark.arguments import Parser, folder
 from benchmark.collect import collect
 from benchmark.compare import published
@@ -109,7 +110,7 @@ def _main(options: argparse.Namespace) -> int:
             print(text(group, results))
         names = list(dict.fromkeys(line.method for line in group.lines))
         narrowed = names if options.methods or options.runs != [""] else []
-        stem = "-".join(("curves", group.stem, *narrowed))
+        stem = quoting.file_name("-".join(("curves", group.stem, *narrowed)))
         try:
             written = style.save(curves(group, results), folder / stem)
             written += style.save(tradeoff(group, results), folder / f"{stem}-tradeoff")
@@ -135,6 +136,8 @@ def select(
     chosen = [
         series for series in found if (not tasks or series.task in tasks) and (not methods or series.method in methods)
     ]
+    if not found:
+        raise UserError(f"No run is stored in {results.folder} that could be drawn.")
     if not chosen:
         there = ", ".join(sorted({series.id.rpartition("/")[0] for series in found}))
         raise UserError(f"No stored run is of these tasks and methods; there are {there}.")

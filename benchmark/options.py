@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         "--seeds", type=whole(1, SEEDS), default=1, metavar="N", help="number of seeds, 0 to N-1 (default 1)"
     )
     what.add_argument(
-        "--search", type=whole(1, POINTS), metavar="N",
+        "--search", type=whole(2, POINTS), metavar="N",
         help="tune every method with N points, the recipe among them, chosen by --select; docs/selection.md",
     )  # fmt: skip
     what.add_argument(

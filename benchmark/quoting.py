@@ -5,6 +5,7 @@ HTML is quoted by the page's templates, and what is meant for a shell by ``shlex
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -53,8 +54,18 @@ LATEX = str.maketrans(
         "°": r"\textdegree{}",
     }
 )
+LONGEST_NAME = 150  # bytes, of the 255 that file systems take: suffixes and temporary names need some of them
 FORMULA = re.compile(r"[=+\-@\t\r]")
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+
+
+def file_name(name: str) -> str:
+    """The name as a file's, without its suffix: cut, with a digest of all, where file systems could not take it."""
+    whole = name.replace("/", "_").encode()
+    if len(whole) <= LONGEST_NAME:
+        return whole.decode()
+    digest = hashlib.sha256(whole).hexdigest()[:12]
+    return f"{whole[: LONGEST_NAME - 13].decode(errors='ignore')}-{digest}"
 
 
 def counted(count: int, what: str) -> str:

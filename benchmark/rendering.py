@@ -216,7 +216,7 @@ def _sheets(press: Press, table: Table, results: Results, compare: str) -> Itera
         if results.measured(table, task):
             own = replace(results.part(table, [task]), rule=REPORTED)  # curves show all epochs
             draw_curves = partial(_draw_curves, table, own, task)
-            yield press.sheet(f"figures/{table.stem}-{task}", draw_curves, own, table)
+            yield press.sheet(f"figures/{table.stem_on(task)}", draw_curves, own, table)
 
 
 def _draw_curves(table: Table, results: Results, task: str) -> str:

@@ -65,7 +65,7 @@ class Tuning:
         """Write and print the table of each task, what was chosen for it, and the picture of its options."""
         results = self._results()
         for table, outcomes in self._tables(results):
-            show(tables.write(table, results, compare, report.notes(outcomes, results)))
+            show(tables.write(table, results, compare, report.notes(outcomes, table, results)))
             show(report.write(outcomes, table, results))
             name = results.name(table.stem)
             print(f"wrote {results.folder / 'tables' / name}.csv, .md and .tex, -points.csv and -choices.md")
@@ -103,6 +103,11 @@ def _search(recipes: Recipes, table: Table, row: Row, task: str, count: int) -> 
     settings = recipes.run(table, row, task, SEED).settings
     own = {each.key for each in table.changes_of(row) if each.owner in ("", row.method)}
     ranges = {(owner, key): each for (owner, key), each in recipes.ranges(row.method).items() if key not in own}
+    if not ranges:
+        raise UserError(
+            f"Nothing of the method {row.method} is left to search on {task}, since --set says all of it: leave a "
+            "setting or the method out."
+        )
     defaults = {(owner, key): (settings["options"] if owner else settings)[key] for owner, key in ranges}
     changes: list[tuple[Override, ...]] = [()]
     changes += [

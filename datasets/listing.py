@@ -64,7 +64,7 @@ class Listing:
             try:
                 with os.scandir(self.root / folder) as entries:
                     folders[folder] = {entry.name for entry in entries if entry.is_file()}
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError, ValueError):  # no name of a folder has a NUL
                 folders[folder] = set()
         present = (os.path.basename(file) in folders[os.path.dirname(file)] for file in self.files)
         return ~np.fromiter(present, bool, len(self.files))

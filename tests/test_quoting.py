@@ -148,3 +148,24 @@ def test_a_checkout_that_no_path_can_name_is_refused(tmp_path: Path, monkeypatch
     monkeypatch.setattr(launch, "REPOSITORY", tmp_path / "a:b")
     with pytest.raises(UserError, match="move the checkout"):
         launch._check_paths(Store(tmp_path))
+
+
+def test_a_name_is_cut_to_what_file_systems_take_and_stays_its_own() -> None:
+    short, long = "birds/of=prey", "\u9ce5" * 100
+    assert quoting.file_name(short) == "birds_of=prey"
+    names = {quoting.file_name(each) for each in (long, f"{long}-a", f"{long}-b", "a" * 151, "a" * 152)}
+    assert len(names) == 5
+    assert all(140 < len(name.encode()) <= quoting.LONGEST_NAME for name in names)
+
+
+@pytest.mark.parametrize("name", ["\u9ce5" * 60, "a" * 150])
+def test_every_file_of_a_folder_with_a_long_name_is_written(tmp_path: Path, name: str) -> None:
+    results = own_results(tmp_path, name)
+    assert main(["--all", "--render-only", "--results", str(results.folder)]) == 0
+    written = [path.name for folder in ("tables", "figures") for path in (results.folder / folder).iterdir()]
+    assert sum(each.startswith(f"selection-{name[:20]}") for each in written) > 4
+
+
+def test_every_table_has_an_anchor_of_its_own_on_the_page() -> None:
+    names = ["my birds", "my.birds", "my-birds", "my:20:birds", "my_birds", "m\u00fc birds"]
+    assert len({page_tables.anchor(name) for name in names}) == len(names)

@@ -24,7 +24,7 @@ from benchmark.report import search as report
 from benchmark.rules import RULES, Rule
 from benchmark.run import main
 from benchmark.search import plan, sobol
-from benchmark.store.record import Answers
+from benchmark.store.record import Answers, Record
 from benchmark.store.results import Results
 from benchmark.store.store import Store
 from benchmark.workers.worker import check_options
@@ -145,7 +145,9 @@ def test_a_point_that_failed_is_counted_and_not_waited_for(tmp_path: Path) -> No
     found = measured(tmp_path, search, {0: (50, 50), 1: (40, 50), 3: (45, 50)})
     assert (found.missing, found.chosen) == (0, 0)
     assert "nan" in found.failures[2]
-    assert re.search(r"\| +3 of 4 \| +1 \|", report.choices([found], read(tmp_path)))
+    assert re.search(
+        r"\| +3 of 4 \| +1 \|", report.choices([found], tuned_table([found], read(tmp_path)), read(tmp_path))
+    )
 
 
 def test_a_search_killed_in_the_middle_ends_like_one_left_alone(tmp_path: Path) -> None:
@@ -231,3 +233,38 @@ def test_a_search_trains_what_is_missing_and_then_what_it_chooses(
     assert main([*command, "--search", "3", "--status"]) == 0
     said = capsys.readouterr().out
     assert f"missing  {run}  continues from its checkpoint" in said, "of one name, hence told apart by their ids"
+
+
+def test_a_method_of_which_nothing_is_left_to_search_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command = ["--tasks", "colored_digits", "--methods", "vanilla", "--select", "validation_worst", "--render-only"]
+    command += ["--results", str(tmp_path), "--search"]
+    assert main([*command, "2", "--set", "learning_rate=0.001", "weight_decay=0.0001"]) == 2
+    assert "Nothing of the method vanilla is left to search on colored_digits" in capsys.readouterr().err
+    assert main([*command, "1"]) == 2
+    assert "--search" in capsys.readouterr().err
+
+
+def test_searches_of_other_methods_have_files_of_their_own(tmp_path: Path) -> None:
+    names = set()
+    for methods in (["vanilla"], ["focal"], []):
+        chosen = ["--table", "2", "--tasks", "cmnist_99", *(["--methods", *methods] if methods else [])]
+        found = select(parser().parse_args(chosen))
+        searched = plan(found.recipes, found.tables, found.tasks, found.methods, 2)
+        names.add(tuned_table([outcome(each, read(tmp_path)) for each in searched], read(tmp_path)).stem)
+    assert names == {f"search-table2-cmnist_99{each}" for each in ("-vanilla", "-focal", "")}
+
+
+def test_points_of_different_data_are_said_beside_what_was_chosen_among_them(tmp_path: Path) -> None:
+    (search,) = searches("--methods", "lff", count=2)
+    measured(tmp_path, search, {0: (50, 50), 1: (60, 50)})
+    results = read(tmp_path)
+    (other,) = (
+        each for each in results.points.values() if isinstance(each, Record) and each.run == search.points[1].run
+    )
+    put(tmp_path, replace(other, provenance=replace(other.provenance, data="fedcba9876543210")))
+    results = read(tmp_path)
+    found = [outcome(search, results)]
+    text = report.choices(found, tuned_table(found, results), results)
+    assert re.search(r"With the points of the search: [^:]*: THESE RECORDS ARE OF DIFFERENT DATA", text)

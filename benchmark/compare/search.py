@@ -69,8 +69,10 @@ def tuned_table(outcomes: Sequence[Outcome], results: Results) -> Table:
         if each.chosen is not None:
             rows.append(each.search.tuned(each.chosen, results.row_title(each.search.row)))
     own = () if first.table.tasks == (first.task,) else (first.task,)
+    searched = [each.search.row for each in outcomes]
+    narrowed = () if searched == [*first.table.rows] else tuple(row.key for row in searched)
     return Table(
-        name="-".join((PREFIX, first.table.name, *own)),
+        name="-".join((PREFIX, first.table.name, *own, *narrowed)),
         title=f"{first.table.title}, each method by its recipe and tuned with {len(first.points)} points",
         tasks=(first.task,),
         rows=tuple(rows),

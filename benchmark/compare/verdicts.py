@@ -30,7 +30,8 @@ from benchmark.store.record import Record
 from benchmark.store.results import Results
 
 COLUMNS = [
-    "claim", "task", "preset", "scope", "verdict", "comparison", "difference", "low", "high", "n", "paper", "note",
+    "claim", "task", "preset", "scope", "verdict", "comparison", "difference", "low", "high", "n", "paper", "collapsed",
+    "errata",
 ]  # fmt: skip
 HOLDS, FAILS, UNDECIDED, MISSING = "holds", "does not hold", "undecided", "not measured"
 ONE_SEED = " (one seed)"
@@ -119,7 +120,8 @@ def decide(claim: Claim, task: str, preset: str, results: Results) -> dict[str, 
         "task": task,
         "preset": preset,
         "scope": "paper" if task in claim.tasks else "elsewhere",
-        "note": " ".join((_note(claim, task, results), *_left_out(collapsed, claim, results))).strip(),
+        "collapsed": _left_out(collapsed, claim, results),
+        "errata": _errata(claim, task, results),
         **min(outcomes, key=lambda each: (DECISIVE.index(each["verdict"]), each["slack"])),
     }
 
@@ -157,12 +159,13 @@ def _is_meaningless(comparison: Comparison, collapsed: Sequence[Row]) -> bool:
     return any(each.metric in FAIRNESS and each.row in collapsed for each in comparison.quantities)
 
 
-def _left_out(collapsed: Sequence[Row], claim: Claim, results: Results) -> list[str]:
+def _left_out(collapsed: Sequence[Row], claim: Claim, results: Results) -> str:
+    """Which of the claim's rows collapsed, and whether the verdict is of the others alone; nothing where none did."""
     if not collapsed:
-        return []
+        return ""
     titles = ", ".join(map(results.row_title, collapsed))
     whole = all(_is_meaningless(each, collapsed) for each in claim.comparisons)
-    return [f"Collapsed, so that its numbers mean nothing: {titles}{'' if whole else '; left out'}."]
+    return f"Collapsed, so that its numbers mean nothing: {titles}{'' if whole else '; left out'}."
 
 
 def _outcome(comparison: Comparison, task: str, preset: str, results: Results) -> dict[str, Any]:
@@ -182,7 +185,7 @@ def _outcome(comparison: Comparison, task: str, preset: str, results: Results) -
     }
 
 
-def _note(claim: Claim, task: str, results: Results) -> str:
+def _errata(claim: Claim, task: str, results: Results) -> str:
     """The errata of the published numbers that the claim compares on the task, each with the rows it concerns."""
     rows: dict[str, list[str]] = {}
     for quantity in dict.fromkeys(each for comparison in claim.comparisons for each in comparison.quantities):
@@ -330,10 +333,10 @@ def _section(number: int, claim: Claim, lines: pd.DataFrame, results: Results) -
                 quoting.markdown(results.task_title(line["task"])) + _dagger(line) + preset_note(line["preset"]),
                 line["verdict"],
                 line["comparison"],
-                f"{line['difference']:.2f}",
-                "–" if math.isnan(line["low"]) else f"{line['low']:.2f} to {line['high']:.2f}",
+                f"{line['difference']:.2f}".replace("-", "−"),
+                "–" if math.isnan(line["low"]) else f"{line['low']:.2f} to {line['high']:.2f}".replace("-", "−"),
                 line["n"],
-                "–" if math.isnan(line["paper"]) else f"{line['paper']:.2f}",
+                "–" if math.isnan(line["paper"]) else f"{line['paper']:.2f}".replace("-", "−"),
             ]
             for line in decided.to_dict("records")
         ]
@@ -342,6 +345,12 @@ def _section(number: int, claim: Claim, lines: pd.DataFrame, results: Results) -
     missing = lines[lines.verdict == MISSING]
     titles = "; ".join(results.task_title(task) for task in missing.task)
     notes = [f"Not measured in the paper's settings: {titles}."] if titles else []
-    noted = lines[lines.note != ""].drop_duplicates("task")
-    notes += [f"Errata, {results.task_title(task)}. {note}" for task, note in zip(noted.task, noted.note, strict=True)]
+    notes += [
+        f"{results.task_title(line['task'])}{preset_note(line['preset'])}: {line['collapsed']}"
+        for line in decided[decided.collapsed != ""].to_dict("records")
+    ]
+    errata = lines[lines.errata != ""].drop_duplicates("task")  # of the published numbers, whatever was measured
+    notes += [
+        f"Errata, {results.task_title(task)}. {note}" for task, note in zip(errata.task, errata.errata, strict=True)
+    ]
     return "\n\n".join((*parts, "\n".join(f"- {note}" for note in notes)))

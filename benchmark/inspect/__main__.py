@@ -156,7 +156,9 @@ def write(identified: Identified, record: Record, recipes: Recipes, folder: Path
     content = {"conflicting.csv": quoting.csv(identified.table(), "%.4g").encode()}
     for c, name in enumerate(identified.dataset.class_names):
         slug = "".join(each if each.isalnum() else "_" for each in name)
-        content[f"class-{c}-{slug}.png"] = sheets.png(sheet(identified, c, record, recipes, limit))
+        content[f"{quoting.file_name(f'class-{c}-{slug}')}.png"] = sheets.png(
+            sheet(identified, c, record, recipes, limit)
+        )
     for name, data in content.items():
         write_atomically(folder / name, data)
     return [folder / name for name in content]

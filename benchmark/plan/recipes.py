@@ -16,7 +16,7 @@ from benchmark.errors import UserError, unknown
 from benchmark.plan import limits, toml
 from benchmark.plan.ranges import Range
 from benchmark.plan.run import PAPER, Run, Settings, without_effect
-from benchmark.plan.table import Override, Row, Table
+from benchmark.plan.table import Override, Row, Table, as_set
 from benchmark.plan.uses import MARKS
 
 if sys.version_info >= (3, 11):
@@ -372,7 +372,7 @@ def _parse_value(name: str, text: str, example: Any) -> Any:
     try:
         return _like(value, example)
     except (ValueError, OverflowError, RecursionError):
-        raise UserError(f"--set {name} takes a value such as {example!r}, not '{text[:40]}'.") from None
+        raise UserError(f"--set {name} takes a value such as {as_set(example)}, not '{text[:40]}'.") from None
 
 
 def _like(value: Any, example: Any) -> Any:

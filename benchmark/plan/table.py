@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from benchmark.plan.run import PAPER
+from benchmark.quoting import file_name
 
 if TYPE_CHECKING:
     from typing import Self
 
-LONGEST_STEM = 150  # file systems take names of 255 bytes; suffixes and temporary names need some of them
-
 COMPARISONS = ("beside", "apart")
 """Where the paper's numbers stand: beside the measured ones, or in a table of their own."""
+
+
+def as_set(value: object) -> str:
+    """A setting's value as --set takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(list(value)) if isinstance(value, tuple) else str(value)
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,7 @@ class Override:
         return f"{self.owner}.{self.key}" if self.owner else self.key
 
     def __str__(self) -> str:
-        value = list(self.value) if isinstance(self.value, tuple) else self.value
-        return f"{self.name}={value}"
+        return f"{self.name}={as_set(self.value)}"
 
 
 @dataclass(frozen=True)
@@ -105,10 +109,11 @@ class Table:
     def stem(self) -> str:
         """File name without suffix; a table of another preset or modified never takes the place of the paper's."""
         preset = () if self.preset == PAPER else (self.preset,)
-        stem = "-".join((self.name, *preset, *map(str, self.overrides))).replace("/", "_")
-        if len(stem) <= LONGEST_STEM:
-            return stem
-        return f"{stem[: LONGEST_STEM - 13]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
+        return file_name("-".join((self.name, *preset, *map(str, self.overrides))))
+
+    def stem_on(self, task: str) -> str:
+        """The same of a picture of one of its tasks."""
+        return file_name(f"{self.stem}-{task}")
 
     @property
     def heading(self) -> str:
@@ -158,7 +163,7 @@ class Figure(Table):
     @property
     def stem(self) -> str:
         stem = super().stem
-        return f"{stem}-{self.tasks[0]}" if self.stand_in else stem
+        return file_name(f"{stem}-{self.tasks[0]}") if self.stand_in else stem
 
     def only(self, wanted: Callable[[Row], bool]) -> Self:
         panels = tuple(replace(each, rows=tuple(filter(wanted, each.rows))) for each in self.panels)

@@ -18,6 +18,7 @@ from benchmark.compare import published, verdicts
 from benchmark.compare.claims import of_figure
 from benchmark.compare.doubts import doubts
 from benchmark.metrics import METRICS
+from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.table import Figure, Panel, Row, Table
 from benchmark.report import style
 from benchmark.report.notes import seeds, seeds_of
@@ -32,6 +33,8 @@ PANELS: tuple[tuple[str, str, Literal["target", "biased"]], ...] = (
     ("model_bias", "Test", "target"),
     ("bias_acc", "Training, biased model", "biased"),
 )
+BIASED_MODELS = {row.method for row in (*TABLES["3"].rows, *FIGURES["2"].rows)}
+"""Methods that train what Table 3 and Figure 2 take for a biased model."""
 MOST_COLUMNS = 4  # of panels beside each other
 X_TITLES = {
     "epoch": "epoch",
@@ -46,16 +49,16 @@ LOGARITHMIC = ("balance", "poisoner.percentile")
 def write_curves(table: Table, results: Results) -> list[Path]:
     """Per-epoch curves of all methods, one figure for each task with records: figures/<stem>-<task>.png, .pdf.
 
-    The third panel shows methods with a biased model of their own, and plain training as ERM. A table without
-    accuracies, such as Table 3, has no figure of its own: those of the others show its biased models. Nor has one of
-    more rows than can be told apart.
+    The third panel shows methods with a biased model of their own, and those that the paper takes for one. A table
+    without accuracies, such as Table 3, has no figure of its own: those of the others show its biased models. Nor has
+    one of more rows than can be told apart.
     """
     written: list[Path] = []
     if not has_curves(table):
         return written
     for task in table.tasks:
         if results.measured(table, task):
-            written += save(curves(table, results, task), results.folder / "figures" / f"{table.stem}-{task}")
+            written += save(curves(table, results, task), results.folder / "figures" / table.stem_on(task))
     return written
 
 
@@ -106,7 +109,7 @@ def collapsed(rows: Iterable[tuple[str, Sequence[Record]]], *rules: Rule) -> lis
 
 
 def _has_biased_model(method: str, records: Sequence[Record]) -> bool:
-    return method == "vanilla" or any(record.has_biased for record in records)
+    return method in BIASED_MODELS or any(record.has_biased for record in records)
 
 
 def _measured(metric: str, lines: Sequence[Sequence[Entry]]) -> bool:
@@ -148,15 +151,15 @@ class Part:
                 for metric in self.panel.metrics
             )
         else:
-            there = any(
-                np.isfinite(finals(series.records, metric, rule)).any()
-                for series in self.found.values()
-                for metric in self.panel.metrics
-            )
+            records = [record for series in self.found.values() for record in series.records]
+            there = any(len(finals(records, metric, rule)) for metric in self.panel.metrics)
+            if not there and {*self.panel.metrics} & {*metrics.FAIRNESS}:
+                return next(filter(None, (each.why_not(rule) for each in records)), NEEDS_GROUPS)
         return "" if there else NEEDS_BIAS
 
 
 NEEDS_BIAS = "needs the bias of training images"
+NEEDS_GROUPS = "needs test images of each class with several values of the bias"
 
 
 def parts(figure: Figure, results: Results) -> list[Part]:
@@ -318,10 +321,11 @@ def _draw_sweep(axes: Axes, part: Part, results: Results, width: float) -> None:
             if len(methods) > 1:
                 name, (colour, dash) = results.row_title(points[0][1]), look(method)
             values = [finals(found[row.key].records, metric, results.rule) for _, row in points]
-            mean = [each.mean() for each in values]
-            x = [place for place, _ in points]
-            axes.plot(x, mean, color=colour, linestyle=dash, label=name)
-            for (place, row), each in zip(points, values, strict=True):
+            drawn = [(*point, each) for point, each in zip(points, values, strict=True) if len(each)]
+            if drawn:
+                x, mean = [place for place, *_ in drawn], [each.mean() for *_, each in drawn]
+                axes.plot(x, mean, color=colour, linestyle=dash, label=name)
+            for place, row, each in drawn:
                 deviation = each.std(ddof=1) if len(each) > 1 else None
                 axes.errorbar(
                     place, each.mean(), deviation, color=colour, marker="o", capsize=2, linewidth=0.8,
@@ -359,13 +363,16 @@ def position(x: str, record: Record) -> float:
 
 
 def finals(records: Sequence[Record], metric: str, rule: Rule) -> np.ndarray:
-    """The metric of each seed, [seeds]: of test images in the epoch that the rule chooses, of training ones at the end.
-
-    NaN where there is none.
+    """The metric of each seed that has it: of test images in the epoch that the rule chooses, of training ones at the
+    end.
     """
-    if metric == "bias_acc":
-        return np.array([record.bias_accuracy() for record in records], float)
-    return np.array([(record.fairness(rule) | record.identification()).get(metric) for record in records], float)
+    values = (
+        record.bias_accuracy()
+        if metric == "bias_acc"
+        else (record.fairness(rule) | record.identification()).get(metric)
+        for record in records
+    )
+    return np.array([value for value in values if value is not None])
 
 
 def printed_value(row: Row, task: str, metric: str) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.compare import cells
-from benchmark.metrics import METRICS
+from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.table import Table
 from benchmark.plan.uses import MARKS, WORDS
 from benchmark.report.words import COLLAPSED, ONE_SEED
@@ -63,10 +63,19 @@ class Grid:
         shown = self.columns("measured")
         measured = {task for task, _ in shown}
         for metric in self.table.metrics:
-            lacking = [task for task in self.table.columns if task in measured and (task, metric) not in shown]
+            lacking = [
+                task
+                for task in self.table.columns
+                if task in measured and (task, metric) not in shown and (metric not in FAIRNESS or self._chosen(task))
+            ]
             if lacking:
                 titles = "; ".join(map(self.results.task_title, lacking))
                 yield f"Left out, since it cannot be measured there: {METRICS[metric].head} on {titles}."
+
+    def _chosen(self, task: str) -> bool:
+        """Whether there is an epoch to be shown of any run on the task."""
+        records = self.results.records_of(self.table, self.table.tasks_of(task))
+        return any(record.epoch(self.results.rule) is not None for record in records)
 
     def paper(self, key: Key, gap: str) -> str:
         return gap if pd.isna(self._paper[key]) else f"{self._paper[key]:.2f}"

@@ -103,7 +103,7 @@ class _Latex:
     def table(self, title: str, notes: Sequence[str], lines: Sequence[Callable[[str], str]]) -> str:
         """The frame around the ``lines`` of every row, notes below it; methods with bias labels stand apart."""
         grid = self.grid
-        apart = grid.results.use_bias_labels
+        apart = {row.key for row in grid.table.rows if row.method in grid.results.use_bias_labels}
         groups = ([key for key in grid.titles if key not in apart], [key for key in grid.titles if key in apart])
         body: list[str] = []
         for group in filter(None, groups):

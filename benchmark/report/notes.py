@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from benchmark import quoting
@@ -11,7 +12,7 @@ from benchmark.metrics import FAIRNESS, INVERTED
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import Row, Table
 from benchmark.report.words import COLLAPSED, ONE_SEED
-from benchmark.rules import LAST
+from benchmark.rules import LAST, Rule
 from benchmark.store.record import Record
 from benchmark.store.results import Results
 
@@ -58,16 +59,19 @@ def footer(table: Table, results: Results, whole: bool = True) -> list[str]:
     ]
 
 
-def provenance(table: Table, results: Results) -> list[str]:
+def provenance(table: Table, results: Results, rules: Iterable[Rule] = ()) -> list[str]:
     """What a reader must know of the records: ``caveats``, and the commits of their code."""
-    return [*caveats(table, results), *commits_note(table, results)]
+    return [*caveats(table, results, rules), *commits_note(table, results)]
 
 
-def caveats(table: Table, results: Results) -> list[str]:
-    """What a reader must know of the records: which collapsed, their preset and data, and how old their code is."""
+def caveats(table: Table, results: Results, rules: Iterable[Rule] = ()) -> list[str]:
+    """What a reader must know of the records: which collapsed, their preset and data, and how old their code is.
+
+    ``rules`` are those whose epochs are shown, the results' by default.
+    """
     found = results.records_of(table, table.tasks)
     return [
-        *_collapsed_note(found, table, results),
+        *_collapsed_note(found, table, tuple(rules) or (results.rule,)),
         *_preset_note(table),
         *data_notes(found, results),
         *_precision_note(found),
@@ -93,11 +97,12 @@ def _unselected_note(table: Table, results: Results) -> Iterator[str]:
     """Why runs that there are have no number under the rule, each reason once."""
     if not set(table.metrics) & set(FAIRNESS):
         return
-    reasons: dict[tuple[str, str], int] = {}
-    for task in table.tasks:
-        for record in results.records_of(table, [task]):
-            if reason := record.why_not(results.rule):
-                reasons[task, reason] = reasons.get((task, reason), 0) + 1
+    reasons = Counter(
+        (task, reason)
+        for task in table.tasks
+        for record in {each.run.id: each for each in results.records_of(table, [task])}.values()
+        if (reason := record.why_not(results.rule))
+    )
     for (task, reason), count in reasons.items():
         yield f"{results.task_title(task)}: {quoting.counted(count, 'run')} cannot be selected so, since {reason}."
 
@@ -149,8 +154,8 @@ def _mostly_first(table: Table, row: Row, task: str, results: Results) -> bool:
     return 2 * sum(each.epoch(results.rule) == each.answers.epochs[0] for each in chosen) > len(chosen)
 
 
-def _collapsed_note(found: Sequence[Record], table: Table, results: Results) -> list[str]:
-    if "avg_acc" not in table.metrics or not any(record.collapsed(results.rule) for record in found):
+def _collapsed_note(found: Sequence[Record], table: Table, rules: Sequence[Rule]) -> list[str]:
+    if not {*table.metrics} & {*FAIRNESS} or not any(record.collapsed(rule) for record in found for rule in rules):
         return []
     return [
         f"{COLLAPSED} collapsed: some or all of its runs are at chance, with one answer for everything, or with the "

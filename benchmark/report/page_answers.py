@@ -98,7 +98,7 @@ def _verdict(line: Context) -> Context:
         "difference": "" if missing else signed(line["difference"]),
         "interval": "" if pd.isna(line["low"]) else f"{signed(line['low'])} to {signed(line['high'])}",
         "paper": signed(line["paper"]),
-        "note": line["note"],
+        "note": f"{line['errata']} {line['collapsed']}".strip(),
     }
 
 
@@ -162,7 +162,11 @@ def _lead(second: str, pairs: Sequence[float]) -> str:
     """What the best is ahead of the second by on the seeds that both have, and whether that is more than chance."""
     if not pairs:
         return f"ahead of {second}, on other seeds"
-    ahead = f"{number(float(np.mean(pairs)))} ahead of {second}"
+    mean = float(np.mean(pairs))
+    if mean < 0:
+        seeds = "the one seed" if len(pairs) == 1 else f"the {len(pairs)} seeds"
+        return f"{number(-mean)} behind {second} on {seeds} of both, and best by seeds that {second} lacks"
+    ahead = f"{number(mean)} ahead of {second}"
     if len(pairs) == 1:
         return f"{ahead} on the one seed of both, may be chance"
     low, high = verdicts.interval(pairs)

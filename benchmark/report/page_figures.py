@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 from benchmark.metrics import METRICS
 from benchmark.plan.table import Figure, Panel, Table
 from benchmark.report import figures, style
@@ -78,7 +76,6 @@ def _sweep(figure: Figure, panel: Panel, task: str, results: Results) -> Iterato
             points: list[tuple[float, float, float, int, float | None]] = []
             for row in rows:
                 values = figures.finals(found[row.key], metric, results.rule)
-                values = values[np.isfinite(values)]
                 if len(values):
                     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
                     x = float(figures.position(panel.x, found[row.key][0]))

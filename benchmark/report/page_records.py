@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmark.compare import groups, published
 from benchmark.metrics import FAIRNESS, METRICS
-from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.table import Figure, Table
 from benchmark.report import style
+from benchmark.report.figures import BIASED_MODELS
 from benchmark.report.words import Context, hundredths
 from benchmark.rules import LAST, RULES
 from benchmark.store.record import NETWORKS, Network, Record
@@ -24,8 +24,6 @@ from benchmark.store.results import Results, Series
 TESTED = ("avg_acc", "worst_acc", "model_bias")
 TRAINED = ("bias_acc", "aligned_error", "conflicting_error", "aligned_loss", "conflicting_loss")
 CURVES = (*TESTED, *TRAINED)
-BIASED_MODELS = {row.method for row in (*TABLES["3"].rows, *FIGURES["2"].rows)}
-"""Methods that train what Table 3 and Figure 2 take for a biased model."""
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 GAP = len(DIGITS) ** 2 - 1
 DECADE = 400  # steps of the code between a loss and ten times as much

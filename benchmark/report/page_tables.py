@@ -24,8 +24,8 @@ METHOD = "METHOD"  # stands in commands for what asks for a row
 
 
 def anchor(stem: str) -> str:
-    """A name for links to a table or figure."""
-    return re.sub(r"[^\w-]", "-", stem)
+    """A name for links to a table, row or figure, of its own for each stem."""
+    return re.sub(r"[^\w-]", lambda found: f":{ord(found[0]):x}:", stem)
 
 
 def grid(table: Table, under: Mapping[str, Results], series: Mapping[str, int]) -> Context:

@@ -54,7 +54,7 @@ def markdown(table: Table, lines: pd.DataFrame, tasks: Sequence[str], results: R
                 body = [[*line, printed[row.key]] for line, row in zip(body, table.rows, strict=True)]
             parts.append(f"## {quoting.markdown(results.task_title(task))}: {METRICS[metric].title}")
             parts.append(quoting.grid(body, head))
-    notes = quoting.points((f"{ONE_SEED} one seed.", *provenance(table, results)))
+    notes = quoting.points((f"{ONE_SEED} one seed.", *provenance(table, results, RULES.values())))
     return "\n\n".join((*parts, *([notes] if notes else []))) + "\n"
 
 

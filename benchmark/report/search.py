@@ -13,17 +13,21 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from benchmark import quoting
+from benchmark.compare.doubts import data_notes, doubts
 from benchmark.compare.search import Outcome
 from benchmark.plan.table import Table
 from benchmark.report.style import COLUMN, PAGE, finish, plain, save
 from benchmark.store.atomic import write_atomically
+from benchmark.store.record import Record
 from benchmark.store.results import Results
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
 
 
-def notes(outcomes: Sequence[Outcome], results: Results) -> list[str]:
-    """What a reader must know of the tuned rows: the budget, the rule, and what it cost."""
+def notes(outcomes: Sequence[Outcome], table: Table, results: Results) -> list[str]:
+    """What a reader must know of the tuned rows: the budget, the rule, what it cost, and what is doubtful about the
+    points, by themselves or beside the rows of the ``table``.
+    """
     count = len(outcomes[0].search.points)
     hours = sum(each.hours for each in outcomes)
     devices = " and ".join(sorted({each.device for each in outcomes if each.device}))
@@ -33,16 +37,23 @@ def notes(outcomes: Sequence[Outcome], results: Results) -> list[str]:
         f"in the {results.rule.note}; trained anew on seeds that were not searched.",
         f"The search took {hours:.2g} {devices} hours.",
     ]
-    if stale := [record for each in outcomes for record in each.records.values() if record.stale]:
-        said.append(f"STALE: {len(stale)} points were measured by older code; --again trains them anew.")
+    shown = results.records_of(table, table.tasks)
+    both = [*shown, *_points(outcomes)]
+    said += [
+        f"With the points of the search: {each}" for each in doubts(both, results) if each not in doubts(shown, results)
+    ]
     if missing:
         said.append(f"{missing} points of the search are not measured yet: methods that lack some are not tuned.")
     return said
 
 
+def _points(outcomes: Sequence[Outcome]) -> list[Record]:
+    return [record for each in outcomes for record in each.records.values()]
+
+
 def write(outcomes: Sequence[Outcome], table: Table, results: Results) -> str:
     """Write tables/<stem>-points.csv and -choices.md; returns the Markdown of the choices."""
-    text = choices(outcomes, results)
+    text = choices(outcomes, table, results)
     stem = results.folder / "tables" / results.name(table.stem)
     write_atomically(stem.with_name(f"{stem.name}-points.csv"), quoting.csv(points(outcomes)))
     write_atomically(stem.with_name(f"{stem.name}-choices.md"), text)
@@ -69,7 +80,7 @@ def points(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def choices(outcomes: Sequence[Outcome], results: Results) -> str:
+def choices(outcomes: Sequence[Outcome], table: Table, results: Results) -> str:
     """What was chosen for each row, with the score of the recipe and of the choice, points, failures and hours."""
     body = []
     for each in outcomes:
@@ -87,7 +98,7 @@ def choices(outcomes: Sequence[Outcome], results: Results) -> str:
             ]
         )
     head = ["Method", "Points", "Failed", "Hours", "Score of the recipe", "Best score", "Chosen"]
-    said = quoting.points(notes(outcomes, results))
+    said = quoting.points((*notes(outcomes, table, results), *data_notes(_points(outcomes), results)))
     grid = quoting.grid(body, head)
     return f"# What the search chose\n\n{grid}\n\n{said}\n"
 

@@ -16,6 +16,10 @@ from benchmark import metrics
 from benchmark.store.record import MEASURED, NETWORKS, Answers, Counts, Groups, Number, PhaseCurves, Record, numbers
 
 LARGEST = float(np.finfo(np.float32).max)  # no loss that is measured is larger
+SETTINGS: dict[str, type | tuple[type, ...]] = {
+    "dataset": str, "network": str, "balance": (int, float), "epochs": int, "data": dict, "options": dict,
+}  # fmt: skip
+"""Without which no reader of records can do, and their types; of others those of older versions may differ."""
 ROUNDING = 1e-9  # by which a mean of percentages may miss its bounds
 
 
@@ -23,8 +27,12 @@ def faults(record: Record) -> Iterator[str]:
     """What contradicts itself: lengths, shapes and counts that cannot be (methods' consistency relations)."""
     if any(record.settings.get(key) != getattr(record, key) for key in ("task", "method", "preset")):
         yield "its settings are not those of its task, method and preset"
-    if not isinstance(record.settings.get("options"), dict) or not isinstance(record.settings.get("data"), dict):
-        yield "its settings lack data or options"
+    lacking = [key for key, kind in SETTINGS.items() if not isinstance(record.settings.get(key), kind)]
+    if lacking:
+        yield f"its settings lack {', '.join(lacking)}, or have them of another kind"
+        return
+    if record.settings["dataset"] == "folder" and not isinstance(record.settings["data"].get("folder"), str):
+        yield "its settings do not name the folder of its images"
     for phase in record.phases:
         if phase.loss.ndim != 1:
             yield f"the loss of phase '{phase.name}' is no curve"
@@ -145,7 +153,7 @@ def _difference(place: str, here: Any, there: Any) -> str:
 def _array(kind: type, value: Any) -> np.ndarray:
     """A curve from the file, or answers: a list of numbers, or one of lists of whole numbers."""
     try:
-        if value and isinstance(value[0], list):
+        if isinstance(value, list) and value and isinstance(value[0], list):
             return np.array(msgspec.convert(value, Counts), np.int64).reshape(len(value), len(value[0]))
         return np.array(msgspec.convert(value, list[Number]), np.float64)
     except OverflowError as error:

@@ -105,12 +105,12 @@ def test_a_model_that_turned_the_bias_round_decides_nothing(tmp_path: Path) -> N
     for claim in ("poisoner.highest_average", "poisoner.best_worst_group", "poisoner.lowest_bias"):
         found = line(tmp_path, claim)
         assert found["verdict"] == "undecided"
-        assert "Collapsed, so that its numbers mean nothing: Poisoner." in found["note"]
+        assert "Collapsed, so that its numbers mean nothing: Poisoner." in found["collapsed"]
     save_seeds(tmp_path, "poisoner", {0: 0.80, 1: 0.82})
     put(tmp_path, make_record(make_run("cmnist_99", "lff", seed=0), correct=inverted.tolist()))
     found = line(tmp_path, "poisoner.highest_average")
     assert found["verdict"] == "holds", "LfF, which is of no use, is no rival"
-    assert "LfF; left out." in found["note"]
+    assert "LfF; left out." in found["collapsed"]
 
 
 def test_one_rival_with_a_single_seed_leaves_a_hint(tmp_path: Path) -> None:
@@ -249,12 +249,28 @@ def test_in_short_the_marks_of_a_topic_stand_in_order(tmp_path: Path) -> None:
 
 def test_errata_stand_beside_the_claims_they_concern(tmp_path: Path) -> None:
     lines = verdicts.evaluate(make_results(tmp_path)).set_index(["claim", "task"])
-    note = lines.note["gifl.lowers_bias", "cmnist_99"]
+    note = lines.errata["gifl.lowers_bias", "cmnist_99"]
     assert note.startswith("without GIFL: The text says that every task loses fairness")
-    assert "Echoes: Bias 27.52" in lines.note["poisoner.best_worst_group", "celeba_attractive"]
-    assert "Echoes" not in lines.note["poisoner.highest_average", "celeba_attractive"]
-    everyone = lines.note["poisoner.highest_average", "dogs_cats"]
+    assert "Echoes: Bias 27.52" in lines.errata["poisoner.best_worst_group", "celeba_attractive"]
+    assert "Echoes" not in lines.errata["poisoner.highest_average", "celeba_attractive"]
+    everyone = lines.errata["poisoner.highest_average", "dogs_cats"]
     assert everyone.count("The text names correlation 0.95") == 1
+
+
+def test_what_collapsed_is_said_of_every_preset_and_is_no_erratum(tmp_path: Path) -> None:
+    """On a task whose published numbers have errata, which stand in a note of their own."""
+    for row in (*claims.UNINFORMED, claims.ROWS["poisoner"]):
+        save_seeds(tmp_path, row.method, {0: 0.40, 1: 0.42}, task="celeba_attractive", preset="reduced")
+    inverted = np.full((10, 10), 100) - 70 * np.eye(10, dtype=int)
+    run = make_run("celeba_attractive", "lff", preset="reduced")
+    put(tmp_path, make_record(run, correct=inverted.tolist()))
+    results = make_results(tmp_path)
+    text = verdicts.markdown(verdicts.evaluate(results), results)
+    section = text.split("`poisoner.best_worst_group`")[1].split("\n## ")[0]
+    collapsed = "Collapsed, so that its numbers mean nothing: LfF; left out."
+    assert f"- CelebA, attractive (reduced preset, for orientation): {collapsed}" in section
+    (erratum,) = (each for each in section.splitlines() if each.startswith("- Errata, CelebA, attractive."))
+    assert "Collapsed" not in erratum
 
 
 def test_claims_are_checked_without_pytorch() -> None:

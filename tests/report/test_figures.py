@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from factories.records import curves, fixed_store, make_record, make_results, make_run, phase
@@ -107,6 +108,33 @@ def test_a_sweep_shows_final_values_in_order_beside_the_papers(results: Results)
         (0, published.numbers()["table4", "poisoner_without_gifl", "cmnist_99", "model_bias"]),
         (1, published.numbers()["table4", "poisoner_with_gifl", "cmnist_99", "model_bias"]),
     ]
+
+
+def test_a_sweep_is_of_the_seeds_that_the_rule_can_choose_in(tmp_path: Path) -> None:
+    """As on the page; a point of one seed is hollow, and one without any is not there."""
+    made = {
+        (gamma, seed): invented(make_run("cmnist_99", "poisoner", f"poisoner.gamma={gamma}", seed=seed))
+        for gamma in (0.0, 0.5, 1.0)
+        for seed in (0, 1)
+    }
+
+    def blind(record: Record) -> Record:
+        groups = msgspec.structs.replace(record.groups, validation=None)
+        return msgspec.structs.replace(
+            record, groups=groups, answers=msgspec.structs.replace(record.answers, validation=None)
+        )
+
+    for place in ((0.5, 1), (1.0, 0), (1.0, 1)):
+        made[place] = blind(made[place])
+    results = make_results(tmp_path, *made.values())
+    figure = FIGURES["6"].on("cmnist_99")
+    (sweep,) = (axes for axes in figures.draw(figure, results).axes if axes.get_xlabel() == "γ")
+    x, y = line(sweep, "model bias")
+    assert list(x) == [0.0, 0.5]
+    assert np.isfinite(y).all()
+    nothing = make_results(tmp_path / "blind", *(blind(each) for each in made.values()))
+    assert "Not drawn: (b)" in figures.reading(figure, nothing)
+    assert "there are no validation images" in figures.reading(figure, nothing).split("Not drawn")[1]
 
 
 def test_balance_stands_where_the_record_counts_it(results: Results) -> None:

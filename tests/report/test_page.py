@@ -305,6 +305,15 @@ def test_the_best_method_has_an_interval_of_its_mean_and_of_its_lead(data: dict[
     assert "ahead of BE" in chosen["cmnist_99"][FAIRNESS.index("avg_acc")]["lead"], "which that rule makes the second"
 
 
+def test_the_best_by_its_own_seeds_is_not_said_to_be_ahead_where_it_is_behind(tmp_path: Path) -> None:
+    save_seeds(tmp_path, "lff", {0: 0.5, 1: 0.5, 2: 0.9})
+    save_seeds(tmp_path, "jtt", {0: 0.6, 1: 0.6})
+    (line,) = embedded(rendered(make_results(tmp_path)))["views"][0]["best"]
+    best = line["under"]["last"][FAIRNESS.index("avg_acc")]
+    assert best["title"] == "LfF"
+    assert best["lead"] == "9.00 behind JTT on the 2 seeds of both, and best by seeds that JTT lacks"
+
+
 def test_collapsed_methods_are_marked_and_never_the_best(tmp_path: Path) -> None:
     save_seeds(tmp_path, "vanilla", {0: 0.4})
     save_seeds(tmp_path, "focal", {0: 0.3})

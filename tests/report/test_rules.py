@@ -92,3 +92,18 @@ def test_without_validation_and_curves_there_is_no_such_table(tmp_path: Path) ->
     stale.write_text("of other records")
     assert rules.write(TABLES["2"], results) == []
     assert not stale.exists()
+
+
+def test_what_collapsed_under_any_rule_is_explained_whichever_is_shown(tmp_path: Path) -> None:
+    results = make_results(tmp_path, record("vanilla", 0, [9, 50, 9]))
+    table = TABLES["2"]
+    texts = set()
+    for rule in (RULES["last"], RULES["validation_average"]):
+        (path,) = rules.write(table, replaced(results, rule=rule))
+        texts.add(path.read_text())
+    (text,) = texts
+    assert "10.00" not in text
+    blind = record("lff", 0, [50, 9, 9])  # at chance in the first epoch, which validation chooses
+    (path,) = rules.write(table, replaced(make_results(tmp_path, blind), rule=RULES["last"]))
+    assert "§" in path.read_text()
+    assert "- § collapsed" in path.read_text()

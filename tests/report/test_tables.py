@@ -15,7 +15,7 @@ from benchmark.compare import significance
 from benchmark.compare.cells import tidy
 from benchmark.plan.ours import OURS, QUICK, selection
 from benchmark.plan.paper import TABLES
-from benchmark.plan.table import Override, Row
+from benchmark.plan.table import Override, Row, method_rows
 from benchmark.report import notes, tables
 from benchmark.rules import RULES
 from benchmark.run import main
@@ -217,6 +217,24 @@ def test_rows_without_a_number_are_left_out_and_named(tmp_path: Path) -> None:
     assert "Rows left out, without records: GroupDRO*; JTT; BE;" in text
     assert "\nJTT &" not in source
     assert "| LfF " in tables.write(TABLES["2"], results)
+
+
+def test_a_run_in_several_rows_is_counted_once_and_no_metric_called_unmeasurable(tmp_path: Path) -> None:
+    made = make_record(make_run("cmnist_99", "poisoner"))
+    groups = msgspec.structs.replace(made.groups, validation=None)
+    answers = msgspec.structs.replace(made.answers, validation=None)
+    results = make_results(tmp_path, msgspec.structs.replace(made, groups=groups, answers=answers))
+    text = tables.write(OURS["ablations"], results)
+    assert "1 run cannot be selected so, since there are no validation images" in text
+    assert "cannot be measured there" not in text
+
+
+def test_rows_of_a_method_with_bias_labels_stand_apart_whatever_they_are_called(tmp_path: Path) -> None:
+    rows = (*method_rows("vanilla"), Row("groupdro_tuned", "groupdro", "GroupDRO, tuned"), *method_rows("lff"))
+    results = make_results(tmp_path, *(make_record(make_run("cmnist_99", row.method)) for row in rows))
+    tables.write(replace(TABLES["2"], rows=rows), results)
+    body = (tmp_path / "tables" / "table2.tex").read_text().split(r"\midrule")
+    assert ["GroupDRO, tuned" in part for part in body] == [False, False, True]
 
 
 def test_a_number_of_one_seed_is_marked(results: Results) -> None:

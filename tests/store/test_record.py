@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,8 @@ def contradiction(record: Record, what: str) -> Record:
     changes: dict[str, dict[str, Any]] = {
         "method": {"settings": {**record.settings, "method": "gce"}},
         "options": {"settings": {**record.settings, "options": None}},
+        "network": {"settings": {key: value for key, value in record.settings.items() if key != "network"}},
+        "folder": {"settings": {**record.settings, "dataset": "folder", "data": {}}},
         "curves": {"phases": [replace(measured, target=replace(measured.target, avg_acc=np.zeros(2)))]},
         "shape": {"answers": replace(answers, test=answers.test[:, :-1])},
         "ragged": {"train": {"target": [*record.train["target"][:-1], [0]]}},
@@ -97,7 +100,9 @@ def contradiction(record: Record, what: str) -> Record:
     ("what", "message"),
     [
         ("method", "its settings are not those of its task, method and preset"),
-        ("options", "its settings lack data or options"),
+        ("options", "its settings lack options, or have them of another kind"),
+        ("network", "its settings lack network, or have"),
+        ("folder", "its settings do not name the folder of its images"),
         ("curves", "the curves of phase 'train' are not of one length"),
         ("shape", r"answers.test does not have shape \(3, 16\)"),
         ("ragged", r"the counts of train.target do not have shape \(4, 4\)"),
@@ -179,3 +184,10 @@ def test_records_differ_by_their_numbers_and_by_nothing_else(record: Record) -> 
     assert differences(record, replace(record, summary={"seen": 3})) == ["summary has other entries"]
     counts = {network: [[0] * len(row) for row in each] for network, each in record.train.items()}
     assert len(differences(record, replace(record, train=counts, summary={"seen": 3}))) == 2
+
+
+@pytest.mark.parametrize("place", ["loss", "avg_acc", "test"])
+def test_what_is_no_list_where_one_should_be_is_a_sentence(record: Record, place: str) -> None:
+    text = re.sub(rf'"{place}": \[.*?\]', f'"{place}": {{"a": 1}}', encode(record), count=1, flags=re.DOTALL)
+    with pytest.raises(ValueError, match="array"):
+        decode(text.encode())
