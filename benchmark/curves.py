@@ -208,7 +208,7 @@ def legible(group: Group, results: Results) -> Group:
     """The group, of too many lines only those as in the recipes, with a word. Raises UserError if still too many."""
     if len(group.lines) <= MOST_LINES:
         return group
-    own = [line.series for line in group.lines if line.series.changes == () and not line.series.older]
+    own = [line.series for line in group.lines if not line.series.apart]
     if not 0 < len(own) <= MOST_LINES:
         raise UserError(
             f"{group.title} has {len(own) or len(group.lines)} kinds of runs, of which a figure shows "
@@ -231,9 +231,7 @@ def _lines(found: Sequence[Series], results: Results) -> Iterator[Line]:
 def _label(series: Series, results: Results) -> str:
     """The method's title and what sets the runs apart from its recipe."""
     method = series.method
-    parts = [str(each).removeprefix(f"{each.owner}.") for each in series.changes or ()]
-    if series.older:
-        parts.append("older recipe")
+    parts = [each.removeprefix(f"{method}.") for each in series.apart]
     return results.names.methods.get(method, method) + (f" ({', '.join(parts)})" if parts else "")
 
 

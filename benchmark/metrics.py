@@ -118,7 +118,7 @@ def fairness(correct: np.ndarray, total: np.ndarray, scored: np.ndarray | None =
 INVERTED = 20.0  # points of inversion from which a model has turned the bias round
 
 
-def collapsed(correct: np.ndarray, total: np.ndarray, aligned_bias: np.ndarray) -> bool:
+def collapsed(correct: np.ndarray, total: np.ndarray, aligned_bias: np.ndarray | None) -> bool:
     """Whether a model tells classes apart no better than a guess, gives one answer to everything, or has turned the
     bias round, so that its numbers do not mean what they mean of others.
 
@@ -126,7 +126,8 @@ def collapsed(correct: np.ndarray, total: np.ndarray, aligned_bias: np.ndarray) 
     unless aligned groups are answered more than ``INVERTED`` points better than conflicting ones: that is a model which
     knows the bias and nothing else, the worst that a method can do and no accident. One answer is less than 1 % in all
     classes but one. For the bias see ``inversion``: above ``INVERTED`` it is turned round, which a test set of
-    conflicting images alone would praise.
+    conflicting images alone would praise. Where nothing tells which groups are aligned, ``aligned_bias`` is None, and
+    nothing can be said of that.
     """
     accuracy = group_accuracy(correct, total)
     counts = np.asarray(total)[np.isfinite(accuracy)]
@@ -134,7 +135,7 @@ def collapsed(correct: np.ndarray, total: np.ndarray, aligned_bias: np.ndarray) 
     error = 100 * np.sqrt(chance * (1 - chance) * (1 / counts).sum()) / len(counts)
     tested = np.isfinite(accuracy).any(1)
     answers = (np.nanmean(accuracy[tested], 1) >= 1).sum()
-    turned = inversion(correct, total, aligned_bias) or 0
+    turned = 0 if aligned_bias is None else inversion(correct, total, aligned_bias) or 0
     guesses = average_accuracy(accuracy) <= 100 * chance + 2 * error and -turned <= INVERTED
     return bool(guesses or turned > INVERTED or answers <= 1 < tested.sum())
 

@@ -192,7 +192,12 @@ class Selection:
 
 def rule(options: argparse.Namespace) -> Rule:
     """The rule that chooses epochs. Nothing is known of the validation images in a folder of one's own."""
-    return RULES[options.select] if options.select else LAST if options.dataset else REPORTED
+    return rule_of_folders(options) if options.dataset else RULES[options.select or REPORTED.name]
+
+
+def rule_of_folders(options: argparse.Namespace) -> Rule:
+    """The rule for folders of one's own, with --dataset or among all that is stored."""
+    return RULES[options.select or LAST.name]
 
 
 def execution(options: argparse.Namespace) -> Execution:

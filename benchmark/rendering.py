@@ -65,33 +65,41 @@ class Sheet:
         return Product(self.source, noted(files, folder), said, self.records)
 
 
-def render(selection: Selection, store: Store, compare: str, rule: Rule, everything: bool) -> None:
+def render(
+    selection: Selection, store: Store, compare: str, rule: Rule, rule_of_folders: Rule, everything: bool
+) -> None:
     """Write and print every chosen table, with its curves, and every figure, in the epochs that the rule chooses.
 
-    With ``everything``, also what the stored records give in tables of ours, in other presets, or on tasks that stand
-    in for a figure's own, the verdicts on the paper's claims, the distance to its numbers, and the page; what any
-    command has rendered of records that are gone is deleted.
+    With ``everything``, also what the stored records give in tables of ours and of folders of one's own, which have a
+    rule of their own, in other presets, or on tasks that stand in for a figure's own, the verdicts on the paper's
+    claims, the distance to its numbers, and the page; what any command has rendered of records that are gone is
+    deleted.
     """
     failed, digests = store.failures(), store.digests()
-    command = fingerprint(selection.tables, compare, rule.name, everything)
+    command = fingerprint(selection.tables, compare, rule.name, rule_of_folders.name, everything)
     with closing(Press(store.folder, selection.recipes)) as press:
         if press.repeat(command, digests, failed):
             if everything:
                 press.withdraw_gone(command, digests.values())
             return
-        from benchmark.collect import collect
+        from benchmark.collect import collect, own_tables
 
         results = collect(store, selection.recipes, rule, failed)
-        variants = list(stored_variants(selection.recipes, results)) if everything else []
+        variants, folders = list[Table](), list[Table]()
+        if everything:
+            variants = list(stored_variants(selection.recipes, results))
+            folders = list(own_tables(results, selection.recipes))
         tables: dict[str, Table] = {}
         for table in (*selection.tables, *variants):
-            tables.setdefault(table.stem, table)
+            tables.setdefault(table.stem, results.with_own_methods(table) if everything else table)
         sheets = [sheet for each in tables.values() for sheet in _sheets(press, each, results, compare)]
+        under = replace(results, rule=rule_of_folders)
+        sheets += [sheet for each in folders for sheet in _sheets(press, each, under, compare)]
         if everything:
             overview = f"figures/{results.name('overview')}"
             sheets.append(press.sheet(overview, partial(_draw_overview, results), results))
-            write = partial(_write_report, variants, results)
-            sheets.append(press.sheet(results.name("report"), write, results, variants))
+            write = partial(_write_report, [*folders, *variants], results)
+            sheets.append(press.sheet(results.name("report"), write, results, folders, variants))
         press.render(sheets)
         press.remember(command, results.digests, failed)
         if everything:
@@ -247,11 +255,8 @@ def _write_report(variants: Sequence[Table], results: Results) -> str:
 
 
 def stored_variants(recipes: Recipes, results: Results) -> Iterator[Table]:
-    """Tables of folders of one's own, variants of tables that have any record, and of figures that have them all."""
-    from benchmark.collect import own_tables
-
-    yield from own_tables(results, recipes)
-    for table in catalogue.variants(recipes):
+    """Variants of tables that have any record, and of figures that have them all."""
+    for table in map(results.with_own_methods, catalogue.variants(recipes)):
         found = (len(results.cell(table, row, task)) > 0 for task in table.tasks for row in table.rows)
         if all(found) if isinstance(table, Figure) else any(found):
             yield table

@@ -73,7 +73,8 @@ def _main(options: argparse.Namespace) -> int:
     failed = 0 if options.render_only else execute(runs, store, execution, submission, options.again)
     if failed is None:
         return 0
-    rendering.render(selection, store, options.compare, command.rule(options), everything=options.all)
+    rules = command.rule(options), command.rule_of_folders(options)
+    rendering.render(selection, store, options.compare, *rules, everything=options.all)
     return 1 if failed else 0
 
 

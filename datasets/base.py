@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -43,12 +43,18 @@ class Fingerprint(NamedTuple):
     validation: str
 
 
+ToldBy = Literal["train", "validation", "test", ""]
+"""The split whose labels say which bias goes with each class; "" for none."""
+
+
 @dataclass(frozen=True)
 class BiasedDataset:
     """A classification task whose training images carry a spurious attribute, the bias.
 
     ``aligned_bias[y]`` is g(y), the bias value that goes with class y; a sample is aligned when its bias is
     g(target) and conflicting otherwise. Only test images need a bias label.
+
+    Where no labels told that, by ``told_by``, g means nothing.
 
     ``scored``, bool [C, B], names the test groups that count for average and worst accuracy, where not all do.
     ``notes`` are sentences that a reader of the results must know, such as that images are missing.
@@ -63,6 +69,7 @@ class BiasedDataset:
     train: Split
     validation: Split
     test: Split
+    told_by: ToldBy = "train"
     scored: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     pixels: str | None = None
@@ -156,10 +163,24 @@ def associated_bias(sizes: np.ndarray) -> np.ndarray:
     return _above_chance(sizes).argmax(1)
 
 
+EVIDENCE = 3.0
+
+
 def tells_association(sizes: np.ndarray) -> bool:
     """Whether group sizes [C, B] say of every class which bias value goes with it, without a tie."""
     ranked = np.sort(_above_chance(sizes), axis=1)
     return bool((ranked[:, -1] - ranked[:, -2] > 1e-9).all())
+
+
+def is_evident(sizes: np.ndarray) -> bool:
+    """Whether group sizes [C, B] of a sample tell it of what was sampled from: the most of every class above chance by
+    ``EVIDENCE`` standard errors (the standardised residuals of a contingency table).
+    """
+    total = max(sizes.sum(), 1)
+    rows, columns = sizes.sum(1, keepdims=True) / total, sizes.sum(0, keepdims=True) / total
+    errors = np.sqrt(total * rows * columns * (1 - rows) * (1 - columns))
+    residuals = np.divide(_above_chance(sizes), errors, out=np.zeros(sizes.shape), where=errors > 0)
+    return tells_association(sizes) and bool((residuals.max(1) >= EVIDENCE).all())
 
 
 def _above_chance(sizes: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.errors import UserError, unknown
-from datasets.base import associated_bias, group_sizes, tells_association
+from datasets.base import ToldBy, associated_bias, group_sizes, is_evident, tells_association
 from datasets.images import register_images
 from datasets.labels import read_table, require_columns, require_file, require_unique, require_values
 from datasets.listing import SPLITS, Listing, typical_side
@@ -30,7 +30,11 @@ COLUMNS = ("file", "target", "split")
 BIAS = "bias"  # the column that is the bias where no other is chosen
 UNTOLD = (
     "Which bias goes with which target cannot be told from the labels, so that what is said of aligned and conflicting "
-    "training images means nothing: fill in the bias of some training or validation images of each target."
+    "images means nothing: fill in the bias of some training or validation images of each target."
+)
+TOLD_BY = (
+    "Which bias goes with which target is told by the labels of the {} images, since those of the training images do "
+    "not say it of every target."
 )
 
 
@@ -65,7 +69,7 @@ def folder(data_root: Path, *, folder: str, labels: str, bias: Sequence[str] = (
     sorted (numbers as numbers). Of several columns, each combination that occurs is a bias value. ``split`` is train,
     validation (or val) or test. A bias may be empty, except for test images. Every target needs a training image,
     every (target, bias) group a test image. Aligned pairs are those that occur together above chance in training or,
-    where its labels do not tell that of every class, in validation or testing.
+    where its labels do not tell that of every class, evidently so in validation or testing.
     ``labels`` is the file's digest, which makes runs on changed labels different runs.
     """
     root = data_root / folder
@@ -110,7 +114,13 @@ def folder(data_root: Path, *, folder: str, labels: str, bias: Sequence[str] = (
             f"{path} has no test image of target '{classes[y]}' and bias '{biases[b]}'{others}: every group needs at "
             f"least one{fewer}."
         )
-    seen = next((each for each in map(sizes, (train, validation, test)) if tells_association(each)), None)
+    told_by = _told_by(*map(sizes, (train, validation, test)))
+    notes = {"": [UNTOLD], "train": []}.get(told_by, [TOLD_BY.format(told_by)])
+    if lacking := int((numbers[train] < 0).sum()):
+        notes.append(
+            f"{lacking:,} of {ends[0]:,} training images lack their bias, and are left out of the numbers of training "
+            "images by group."
+        )
     return Listing(
         name=folder,
         root=root,
@@ -120,11 +130,24 @@ def folder(data_root: Path, *, folder: str, labels: str, bias: Sequence[str] = (
         splits=(train, validation, test),
         class_names=tuple(classes),
         bias_names=tuple(biases),
-        aligned_bias=associated_bias(sizes(test) if seen is None else seen),
+        aligned_bias=associated_bias(sizes({"train": train, "validation": validation}.get(told_by, test))),
         fit=stretch,
+        told_by=told_by,
         released=False,
-        notes=(*(() if seen is not None else (UNTOLD,)), *_alike(table, path, ("target", *bias))),
+        notes=(*notes, *_alike(table, path, ("target", *bias))),
     )
+
+
+def _told_by(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> ToldBy:
+    """The split whose group sizes [C, B] say which bias goes with each class, "" for none.
+
+    Training images say what goes with what in training. Others are a sample, which may say so by chance.
+    """
+    if tells_association(train):
+        return "train"
+    if is_evident(validation):
+        return "validation"
+    return "test" if is_evident(test) else ""
 
 
 def describe(listing: Listing, size: int) -> str:
@@ -179,6 +202,8 @@ def _require_bias(table: pd.DataFrame, path: Path, bias: Sequence[str]) -> None:
     for column in bias:
         if column in others:
             continue
+        if set(column.split(",")) <= {*others}:
+            raise UserError(f"--bias takes columns with spaces between them: --bias {column.replace(',', ' ')}.")
         if not others:
             raise UserError(f"{path} has no column '{column}', which testing needs: add it.")
         if tuple(bias) == (BIAS,):

@@ -70,6 +70,7 @@ def _dataset(listing: Listing, images: np.ndarray, digest: str | None = None) ->
         class_names=listing.class_names,
         bias_names=listing.bias_names,
         aligned_bias=listing.aligned_bias,
+        told_by=listing.told_by,
         train=train,
         validation=validation,
         test=test,

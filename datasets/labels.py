@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,11 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not in UTF-8 ({error}): save it as that (Excel: CSV UTF-8).") from error
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        if too_many := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
+            head, line, found = too_many.groups()
+            raise UserError(
+                f"{path} has {found} values in line {line}, where its head names {head}: correct it."
+            ) from error
         raise UserError(f"{path} cannot be read ({str(error).strip()}): restore it.") from error
     if table.empty:
         raise UserError(f"{path} has no rows: restore it.")

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.errors import UserError
-from datasets.base import group_sizes
+from datasets.base import ToldBy, group_sizes
 
 SPLITS = ("train", "validation", "test")
 SMALLEST = 32  # pixels that images may be trained with
@@ -47,6 +47,7 @@ class Listing:
     bias_names: tuple[str, ...]
     aligned_bias: np.ndarray
     fit: Fit
+    told_by: ToldBy = "train"
     finish: Finish | None = None
     published: Mapping[str, Any] | None = None
     released: bool = True

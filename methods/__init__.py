@@ -35,7 +35,8 @@ def register(name: str) -> Callable[[M], M]:
 def get(name: str) -> type[Method]:
     """The method class registered under ``name``. Raises UserError with the nearest name and the list."""
     if name not in METHODS:
-        raise unknown("method", name, METHODS)
+        error = unknown("method", name, METHODS)
+        raise UserError(f'{error} A class of your own, in a file of methods/, needs @register("{name}") above it.')
     return METHODS[name]
 
 

@@ -116,7 +116,18 @@ def test_only_the_papers_settings_stand_beside_published_numbers(folder: Path) -
 def test_a_record_of_an_older_recipe_is_not_taken_for_todays(folder: Path) -> None:
     run = make_run(seed=7)
     run.settings["forgotten"] = True
-    assert "Vanilla (older recipe)" in series_of(make_results(folder, make_record(run)))
+    drawn = series_of(make_results(folder, make_record(run)))
+    assert f"Vanilla (older recipe, {run.series.rpartition('/')[2]})" in drawn
+
+
+def test_runs_of_a_network_that_is_not_here_are_not_taken_for_the_recipes(folder: Path) -> None:
+    runs = [make_run(seed=seed) for seed in (7, 8)]
+    for each, name in zip(runs, ("small_cnn", "large_cnn"), strict=True):
+        each.settings["network"] = name
+    before = series_of(make_results(folder))["Vanilla"]
+    drawn = series_of(make_results(folder, *map(make_record, runs)))
+    assert drawn["Vanilla"].id == before.id
+    assert sum(label.startswith("Vanilla (no recipe here, ") for label in drawn) == 2
 
 
 def test_of_too_many_kinds_of_runs_those_as_in_the_recipes_are_drawn(

@@ -100,3 +100,10 @@ def test_impossible_counts_and_formulas_are_found(monkeypatch: pytest.MonkeyPatc
 )
 def test_models_of_no_use_are_found(right: list[list[int]], useless: bool) -> None:
     assert metrics.collapsed(np.array(right), np.full((2, 2), 100), np.array([0, 1])) == useless
+
+
+def test_where_nothing_tells_the_bias_no_model_has_turned_it_round() -> None:
+    right, total = np.array([[40, 95], [95, 40]]), np.full((2, 2), 100)
+    assert metrics.collapsed(right, total, np.array([0, 1]))
+    assert not metrics.collapsed(right, total, None)
+    assert metrics.collapsed(np.array([[50, 50], [50, 50]]), total, None), "a guess is one all the same"

@@ -186,12 +186,12 @@ def test_each_choice_of_a_methods_options_is_a_row(tmp_path: Path, values: tuple
     keys = sorted(series)  # the recipe first
     planned("--methods", "gce", "--set", "gce.q=0.3", "epochs=1")
     assert run.main(["--all", "--render-only", "--results", str(results)]) == 0
-    lines = csv.DictReader(io.StringIO((results / "tables" / "selection-my_birds.csv").read_text()))
+    lines = csv.DictReader(io.StringIO((results / "tables" / "selection-my_birds-last.csv").read_text()))
     assert list(dict.fromkeys(line["method"] for line in lines if line["n"] == "1")) == keys
-    text = (results / "tables" / "selection-my_birds.md").read_text()
+    text = (results / "tables" / "selection-my_birds-last.md").read_text()
     titles = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| GCE")]
     assert titles == ["GCE" if key == "gce" else f"GCE ({key.removeprefix('gce-')})" for key in keys]
-    text = (results / "tables" / "selection-my_birds-epochs=1.md").read_text()
+    text = (results / "tables" / "selection-my_birds-epochs=1-last.md").read_text()
     assert "| GCE (gce.q=0.3) |" in text
     read = collect(Store(results), load())
     table, _ = sorted(own_tables(read, load()), key=lambda each: each.stem)
@@ -320,3 +320,18 @@ def test_the_small_network_trains_on_images(tmp_path: Path) -> None:
     assert run.main(command) == 0
     (record,) = Store(results).everything()
     assert record.settings["network"] == "mlp"
+
+
+def test_a_folder_without_validation_images_is_shown_by_everything_in_its_last_epoch(tmp_path: Path) -> None:
+    """As by the command that trained it, in the same file."""
+    folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
+    command = ["--dataset", str(folder), *QUICKLY, "--methods", "vanilla", "--results", str(results)]
+    assert run.main(command) == 0
+    tables = results / "tables"
+    (trained,) = tables.glob("*-last.md")
+    assert run.main(["--all", "--render-only", "--results", str(results)]) == 0
+    (every,) = {*tables.glob("selection-*-last.md")} - {trained}
+    lines = [
+        [line for line in path.read_text().splitlines() if line.startswith("| Vanilla")] for path in (trained, every)
+    ]
+    assert lines[0] == lines[1] != []

@@ -118,7 +118,7 @@ def test_everything_shows_an_own_folder(tmp_path: Path, capsys: pytest.CaptureFi
     own_results(tmp_path, "my_birds")
     assert main(["--all", "--methods", "vanilla", "--render-only", "--results", str(tmp_path)]) == 0
     assert "## my_birds" in capsys.readouterr().out
-    assert (tmp_path / "tables" / "selection-my_birds.md").exists()
+    assert (tmp_path / "tables" / "selection-my_birds-last.md").exists()
     text = (tmp_path / "report.html").read_text()
     assert 'id="selection-my_birds-title"' in text
 

@@ -19,7 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from benchmark import rendering
 from benchmark.compare import published
-from benchmark.plan import recipes
+from benchmark.plan import code, recipes
 from benchmark.run import main
 from benchmark.store import encoding
 from benchmark.store.store import Store
@@ -301,3 +301,15 @@ def test_all_deletes_what_other_commands_rendered_of_records_that_are_gone(
     render(folder, chosen=["--all"])
     assert files(name) == [each for each in found if not each.startswith("figures")], "that was changed by hand"
     assert files(other) == stays, "the second time the command itself has nothing to render"
+
+
+def test_everything_keeps_the_rows_of_methods_of_ones_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In tables that compare methods, where they have records, as by the command that names them."""
+    monkeypatch.delitem(code.VERSIONS, "dpr")  # as if it were none of the suite's
+    put(folder, make_record(make_run("cmnist_99", "dpr")))
+    render(folder, "--methods", "vanilla", "dpr", chosen=["--table", "2"])
+    named = (folder / "tables" / "table2.md").read_text()
+    assert "| DPR" in named
+    render(folder, chosen=["--all"])
+    assert (folder / "tables" / "table2.md").read_text().count("| DPR") == named.count("| DPR")
+    assert "| DPR" not in (folder / "tables" / "table4.md").read_text()

@@ -109,7 +109,17 @@ def test_validation_alone_decides_and_the_recipe_wins_a_tie(tmp_path: Path) -> N
     assert [found.scores[number][0] for number in range(4)] == pytest.approx([50, 60, 60, 55])
     assert measured(tmp_path, search, {0: (60, 0)}).chosen == 0
     points = report.points([found])
-    assert list(points.columns) == ["task", "row", "point", "settings", "score", "chosen", "failure", "run"]
+    assert list(points.columns) == [
+        "task",
+        "row",
+        "point",
+        "settings",
+        "score",
+        "tie_break",
+        "chosen",
+        "failure",
+        "run",
+    ]
     assert points.set_index("point").chosen.to_dict() == {0: False, 1: True, 2: False, 3: False}
 
 

@@ -21,14 +21,15 @@ FEW = 8  # groups, each of which is shown by itself
 class Accuracy(NamedTuple):
     """A tested group over the seeds of a series: its names, mean numbers of images, and percent of right answers.
 
-    ``aligned`` says whether the bias is the one that goes with the class. Numbers of images are means, since seeds may
-    colour other digits. ``std`` is the sample deviation, NaN for one seed. ``collapsed`` counts the runs whose epoch is
-    of no use, by ``metrics.collapsed``.
+    ``aligned`` says whether the bias is the one that goes with the class, None where no label tells. Numbers of images
+    are means, since seeds may colour other digits; that of training images is NaN where none has a bias. ``std`` is the
+    sample deviation, NaN for one seed. ``collapsed`` counts the runs whose epoch is of no use, by
+    ``metrics.collapsed``.
     """
 
     target: str
     bias: str
-    aligned: bool
+    aligned: bool | None
     train: float
     test: float
     mean: float
@@ -51,16 +52,18 @@ def tidy(table: Table, results: Results) -> pd.DataFrame:
 
 def over_seeds(records: Sequence[Record], rule: Rule) -> Iterator[Accuracy]:
     """The groups of a series, class by class; runs of which the rule can choose no epoch are left out."""
-    measured: dict[tuple[str, str, bool], list[tuple[int, int, float]]] = {}
+    measured: dict[tuple[str, str, bool | None], list[tuple[float, int, float]]] = {}
     for record in records:
         if (correct := record.correct(rule)) is None:
             continue
         groups = record.groups
         accuracy = group_accuracy(correct, np.asarray(groups.test))
         aligned = aligned_mask(accuracy.shape, np.asarray(groups.aligned_bias))
+        has_bias = any(map(any, groups.train))
         for target, bias in np.argwhere(np.isfinite(accuracy)).tolist():
-            group = groups.classes[target], groups.biases[bias], bool(aligned[target, bias])
-            sizes = groups.train[target][bias], groups.test[target][bias]
+            kind = bool(aligned[target, bias]) if groups.told_by else None
+            group = groups.classes[target], groups.biases[bias], kind
+            sizes = groups.train[target][bias] if has_bias else math.nan, groups.test[target][bias]
             measured.setdefault(group, []).append((*sizes, accuracy[target, bias]))
     collapsed = sum(record.collapsed(rule) for record in records)
     for group, values in measured.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -85,7 +86,9 @@ def png(sheet: Sheet) -> bytes:
     left = MARGIN + found_columns * column + DIVIDE
     bottom = HEAD + rows * row
     right = left + ALIGNED_COLUMNS * column if aligned else max(WIDTH, left - DIVIDE)
-    shape = bottom + (len(sheet.notes) + 1) * 18, right + MARGIN
+    right = max(right, MARGIN + 11 * len(sheet.title), MARGIN + 8 * len(sheet.subtitle))  # pixels of a character
+    notes = [line for note in sheet.notes for line in textwrap.wrap(note, (right - MARGIN) // 7)]
+    shape = bottom + (len(notes) + 1) * 18, right + MARGIN
 
     canvas = np.full((*shape, 3), 255, np.uint8)
     figure = plt.figure(figsize=(shape[1] / DPI, shape[0] / DPI), dpi=DPI)
@@ -103,7 +106,7 @@ def png(sheet: Sheet) -> bytes:
                 _text(axes, side, top + height + 2 * FRAME + (index + 1) * LINE - 2, short, 11)
     _text(axes, MARGIN, 30, sheet.title, 18, weight="bold")
     _text(axes, MARGIN, 54, sheet.subtitle, 14)
-    for index, note in enumerate(sheet.notes):
+    for index, note in enumerate(notes):
         _text(axes, MARGIN, bottom + (index + 1) * 18, note, 12, color="#444444")
     if aligned:
         axes.plot([left - DIVIDE / 2] * 2, [HEAD - 44, bottom - GAP], color="#BBBBBB", linewidth=1)

@@ -40,6 +40,11 @@ DATA: dict[str, Any] = {
     "validation": Annotated[int, Meta(ge=0, le=59_999)],
     "size": Annotated[int, Meta(ge=32, le=4096)],
 }
+KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"), int: ((int,), "a whole number"), float: ((int, float), "a number"),
+    str: ((str,), "a text"),
+}  # fmt: skip
+"""By the type that an annotation states: those of values that may be it, and how it is called."""
 LARGEST = 2**53  # of numbers without limits of their own: beyond, not every whole number is a float
 
 
@@ -81,8 +86,12 @@ def check(name: str, value: Any, kind: Any = Any) -> None:
             raise UserError(f"{name} is {value}: it must be one of {', '.join(names)}.")
         return
     shown = list(value) if isinstance(value, tuple) else value
+    base = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    kinds, wanted = KINDS.get(base, ((object,), ""))
     meta = next((each for each in get_args(kind)[1:] if isinstance(each, Meta)), Meta())
     for each in value if isinstance(value, (list, tuple)) else [value]:
+        if not isinstance(each, kinds) or (isinstance(each, bool) and base in (int, float)):
+            raise UserError(f"{name} is {shown!r}: it must be {wanted}.")
         if isinstance(each, str) and not each.isprintable():
             raise UserError(f"{name} is {shown!r}: it must be a text of characters that can be printed.")
         if isinstance(each, (int, float)) and not _is_allowed(each, meta):

@@ -384,6 +384,8 @@ def _like(value: Any, example: Any) -> Any:
         return tuple(_like(*pair) for pair in zip(value, example, strict=True))
     if isinstance(example, float) and type(value) is int:
         return float(value)
+    if type(example) is int and isinstance(value, float):
+        return value  # which is for the setting's limits to allow
     if type(value) is not type(example):
         raise ValueError
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,10 +27,17 @@ Where there are more than {FEW} groups: the means over aligned and over conflict
 on average over seeds, which lies at or above the mean of each seed's own worst group. The CSV file has all of them."""
 
 
+WHOLE = {"train": 0, "test": 0}  # columns of the CSV, and their decimals
+
+
 class Group(NamedTuple):
     target: str
     bias: str
-    aligned: bool
+    aligned: bool | None
+
+    @property
+    def kind(self) -> str:
+        return "–" if self.aligned is None else "aligned" if self.aligned else "conflicting"
 
     @property
     def name(self) -> str:
@@ -50,7 +58,7 @@ def write(table: Table, results: Results) -> list[Path]:
         withdraw(numbers)
         return []
     write_atomically(text, markdown(table, lines, results))
-    write_atomically(numbers, quoting.csv(lines))
+    write_atomically(numbers, quoting.csv(lines.round(WHOLE).astype(dict.fromkeys(WHOLE, "Int64"))))
     return [text, numbers]
 
 
@@ -81,7 +89,7 @@ def markdown(table: Table, lines: pd.DataFrame, results: Results) -> str:
 
 def _each(rows: Rows, groups: Sequence[Group]) -> str:
     """A column for each group, with the number of its images above the methods' numbers."""
-    body = [["", *("aligned" if group.aligned else "conflicting" for group in groups)]]
+    body = [["", *(group.kind for group in groups)]]
     for part, title in (("train", "training images"), ("test", "test images")):
         body.append([title, *(_sizes([row[group][part] for row in rows.values() if group in row]) for group in groups)])
     for title, row in rows.items():
@@ -90,7 +98,9 @@ def _each(rows: Rows, groups: Sequence[Group]) -> str:
 
 
 def _sizes(sizes: Sequence[float]) -> str:
-    """A number of images, or the range of those of different rows."""
+    """A number of images, or the range of those of different rows; a gap where it is not known."""
+    if any(map(math.isnan, sizes)):
+        return "–"
     return " to ".join(f"{size:,.0f}" for size in sorted({min(sizes), max(sizes)}))
 
 

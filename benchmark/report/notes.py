@@ -47,7 +47,7 @@ def footer(table: Table, results: Results, whole: bool = True) -> list[str]:
     empty = [results.task_title(task) for task in table.tasks if not results.measured(table, task)]
     return [
         f"Percent; {_seeds_note(table, results, marked=whole)}; selection: {selection(table, results)}.",
-        *_unselected_note(table, results),
+        *(f"{each}; --select {LAST.name} shows what there is." for each in unselected(table, results)),
         *_first_epoch_note(table, results),
         *_same_runs_note(table, results),
         *_seeds_apart_note(table, results),
@@ -93,7 +93,7 @@ def selection(table: Table, results: Results) -> str:
     return results.rule.note + (f"; Bias Acc. of the {LAST.title}" if apart else "")
 
 
-def _unselected_note(table: Table, results: Results) -> Iterator[str]:
+def unselected(table: Table, results: Results) -> Iterator[str]:
     """Why runs that there are have no number under the rule, each reason once."""
     if not set(table.metrics) & set(FAIRNESS):
         return
@@ -104,7 +104,7 @@ def _unselected_note(table: Table, results: Results) -> Iterator[str]:
         if (reason := record.why_not(results.rule))
     )
     for (task, reason), count in reasons.items():
-        yield f"{results.task_title(task)}: {quoting.counted(count, 'run')} cannot be selected so, since {reason}."
+        yield f"{results.task_title(task)}: {quoting.counted(count, 'run')} cannot be selected so, since {reason}"
 
 
 def _first_epoch_note(table: Table, results: Results) -> Iterator[str]:
@@ -186,6 +186,8 @@ def _precision_note(found: Sequence[Record]) -> list[str]:
     """How many of the shown runs computed in less than float32, which depends on the device."""
     lower = {record.run.id: record.provenance.precision for record in found}
     count = sum(each == "bfloat16" for each in lower.values())
+    if count and count == len(lower):
+        return [f"{'This run' if count == 1 else f'All of these {count} runs'} computed in bfloat16."]
     return [f"{count} of these {len(lower)} runs computed in bfloat16."] if count else []
 
 

@@ -35,10 +35,9 @@ const runsOf = (series) => D.runs.filter((run) => run[0] === series);
 
 /** The name of a series: its method, and what sets it apart from the recipe. */
 function nameOf(series) {
-  const [, , changes, older] = D.series[series];
-  const parts = [...changes, ...(older ? ["older recipe"] : [])];
   const method = methodOf(series);
-  return D.methods[method][0] + (parts.length ? ` (${parts.join(", ").replaceAll(`${method}.`, "")})` : "");
+  const apart = D.series[series][2].join(", ").replaceAll(`${method}.`, "");
+  return D.methods[method][0] + (apart && ` (${apart})`);
 }
 
 // --- grids: one tab stop each, arrow keys inside ----------------------------------------------------------------------
@@ -262,16 +261,16 @@ const list = (pairs) => el("dl", {}, pairs.filter(([, value]) => value !== "").m
 /** Where a run comes from, folded away. */
 function provenance(run, summary) {
   const [series, seed, , , places, notes] = run;
-  const [id, preset, changes] = D.series[series];
+  const [id, preset, apart] = D.series[series];
   const pairs = D.provenance.map((name, place) => [name, D.texts[places[place]]]);
-  const settings = D.series[series][4].map((place) => D.settings[place].split("\t"));
+  const settings = D.series[series][3].map((place) => D.settings[place].split("\t"));
   return el(
     "details", {},
     el("summary", {}, summary),
     list([
       ["Record", `runs/${id}-s${seed}.json`],
       ["Preset", preset],
-      ["Changed settings", changes.join(", ")],
+      ["Apart from the recipe", apart.join(", ")],
       ...pairs,
       ...notes.map((place) => ["Note", D.texts[place]]),
     ]),
@@ -282,12 +281,12 @@ function provenance(run, summary) {
 /** The accuracy of every group of a series, where these are few. */
 function groups(series) {
   const place = RULES.indexOf(view.rule);
-  const lines = D.series[series][7].filter((line) => line[5][place] !== null);
+  const lines = D.series[series][6].filter((line) => line[5][place] !== null);
   return lines.length ? el("table", { class: "list" },
     el("thead", {}, el("tr", {}, ...["Group", "Accuracy", "Training images", "Test images"].map((head) => el("th", { scope: "col" }, head)))),
     el("tbody", {}, ...lines.map(([target, bias, aligned, train, test, under]) =>
-      el("tr", {}, el("th", { scope: "row" }, `${target}, ${bias} (${aligned ? "aligned" : "conflicting"})`),
-        ...[two(under[place]), train.toLocaleString("en"), test.toLocaleString("en")].map((number) => el("td", {}, number)))))) : null;
+      el("tr", {}, el("th", { scope: "row" }, `${target}, ${bias}${aligned === null ? "" : aligned ? " (aligned)" : " (conflicting)"}`),
+        ...[two(under[place]), ...[train, test].map((count) => (count === null ? "–" : count.toLocaleString("en")))].map((number) => el("td", {}, number)))))) : null;
 }
 
 function describe(table, r, c, place) {
@@ -542,7 +541,7 @@ function decode(code, loss) {
 
 /** Points [epoch, mean, deviation] of a network's metric. */
 function curve(series, network, metric) {
-  const found = D.series[series][5].find(([each, which]) => each === network && which === metric);
+  const found = D.series[series][4].find(([each, which]) => each === network && which === metric);
   if (!found) return [];
   const mean = decode(found[2], isLoss(metric));
   const spread = found[3] ? decode(found[3], isLoss(metric)) : mean.map(() => null);
@@ -555,7 +554,7 @@ let offered = [];
 
 const nameOfCurve = (metric) => D.curves[metric][0];
 const hasCollapsed = (series) => runsOf(series).some((run) => [view.rule, "last"].some((rule) => (run[2][RULES.indexOf(rule)] || [])[4]));
-const isRecipe = (series) => !D.series[series][2].length && !D.series[series][3];
+const isRecipe = (series) => !D.series[series][2].length;
 
 function offerTasks() {
   const tasks = [...new Set(D.series.map((each, s) => (each[1] === view.preset ? taskOf(s) : null)))].filter(Boolean);
@@ -577,7 +576,8 @@ function offerLines() {
 function resetLines() {
   const task = $("curve-task").value;
   const paper = D.tables.find((table) => table.preset === view.preset && table.columns.some(([each]) => each === task) && table.paper.some((value) => value !== null));
-  const own = offered.filter(isRecipe);
+  const recipes = offered.filter(isRecipe);
+  const own = recipes.length ? recipes : offered;
   const compared = paper ? own.filter((s) => paper.rows.some((row) => row.method === methodOf(s))) : [];
   chosen = new Set((compared.length ? compared : own).slice(0, 12));
   listLines();
@@ -653,7 +653,7 @@ function drawCurves() {
   const charts = metrics.map((metric) => {
     const lines = series.map((s, place) => {
       const points = curve(s, network, metric);
-      const printed = metric < 3 || network === 1 ? D.series[s][6][metric] : undefined; // Table 3 is of biased models
+      const printed = metric < 3 || network === 1 ? D.series[s][5][metric] : undefined; // Table 3 is of biased models
       const [colour, dash] = styles[place];
       return {
         name: `${nameOf(s)}${hasCollapsed(s) ? " §" : ""}`, colour, dash, points, single: runsOf(s).length === 1,

@@ -77,7 +77,8 @@ def page(
     names = [results.rule.name, *(name for name in RULES if name != results.rule.name)]
     under = {name: results if name == results.rule.name else replace(results, rule=RULES[name]) for name in names}
     quick = [QUICK] if any(results.measured(QUICK, task) for task in QUICK.tasks) else []
-    shown: list[Table] = [*TABLES.values(), *FIGURES.values(), *quick, *variants]
+    compared_too = map(results.with_own_methods, (*TABLES.values(), *quick))
+    shown: list[Table] = [*compared_too, *FIGURES.values(), *variants]
     series = {key: place for place, key in enumerate(key for key, each in results.series.items() if each.records)}
     verdicts = page_answers.judged_under(under, judged)
     presets = list(page_answers.presets(results))

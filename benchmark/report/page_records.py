@@ -49,8 +49,7 @@ def data(results: Results, shown: Sequence[Table]) -> Context:
             [
                 series.id,
                 series.settings["preset"],
-                list(map(str, series.changes or ())),
-                int(series.older),
+                series.apart,
                 [settings.place(f"{name}\t{value}") for name, value in _flat(series.settings)],
                 _curves(series),
                 printed.get(series.id, {}),
@@ -115,8 +114,8 @@ def _under(record: Record, rule: str) -> list[int | None] | None:
 
 
 def _groups(series: Series) -> list[list[Any]]:
-    """Of each group, where these are few: class, bias, 1 if they are aligned, numbers of training and of test images,
-    and the accuracy under every rule, in hundredths.
+    """Of each group, where these are few: class, bias, whether they are aligned, numbers of training and of test
+    images, and the accuracy under every rule, in hundredths; null for what is not known.
     """
     if np.count_nonzero(series.records[0].groups.test) > groups.FEW:
         return []
@@ -124,7 +123,12 @@ def _groups(series: Series) -> list[list[Any]]:
         {each[:3]: hundredths(each.mean) for each in groups.over_seeds(series.records, rule)} for rule in RULES.values()
     ]
     return [
-        [*each[:2], int(each.aligned), round(each.train), round(each.test), [found.get(each[:3]) for found in by_rule]]
+        [
+            *each[:3],
+            None if math.isnan(each.train) else round(each.train),
+            round(each.test),
+            [found.get(each[:3]) for found in by_rule],
+        ]
         for each in groups.over_seeds(series.records, LAST)  # an epoch that every run has
     ]
 

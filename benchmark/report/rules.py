@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from benchmark import quoting
 from benchmark.compare.cells import tidy
 from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.table import Row, Table
-from benchmark.report.notes import provenance
+from benchmark.report.notes import provenance, unselected
 from benchmark.report.words import COLLAPSED, ONE_SEED, Context, lines_of, number
 from benchmark.rules import LAST, RULES
 from benchmark.store.atomic import withdraw, write_atomically
@@ -54,7 +55,17 @@ def markdown(table: Table, lines: pd.DataFrame, tasks: Sequence[str], results: R
                 body = [[*line, printed[row.key]] for line, row in zip(body, table.rows, strict=True)]
             parts.append(f"## {quoting.markdown(results.task_title(task))}: {METRICS[metric].title}")
             parts.append(quoting.grid(body, head))
-    notes = quoting.points((f"{ONE_SEED} one seed.", *provenance(table, results, RULES.values())))
+    reasons: dict[str, list[str]] = {}
+    for name, rule in RULES.items():
+        for reason in unselected(table, replace(results, rule=rule)):
+            reasons.setdefault(reason, []).append(name)
+    notes = quoting.points(
+        (
+            *([f"{ONE_SEED} one seed."] if (lines.n == 1).any() else []),
+            *(f"{', '.join(names)}: {reason}." for reason, names in reasons.items()),
+            *provenance(table, results, RULES.values()),
+        )
+    )
     return "\n\n".join((*parts, *([notes] if notes else []))) + "\n"
 
 

@@ -42,6 +42,8 @@ def notes(outcomes: Sequence[Outcome], table: Table, results: Results) -> list[s
     said += [
         f"With the points of the search: {each}" for each in doubts(both, results) if each not in doubts(shown, results)
     ]
+    if len(results.rule.scores) > 1:
+        said.append("In parentheses, and as tie_break, the average that decides between equal scores.")
     if missing:
         said.append(f"{missing} points of the search are not measured yet: methods that lack some are not tuned.")
     return said
@@ -61,7 +63,9 @@ def write(outcomes: Sequence[Outcome], table: Table, results: Results) -> str:
 
 
 def points(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """One line a point: what it changes, its validation score in percent, and why it has none. No number of a test."""
+    """One line a point: what it changes, its validation score in percent, what decides between equal ones, and why it
+    has none. No number of a test.
+    """
     lines = []
     for each in outcomes:
         for number, point in enumerate(each.search.points):
@@ -72,6 +76,7 @@ def points(outcomes: Sequence[Outcome]) -> pd.DataFrame:
                     "point": number,
                     "settings": "; ".join(map(str, point.overrides)) or "recipe",
                     "score": each.scores[number][0] if number in each.scores else None,
+                    "tie_break": next(iter(each.scores.get(number, ())[1:]), None),
                     "chosen": number == each.chosen,
                     "failure": each.failures.get(number, ""),
                     "run": point.run.id,
@@ -104,7 +109,11 @@ def choices(outcomes: Sequence[Outcome], table: Table, results: Results) -> str:
 
 
 def _score(outcome: Outcome, number: int) -> str:
-    return f"{outcome.scores[number][0]:.2f}" if number in outcome.scores else "–"
+    """The score of a point, with what decides between equal ones, if the rule has such."""
+    if number not in outcome.scores:
+        return "–"
+    score, *others = (f"{each:.2f}" for each in outcome.scores[number])
+    return f"{score} ({', '.join(others)})" if others else score
 
 
 def draw(outcomes: Sequence[Outcome], table: Table, results: Results) -> list[Path]:

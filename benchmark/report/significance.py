@@ -96,7 +96,8 @@ def _differences(table: Table, lines: pd.DataFrame, task: str, results: Results)
 
 
 def _difference(line: dict[Any, Any]) -> str:
-    mean, low, high = (f"{line[name]:+.2f}" for name in ("difference", "low", "high"))
+    # Of what is rounded to 0 there is no sign.
+    mean, low, high = (f"{line[name]:+.2f}".replace("-0.00", "+0.00") for name in ("difference", "low", "high"))
     if line["n"] == 1:
         shown = f"{mean}{ONE_SEED}"
     else:

@@ -43,7 +43,8 @@ def markdown(grid: Grid, notes: Sequence[str], compare: str = COMPARISONS[0]) ->
         parts += _sections(grid, "measured", _beside)
     else:
         parts += _sections(grid, "measured", _measured)
-        parts += ["# As published", *_sections(grid, "paper", _published)]
+        if grid.columns("paper"):
+            parts += ["# As published", *_sections(grid, "paper", _published)]
     return "\n\n".join((*parts, quoting.points(notes))) + "\n"
 
 

@@ -43,7 +43,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Groups(Part, frozen=True):
-    """Names and sizes of the groups, and g(y); ``scored`` are the test groups of average and worst accuracy.
+    """Names and sizes of the groups, and g(y), which the labels of the split ``told_by`` tell, "" for none, so that it
+    means nothing; ``scored`` are the test groups of average and worst accuracy.
 
     ``validation`` has one column where the bias of some validation image is unknown: its groups are the classes.
     """
@@ -55,6 +56,7 @@ class Groups(Part, frozen=True):
     test: Counts
     validation: Counts | None = None
     scored: list[list[bool]] | None = None
+    told_by: Literal["train", "validation", "test", ""] = "train"
 
 
 class Answers(Part, frozen=True):
@@ -242,7 +244,7 @@ class Record(Part, frozen=True, dict=True):
     @cached_property
     def _collapsed(self) -> dict[Rule, bool]:
         total, by_rule = np.asarray(self.groups.test), {rule: self.correct(rule) for rule in RULES.values()}
-        aligned = np.asarray(self.groups.aligned_bias)
+        aligned = np.asarray(self.groups.aligned_bias) if self.groups.told_by else None
         return {
             rule: correct is not None and metrics.collapsed(correct, total, aligned)
             for rule, correct in by_rule.items()

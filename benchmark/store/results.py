@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchmark.metrics import FAIRNESS
+from benchmark.plan.code import VERSIONS
 from benchmark.plan.run import PAPER, Settings
-from benchmark.plan.table import Override, Row, Table
+from benchmark.plan.table import Override, Row, Table, with_methods
 from benchmark.plan.uses import MARKS, OF_BIAS, told
 from benchmark.rules import REPORTED, Rule
 from benchmark.store.record import Record
@@ -58,6 +60,14 @@ class Series:
     @property
     def method(self) -> str:
         return self.id.split("/")[1]
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """What sets the runs apart from their recipe, in words that no other series of the method has; else nothing."""
+        digest = self.id.rpartition("/")[2]
+        if self.changes is None:
+            return (f"no recipe here, {digest}",)
+        return (*map(str, self.changes), *((f"older recipe, {digest}",) if self.older else ()))
 
     @property
     def settings(self) -> Settings:
@@ -118,6 +128,18 @@ class Results:
     def source(self, table: Table, row: Row, task: str) -> tuple[str, int | None]:
         """What a row shows on a task, by its series and the epoch that it names: equal for rows of the same numbers."""
         return self.cell(table, row, task).id, row.epoch
+
+    def with_own_methods(self, table: Table) -> Table:
+        """A table that compares methods, with rows of those that are none of the suite's and have records in it."""
+        if not {*FAIRNESS} <= {*table.metrics} or any(row.overrides for row in table.rows):
+            return table
+        own = (method for method in self.names.methods if method not in VERSIONS)
+        measured = (
+            method
+            for method in own
+            if any(len(self.find(task, method, table.overrides, table.preset)) for task in table.tasks)
+        )
+        return with_methods(table, tuple(measured))
 
     def name(self, stem: str) -> str:
         """A file's name without suffix: numbers under another rule never take the place of those of the usual one."""

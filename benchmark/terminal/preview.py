@@ -175,7 +175,7 @@ def pictures(running: Sequence[InProgress], results: Results, methods: Sequence[
             lines[f"▸ {titles.get(run.method, run.method)} seed {run.seed}, {last.done}/{last.total}"] = [run]
         for series in results.series.values():
             wanted = series.task == task and (not methods or series.method in methods)
-            if wanted and series.records and series.changes == () and not series.older:
+            if wanted and series.records and not series.apart:
                 preset = series.settings["preset"]
                 label = titles.get(series.method, series.method) + ("" if preset == PAPER else f", {preset} preset")
                 lines[f"{label} (n = {len(series)})"] = series.records

@@ -70,6 +70,7 @@ def make_record(
             test=dataset.group_sizes(dataset.test).tolist(),
             validation=None if validation is None else validation.tolist(),
             scored=None if dataset.scored is None else dataset.scored.tolist(),
+            told_by=dataset.told_by,
         ),
         answers=answers_of(progress.history),
         train={network: progress.train_counts[network] for network in NETWORKS if network in progress.train_counts},
@@ -113,7 +114,7 @@ def _of_inversion(history: Sequence[EpochEntry], dataset: BiasedDataset) -> list
     """A warning where the target has turned the bias round at its end."""
     total = dataset.group_sizes(dataset.test)
     right = answers_of(history).test[-1].reshape(total.shape)
-    points = metrics.inversion(right, total, dataset.aligned_bias)
+    points = metrics.inversion(right, total, dataset.aligned_bias) if dataset.told_by else None
     if points is None or points <= metrics.INVERTED:
         return []
     return [

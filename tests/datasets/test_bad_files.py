@@ -183,7 +183,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "a pipe": ("pipe.png,gull,0,train", "which is no file"),
     "a dangling link": ("link.png,gull,0,train", "1 of 21 listed images are missing"),
     "nothing": (",gull,0,train", "has a row without a file"),
-    "too many columns": ("train/x.png,gull,0,train,more", "cannot be read"),
+    "too many columns": ("train/x.png,gull,0,train,more", "has 5 values in line 22, where its head names 4"),
     "too few columns": ("train/x.png,gull", "the split of 'train/x.png' is ''"),
     "a quote": ('"train/x.png,gull,0,train', "cannot be read"),
     "twice": ("train/000.png,gull,0,train", "lists 'train/000.png' more than once"),

@@ -35,14 +35,18 @@ def test_own_folder_without_bias_of_training_images(tmp_path: Path) -> None:
     assert "bias unknown" in prepare.groups(found)
 
 
-@pytest.mark.parametrize(("labelled", "told"), [("train", True), ("val", True), ("test", False)])
+@pytest.mark.parametrize(
+    ("labelled", "most", "told_by"), [("train", 2, "train"), ("val", 9, "validation"), ("val", 2, ""), ("test", 2, "")]
+)
 def test_the_bias_of_a_class_comes_from_the_first_labels_that_tell_it(
-    tmp_path: Path, labelled: str, told: bool
+    tmp_path: Path, labelled: str, most: int, told_by: str
 ) -> None:
-    """Gulls go with bias 10. Where only terns have labels, nothing can be said of gulls, whatever argmax gives."""
+    """Gulls go with bias 10. Where only terns have labels, nothing can be said of gulls, whatever argmax gives; nor by
+    validation images of which an image more has it.
+    """
     folder = write_folder(tmp_path)
     rows = []
-    for split, counts in (("train", (1, 3, 3, 1)), ("val", (1, 2, 2, 1)), ("test", (1, 1, 1, 1))):
+    for split, counts in (("train", (1, 3, 3, 1)), ("val", (1, most, most, 1)), ("test", (1, 1, 1, 1))):
         for group, count in enumerate(counts):
             for copy in range(count):
                 name = f"{split}/{group}-{copy}.png"
@@ -52,11 +56,16 @@ def test_the_bias_of_a_class_comes_from_the_first_labels_that_tell_it(
                 rows.append((name, ("gull", "tern")[y], str(10 * b) if known else "", split))
     write_labels(folder, rows)
     found = own_listing(folder)
-    assert bool(found.notes) is not told
-    if told:
+    assert found.told_by == told_by
+    if told_by:
         assert found.aligned_bias.tolist() == [1, 0]
-    else:
-        assert "cannot be told from the labels" in found.notes[0]
+    said = {
+        "train": "",
+        "validation": "told by the labels of the validation images",
+        "": "cannot be told from the labels",
+    }
+    assert said[told_by] in " ".join(found.notes)
+    assert ("4 of 8 training images lack their bias" in " ".join(found.notes)) is (labelled != "train")
 
 
 def test_labels_that_are_numbers_have_one_order(tmp_path: Path) -> None:
@@ -246,6 +255,12 @@ def test_a_bias_that_is_not_chosen_or_not_there_is_said_with_what_there_is(tmp_p
         own_listing(folder, bias=["male", "target"])
     with pytest.raises(UserError, match="name the folder, too"):
         with_dataset(load(), None, ["male"])
+
+
+def test_columns_with_commas_between_them_are_told_how_to_be_written(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    with pytest.raises(UserError, match="with spaces between them: --bias bias bias"):
+        own_listing(folder, bias=("bias,bias",))
 
 
 def test_each_choice_of_the_bias_is_a_task_of_its_own(tmp_path: Path) -> None:

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from factories.records import make_run
+from msgspec import Meta
 
 import datasets
 from benchmark.errors import UserError
-from benchmark.plan.limits import LOOP, WIDTHS, check
+from benchmark.plan.limits import LOOP, WIDTHS, UnitInterval, check
 from benchmark.plan.recipes import load
 from datasets import colored_mnist
 
@@ -47,3 +48,24 @@ def test_limits_hold_for_every_number_of_a_setting(
     for value in refused:
         with pytest.raises(UserError, match=f"{name} is .*: it must {message}"):
             check(name, value, LOOP[name])
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "wanted"),
+    [
+        ("0.1", UnitInterval, "a number"),
+        (True, UnitInterval, "a number"),
+        (0.5, Annotated[int, Meta(ge=0)], "a whole number"),
+        (True, int, "a whole number"),
+        (1, bool, "true or false"),
+        (1, str, "a text"),
+        ([0.1, "0.2"], float, "a number"),
+    ],
+)
+def test_a_value_of_another_kind_than_annotated_is_refused(value: object, kind: object, wanted: str) -> None:
+    with pytest.raises(UserError, match=f"it must be {wanted}"):
+        check("mine.strength", value, kind)
+
+
+def test_a_whole_number_is_a_number() -> None:
+    check("mine.strength", 1, UnitInterval)

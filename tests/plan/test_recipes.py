@@ -134,7 +134,7 @@ def test_overrides_land_where_they_belong(text: str, place: tuple[str, ...], val
         ("epochs", "key=value"),
         ("epochs=", "key=value"),
         ("epochs=many", "a value such as"),
-        ("epochs=2.5", "a value such as"),
+        ("epochs=2.5", "must be a whole number"),
         ("poisoner.gamma=true", "a value such as"),
         ("network=3", "a value such as"),
     ],

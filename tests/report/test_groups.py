@@ -122,3 +122,19 @@ def test_nothing_is_written_of_biased_models_or_without_an_epoch_to_show(tmp_pat
     results = replaced(make_results(tmp_path / "other", unread), folder=tmp_path)
     assert not groups.write(table, results)
     assert [path.exists() for path in written] == [False, False]
+
+
+def test_where_no_label_tells_neither_kind_nor_training_images_are_made_up(tmp_path: Path) -> None:
+    made = record("vanilla", 0, [150, 20, 30, 100], train=[[0, 0], [0, 0]])
+    results = make_results(tmp_path, replace(made, groups=replace(made.groups, told_by="")))
+    text, numbers = groups.write(TABLE, results)
+    rows = {cells[1].strip(): {cell.strip() for cell in cells[2:-1]} for cells in split_rows(text)}
+    assert rows[""] == rows["training images"] == {"–"}
+    with numbers.open() as file:
+        assert {(line["aligned"], line["train"], line["test"]) for line in csv.DictReader(file)} == {
+            ("", "", "200"), ("", "", "100"), ("", "", "50"), ("", "", "400"),
+        }  # fmt: skip
+
+
+def split_rows(path: Path) -> list[list[str]]:
+    return [line.split("|") for line in path.read_text().splitlines() if line.startswith("|")]

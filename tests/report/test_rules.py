@@ -42,6 +42,9 @@ def test_every_rule_has_its_column_and_says_of_how_many_seeds(tmp_path: Path) ->
         "paper": "56.28",
     }
     assert "waterbirds" not in path.read_text().lower()
+    gap = "1 run cannot be selected so, since there are no validation images"
+    (said,) = (line for line in lines if gap in line)
+    assert said.startswith("- validation, validation_class, validation_average, validation_worst: C-MNIST¹")
 
 
 def test_the_note_counts_the_seeds_whose_numbers_are_shown(tmp_path: Path) -> None:
