@@ -23,6 +23,14 @@ SHOWN = ("avg_acc", "model_bias", "worst_acc", "bias_acc")
 MARKS = {"done": ("✓", "green"), "failed": ("✗", "red"), "elsewhere": ("–", "dim")}
 
 
+def told(target: Mapping[str, float | None], biased: Mapping[str, float | None]) -> dict[str, float]:
+    """What is shown of an epoch's metrics: the target's, and Bias Accuracy of the biased network that is trained beside
+    it; those of one of them where the other is not trained.
+    """
+    known = {**(target or biased), **({"bias_acc": biased.get("bias_acc")} if biased else {})}
+    return {name: value for name, value in known.items() if value is not None}
+
+
 class Event(NamedTuple):
     """What a worker tells of runs that it trains, by their ids: that an epoch of theirs is over, or all are.
 

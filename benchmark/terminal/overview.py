@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -20,9 +19,10 @@ from benchmark.plan.run import Settings
 from benchmark.plan.uses import WORDS, told
 from benchmark.store import leases, logs
 from benchmark.store.leases import Epoch
-from benchmark.store.record import Record
+from benchmark.store.record import Record, numbers
 from benchmark.store.status import Condition, Job, Status, counts, looking
 from benchmark.store.store import Store
+from benchmark.terminal import display
 from benchmark.terminal.display import SHOWN, duration
 from benchmark.terminal.output import Column, Grid, Output, hanging, sparkline
 
@@ -117,7 +117,7 @@ def _of_run(run: str, condition: Condition, note: str, store: Store) -> Iterator
         yield Text(note, overflow="fold")
     path = store.record_path(run)
     epochs = [
-        Epoch(each.phase, each.epoch, each.loss, _known(each.target or each.biased), 0.0)
+        Epoch(each.phase, each.epoch, each.loss, display.told(each.target, each.biased), 0.0)
         for each in logs.read(store.folder, run)
     ]
     if record := store.read(run):
@@ -163,18 +163,16 @@ def _table(epochs: Sequence[Epoch]) -> Grid:
     )
 
 
-def _known(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if value is not None}
-
-
 def _recorded(record: Record) -> Iterator[Epoch]:
-    """The epochs of a finished run, each with the metrics of the target where that was trained."""
+    """The epochs of a finished run."""
     for phase in record.phases:
-        curves = phase.target or phase.biased
-        measured = {name: each.tolist() for name, each in curves.measured.items()} if curves else {}
+        measured = [
+            {name: numbers(each) for name, each in curves.measured.items()} if curves else {}
+            for curves in (phase.target, phase.biased)
+        ]
         for place, loss in enumerate(phase.loss.tolist()):
-            found = {name: values[place] for name, values in measured.items() if not math.isnan(values[place])}
-            yield Epoch(phase.name, place + 1, loss, found, 0.0)
+            target, biased = ({name: values[place] for name, values in each.items()} for each in measured)
+            yield Epoch(phase.name, place + 1, loss, display.told(target, biased), 0.0)
 
 
 def print_listing(recipes: Recipes) -> None:

@@ -30,7 +30,7 @@ from benchmark.store.logs import RunLog
 from benchmark.store.provenance import commit
 from benchmark.store.record import Commit, Record
 from benchmark.store.store import Models, Predictions, Store
-from benchmark.terminal.display import SHOWN, Event, Tell
+from benchmark.terminal.display import SHOWN, Event, Tell, told
 from benchmark.training.allocator import keep_freed_memory
 from benchmark.training.loop import train
 from benchmark.training.networks import check as check_network
@@ -320,10 +320,9 @@ class Worker:
             lease.check()
             lease.done = len(training.progress.history)
             log.follow(training.progress.history)
-            measured = entry.get("target") or entry.get("biased") or {}
             done = sum(len(each.progress.history) for each in self._trainings)
             total = sum(each.total_epochs for each in self._trainings)
-            known = {metric: value for metric, value in measured.items() if value is not None}
+            known = told(entry.get("target") or {}, entry.get("biased") or {})
             shown = {metric: known[metric] for metric in SHOWN if metric in known}
             lease.tell(entry["phase"], entry["epoch"], entry["loss"], shown)
             self.tell(Event("epoch", ids, name, entry["phase"], done, total, known))

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from benchmark.terminal import display as module
-from benchmark.terminal.display import Event, LiveDisplay, Log, Tally, display, duration
+from benchmark.terminal.display import Event, LiveDisplay, Log, Tally, display, duration, told
 
 
 class Clock:
@@ -158,3 +158,11 @@ def test_a_terminal_that_cannot_go_back_gets_a_log(monkeypatch: pytest.MonkeyPat
 
 def test_lengths_of_time() -> None:
     assert [duration(each) for each in (0.4, 89, 91, 3000, 12000)] == ["0 s", "89 s", "2 min", "50 min", "3 h 20 min"]
+
+
+def test_bias_accuracy_is_that_of_the_biased_network_where_one_is_trained_beside_the_target() -> None:
+    target, biased = {"avg_acc": 50.0, "bias_acc": 55.0, "model_bias": None}, {"bias_acc": 90.0, "aligned_error": 1.0}
+    assert told(target, biased) == {"avg_acc": 50.0, "bias_acc": 90.0}
+    assert told(target, {}) == {"avg_acc": 50.0, "bias_acc": 55.0}
+    assert told({}, biased) == biased
+    assert told({}, {}) == {}
