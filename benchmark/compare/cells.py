@@ -84,7 +84,8 @@ def _line(
 def ranks(table: Table, lines: pd.DataFrame, results: Results) -> dict[tuple[str, str, str], int]:
     """0 for the best and 1 for the second (row, task, metric) of each column, among methods without bias labels.
 
-    A method alone in its column is neither, the other one of two not the second, nor is one of which a run collapsed.
+    A method alone in its column is neither, nor is any where all are level, or one of which a run collapsed; the other
+    one of two is not the second.
     """
     sound = shown(lines, results)
     sound = sound[sound["mean"].notna() & (sound.collapsed == 0)]
@@ -92,6 +93,6 @@ def ranks(table: Table, lines: pd.DataFrame, results: Results) -> dict[tuple[str
     sign = fair.metric.map(lambda metric: 1 if METRICS[metric].better == "lower" else -1)
     columns = (sign * fair["mean"].astype(float).round(2)).groupby([fair.task, fair.metric])
     found, size = columns.rank(method="min"), columns.transform("size")
-    found = found.where(found < size.clip(upper=3))
+    found = found.where((found < size.clip(upper=3)) & (columns.transform("nunique") > 1))
     keys = zip(fair.method, fair.task, fair.metric, strict=True)
     return {key: int(rank) - 1 for key, rank in zip(keys, found, strict=True) if rank <= 2}

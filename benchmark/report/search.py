@@ -42,8 +42,6 @@ def notes(outcomes: Sequence[Outcome], table: Table, results: Results) -> list[s
     said += [
         f"With the points of the search: {each}" for each in doubts(both, results) if each not in doubts(shown, results)
     ]
-    if len(results.rule.scores) > 1:
-        said.append("In parentheses, and as tie_break, the average that decides between equal scores.")
     if missing:
         said.append(f"{missing} points of the search are not measured yet: methods that lack some are not tuned.")
     return said
@@ -103,7 +101,8 @@ def choices(outcomes: Sequence[Outcome], table: Table, results: Results) -> str:
             ]
         )
     head = ["Method", "Points", "Failed", "Hours", "Score of the recipe", "Best score", "Chosen"]
-    said = quoting.points((*notes(outcomes, table, results), *data_notes(_points(outcomes), results)))
+    ties = ["In parentheses the average that decides between equal scores."] if len(results.rule.scores) > 1 else []
+    said = quoting.points((*ties, *notes(outcomes, table, results), *data_notes(_points(outcomes), results)))
     grid = quoting.grid(body, head)
     return f"# What the search chose\n\n{grid}\n\n{said}\n"
 
@@ -185,8 +184,13 @@ def _scale(axis: Axes, values: Sequence[float], with_zero: bool) -> None:
         axis.set_xscale("symlog", linthresh=min(values), linscale=0.5)
     else:
         axis.set_xscale("log")
-    axis.set_xticks([0.0] * with_zero + ticks, ["0"] * with_zero + [f"{tick:g}" for tick in ticks])
+    axis.set_xticks([0.0] * with_zero + ticks, ["0"] * with_zero + list(map(_short, ticks)))
     axis.minorticks_off()
+
+
+def _short(power: float) -> str:
+    """A power of ten in few characters: 0.01, 1, 100 and 1e-5."""
+    return f"{power:g}" if 0.01 <= power <= 100 else f"1e{round(math.log10(power))}"
 
 
 def _default(outcome: Outcome, name: str) -> Any:
