@@ -13,4 +13,6 @@ def rewrite(record: Path, **changes: object) -> None:
     holder = newest(record)
     assert holder
     path = record.with_name(f"{record.stem}.{holder.number}.lease")
-    path.write_text(json.dumps(json.loads(holder.content) | changes))
+    whole = path.with_suffix(".new")  # another worker may read it meanwhile
+    whole.write_text(json.dumps(json.loads(holder.content) | changes))
+    whole.replace(path)
