@@ -26,8 +26,7 @@ SUMMARY = f"""\
 Where there are more than {FEW} groups: the means over aligned and over conflicting ones, and the group that is lowest
 on average over seeds, which lies at or above the mean of each seed's own worst group. The CSV file has all of them."""
 
-
-WHOLE = {"train": 0, "test": 0}  # columns of the CSV, and their decimals
+WHOLE = {"train": 0, "test": 0}  # columns of the CSV that are numbers of images, and their decimals
 
 
 class Group(NamedTuple):

@@ -38,10 +38,8 @@ def notes(outcomes: Sequence[Outcome], table: Table, results: Results) -> list[s
         f"The search took {hours:.2g} {devices} hours.",
     ]
     shown = results.records_of(table, table.tasks)
-    both = [*shown, *_points(outcomes)]
-    said += [
-        f"With the points of the search: {each}" for each in doubts(both, results) if each not in doubts(shown, results)
-    ]
+    known, both = doubts(shown, results), [*shown, *_points(outcomes)]
+    said += [f"With the points of the search: {each}" for each in doubts(both, results) if each not in known]
     if missing:
         said.append(f"{missing} points of the search are not measured yet: methods that lack some are not tuned.")
     return said
