@@ -324,6 +324,10 @@ def _dagger(line: Mapping[Any, Any]) -> str:
     return ELSEWHERE if line["scope"] == "elsewhere" else ""
 
 
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
+
+
 def _section(number: int, claim: Claim, lines: pd.DataFrame, results: Results) -> str:
     decided = lines[lines.verdict != MISSING]
     parts = [f"## {number}. {claim.sentence}", f"{claim.where}; `{claim.id}`"]
@@ -333,10 +337,10 @@ def _section(number: int, claim: Claim, lines: pd.DataFrame, results: Results) -
                 quoting.markdown(results.task_title(line["task"])) + _dagger(line) + preset_note(line["preset"]),
                 line["verdict"],
                 line["comparison"],
-                f"{line['difference']:.2f}".replace("-", "−"),
-                "–" if math.isnan(line["low"]) else f"{line['low']:.2f} to {line['high']:.2f}".replace("-", "−"),
+                _number(line["difference"]),
+                "–" if math.isnan(line["low"]) else f"{_number(line['low'])} to {_number(line['high'])}",
                 line["n"],
-                "–" if math.isnan(line["paper"]) else f"{line['paper']:.2f}".replace("-", "−"),
+                _number(line["paper"]),
             ]
             for line in decided.to_dict("records")
         ]

@@ -119,17 +119,16 @@ def _groups(series: Series) -> list[list[Any]]:
     """
     if np.count_nonzero(series.records[0].groups.test) > groups.FEW:
         return []
-    by_rule = [
-        {each[:3]: hundredths(each.mean) for each in groups.over_seeds(series.records, rule)} for rule in RULES.values()
-    ]
+    by_rule = {rule: list(groups.over_seeds(series.records, rule)) for rule in RULES.values()}
+    means = [{each[:3]: hundredths(each.mean) for each in found} for found in by_rule.values()]
     return [
         [
             *each[:3],
             None if math.isnan(each.train) else round(each.train),
             round(each.test),
-            [found.get(each[:3]) for found in by_rule],
+            [found.get(each[:3]) for found in means],
         ]
-        for each in groups.over_seeds(series.records, LAST)  # an epoch that every run has
+        for each in by_rule[LAST]  # an epoch that every run has
     ]
 
 
