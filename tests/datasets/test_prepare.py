@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tarfile
-import time
 from pathlib import Path
 
 import pytest
@@ -28,9 +27,7 @@ def test_prepare_unpacks_checks_and_prints_groups(tmp_path: Path, capsys: pytest
     shown = capsys.readouterr().out
     assert "| land bird, water (conflicting) |" in shown
     assert "Part of Waterbirds" in shown
-    started = time.perf_counter()
     assert prepare.main([*arguments, "--allow-subset"]) == 0
-    assert time.perf_counter() - started < 2
     assert "Preparing" not in capsys.readouterr().out
 
 

@@ -65,8 +65,21 @@ def test_a_silent_owner_is_succeeded_after_a_while(worker: Worker, run: Run, mon
 
 def test_a_living_owner_is_left_alone(worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     leased_elsewhere(worker, run, monkeypatch)
-    threading.Timer(1, lambda: rewrite(worker.store.record_path(run), beat=2)).start()
-    assert worker.work([run]) == ["elsewhere"]
+    over = threading.Event()
+
+    def live() -> None:
+        beat = 1
+        while not over.wait(0.1):
+            beat += 1
+            rewrite(worker.store.record_path(run), beat=beat)
+
+    owner = threading.Thread(target=live)
+    owner.start()
+    try:
+        assert worker.work([run]) == ["elsewhere"]
+    finally:
+        over.set()
+        owner.join()
     assert not worker.store.has(run)
 
 
