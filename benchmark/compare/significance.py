@@ -49,7 +49,7 @@ def cell(table: Table, row: Row, task: str, metric: str, results: Results) -> Ce
 def differences(table: Table, results: Results) -> pd.DataFrame:
     """One line per task, metric and row: its paired difference to the table's first row, in points.
 
-    ``low`` and ``high`` are the 95 % interval of the mean over the ``n`` seeds that both have, gaps where n is below 2;
+    ``low`` and ``high`` are the 95 % interval of the mean over the ``n`` seeds that both have, gaps where there is none;
     ``collapsed`` says that a run of either did. Rows without a seed in common have no line, nor have the same
     runs.
     """
@@ -66,9 +66,9 @@ def differences(table: Table, results: Results) -> pd.DataFrame:
                 if not seeds:
                     continue
                 pairs = [own.by_seed[seed] - base.by_seed[seed] for seed in seeds]
-                low, high = interval(pairs) if len(pairs) > 1 else (math.nan, math.nan)
                 mean, collapsed = statistics.fmean(pairs), own.collapsed or base.collapsed
-                lines.append((table.name, task, metric, row.key, reference.key, mean, low, high, len(pairs), collapsed))
+                found = (mean, *interval(pairs), len(pairs), collapsed)
+                lines.append((table.name, task, metric, row.key, reference.key, *found))
     return pd.DataFrame(lines, columns=DIFFERENCES)
 
 

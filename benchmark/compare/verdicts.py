@@ -63,20 +63,27 @@ def differences(comparison: Comparison, task: str, preset: str, results: Results
     return [parts[0][seed] - sum(part[seed] for part in parts[1:]) for seed in seeds]
 
 
-def interval(differences: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean of paired differences, by Student's t. One value is its own interval."""
-    values = np.asarray(differences)
-    if len(values) == 1:
-        return float(values[0]), float(values[0])
-    half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean() - half), float(values.mean() + half)
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of their mean, by Student's t.
+
+    NaN where nothing tells how far seeds spread: of one value, and of several that are equal, which is a coincidence
+    (of few seeds and few images) and no certainty.
+    """
+    array = np.asarray(values)
+    if np.ptp(array) < 1e-9:
+        return math.nan, math.nan
+    half = stdtrit(len(array) - 1, 0.975) * array.std(ddof=1) / math.sqrt(len(array))
+    return float(array.mean() - half), float(array.mean() + half)
 
 
 def verdict(differences: Sequence[float], low: float, high: float) -> str:
-    """Whether the mean difference lies between ``low`` and ``high``: undecided where its interval contains a bound."""
+    """Whether the mean difference lies between ``low`` and ``high``: undecided where its interval contains a bound.
+
+    One difference decides as it is, and is marked; several without an interval decide nothing.
+    """
     if not differences:
         return MISSING
-    lower, upper = interval(differences)
+    lower, upper = (differences[0],) * 2 if len(differences) == 1 else interval(differences)
     if low < lower and upper < high:
         decided = HOLDS
     elif upper < low or lower > high:
@@ -171,7 +178,7 @@ def _left_out(collapsed: Sequence[Row], claim: Claim, results: Results) -> str:
 def _outcome(comparison: Comparison, task: str, preset: str, results: Results) -> dict[str, Any]:
     measured = differences(comparison, task, preset, results)
     mean = float(np.mean(measured)) if measured else math.nan
-    low, high = interval(measured) if len(measured) > 1 else (math.nan, math.nan)
+    low, high = interval(measured) if measured else (math.nan, math.nan)
     printed = [cell[1] if (cell := each.published(task)) else math.nan for each in comparison.quantities]
     return {
         "verdict": verdict(measured, comparison.low, comparison.high),
@@ -248,8 +255,8 @@ Each claim is one comparison, or several that must all hold. What it says of tes
 training images, of the last epoch unless it names another. Runs with the same seed are compared with each other; the
 interval is Student's 95 % interval of the mean difference over seeds. A claim holds where the whole interval lies
 within what the claim states, does not hold where it lies outside, and is undecided in between. One seed has no
-interval: its verdict says so and is a hint, not a result. With two or three seeds the interval is wide, as it must be,
-and few claims are decided.
+interval: its verdict says so and is a hint, not a result. Nor have seeds whose differences are all equal, which leave
+the claim undecided. With two or three seeds the interval is wide, as it must be, and few claims are decided.
 
 Poisoner is read as its recipe says: with ten classes the gradient flows through the group means of GIFL, as Eq. 10 and
 11 print them; with two, where that fails, the means are constants. Other readings are settings

@@ -149,7 +149,7 @@ def _best(table: Table, task: str, metric: str, results: Results) -> Context | N
         "method": row.method,
         "title": results.marked_title(row),
         "mean": number(mean),
-        "interval": f"{number(low)} to {number(high)}" if len(values) > 1 else "",
+        "interval": f"{number(low)} to {number(high)}" if low < high else "",
         "n": len(values),
         "lead": _lead(results.row_title(second), pairs),
         "informed": f"with bias labels, {results.row_title(top[1])}: {number(top[0])}, n = {top[2]}"
@@ -170,7 +170,8 @@ def _lead(second: str, pairs: Sequence[float]) -> str:
     if len(pairs) == 1:
         return f"{ahead} on the one seed of both, may be chance"
     low, high = verdicts.interval(pairs)
-    return f"{ahead} ({number(low)} to {number(high)}) on {len(pairs)} seeds" + ("" if low > 0 else ", may be chance")
+    within = f" ({number(low)} to {number(high)})" if low < high else ", by the same in each,"
+    return f"{ahead}{within} on {len(pairs)} seeds" + ("" if low > 0 else ", may be chance")
 
 
 def preset_note(preset: str) -> str:

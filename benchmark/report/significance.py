@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def _on_tasks_explained(reference: str) -> str:
         f"Points by which each method differs from {reference}, the first row of the table, in the mean over the n "
         "seeds that both have; in brackets Student's 95 % interval of the paired differences, in bold where it leaves "
         "out 0. Every interval stands for itself: of twenty methods that differ in nothing, one is in bold. One seed "
-        f"has no interval ({ONE_SEED})."
+        f"has no interval ({ONE_SEED}), nor have seeds whose differences are all equal (–)."
     )
 
 
@@ -100,6 +101,8 @@ def _difference(line: dict[Any, Any]) -> str:
     mean, low, high = (f"{line[name]:+.2f}".replace("-0.00", "+0.00") for name in ("difference", "low", "high"))
     if line["n"] == 1:
         shown = f"{mean}{ONE_SEED}"
+    elif math.isnan(line["low"]):
+        shown = f"{mean} (–)"
     else:
         outside = line["low"] > 0 or line["high"] < 0
         shown = (f"**{mean}**" if outside and not line["collapsed"] else mean) + f" ({low} to {high})"

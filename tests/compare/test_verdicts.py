@@ -65,6 +65,16 @@ def test_one_seed_gives_a_hint_without_interval(tmp_path: Path) -> None:
     assert pd.isna(found["high"])
 
 
+def test_seeds_that_all_say_the_same_decide_nothing(tmp_path: Path) -> None:
+    """Two seeds may agree to the digit by chance, above all in a small group: their spread is not known."""
+    save_seeds(tmp_path, "poisoner", {0: 0.55, 1: 0.65})
+    save_seeds(tmp_path, "poisoner", {0: 0.45, 1: 0.55}, changes=NO_GIFL)
+    found = line(tmp_path, "gifl.raises_accuracy")
+    assert (found["verdict"], found["n"], found["difference"]) == ("undecided", 2, pytest.approx(9))
+    assert pd.isna(found["low"])
+    assert pd.isna(found["high"])
+
+
 def test_only_seeds_that_both_have_are_compared(tmp_path: Path) -> None:
     save_seeds(tmp_path, "poisoner", {0: 0.10, 1: 0.55, 2: 0.65})
     save_seeds(tmp_path, "poisoner", {1: 0.50, 2: 0.60, 3: 0.99}, changes=NO_GIFL)
@@ -78,7 +88,7 @@ def test_only_seeds_that_both_have_are_compared(tmp_path: Path) -> None:
 
 def test_the_best_method_must_beat_every_other_one(tmp_path: Path) -> None:
     rivals = [row.method for row in claims.UNINFORMED]
-    save_seeds(tmp_path, "poisoner", {0: 0.80, 1: 0.82})
+    save_seeds(tmp_path, "poisoner", {0: 0.80, 1: 0.83})
     save_seeds(tmp_path, "groupdro", {0: 0.99, 1: 0.99})
     for rival in rivals[:-1]:
         save_seeds(tmp_path, rival, {0: 0.40, 1: 0.42})
@@ -87,10 +97,10 @@ def test_the_best_method_must_beat_every_other_one(tmp_path: Path) -> None:
     save_seeds(tmp_path, "be", {0: 0.70, 1: 0.72})
     found = line(tmp_path, "poisoner.highest_average")
     assert (found["verdict"], found["comparison"]) == ("holds", "average accuracy: Poisoner − BE > 0")
-    save_seeds(tmp_path, "be", {0: 0.82, 1: 0.84})
+    save_seeds(tmp_path, "be", {0: 0.95, 1: 0.97})
     found = line(tmp_path, "poisoner.highest_average")
     assert found["verdict"] == "does not hold"
-    assert found["difference"] == pytest.approx(-1.8)
+    assert found["difference"] == pytest.approx(-13.05)
     shutil.rmtree(tmp_path / "runs" / "cmnist_99" / "focal")
     assert line(tmp_path, "poisoner.highest_average")["verdict"] == "does not hold", "a missing rival cannot mend that"
 
@@ -106,7 +116,7 @@ def test_a_model_that_turned_the_bias_round_decides_nothing(tmp_path: Path) -> N
         found = line(tmp_path, claim)
         assert found["verdict"] == "undecided"
         assert "Collapsed, so that its numbers mean nothing: Poisoner." in found["collapsed"]
-    save_seeds(tmp_path, "poisoner", {0: 0.80, 1: 0.82})
+    save_seeds(tmp_path, "poisoner", {0: 0.80, 1: 0.83})
     put(tmp_path, make_record(make_run("cmnist_99", "lff", seed=0), correct=inverted.tolist()))
     found = line(tmp_path, "poisoner.highest_average")
     assert found["verdict"] == "holds", "LfF, which is of no use, is no rival"
@@ -114,7 +124,7 @@ def test_a_model_that_turned_the_bias_round_decides_nothing(tmp_path: Path) -> N
 
 
 def test_one_rival_with_a_single_seed_leaves_a_hint(tmp_path: Path) -> None:
-    save_seeds(tmp_path, "poisoner", {0: 0.80, 1: 0.82})
+    save_seeds(tmp_path, "poisoner", {0: 0.80, 1: 0.83})
     for row in claims.UNINFORMED:
         save_seeds(tmp_path, row.method, {0: 0.70, 1: 0.72})
     save_seeds(tmp_path, "poisoner", {0: 0.8}, task="cmnist_98")
@@ -127,8 +137,8 @@ def test_one_rival_with_a_single_seed_leaves_a_hint(tmp_path: Path) -> None:
 def test_about_equal_means_within_two_points_either_way(tmp_path: Path) -> None:
     save_seeds(tmp_path, "groupdro", {0: 0.50, 1: 0.50, 2: 0.50})
     claim = "groupdro.equal_avg_acc"
-    for share, verdict in ((0.51, "holds"), (0.49, "holds"), (0.53, "does not hold"), (0.47, "does not hold")):
-        save_seeds(tmp_path, "poisoner", {0: share, 1: share, 2: share})
+    for share, verdict in ((0.50, "holds"), (0.49, "holds"), (0.55, "does not hold"), (0.45, "does not hold")):
+        save_seeds(tmp_path, "poisoner", {0: share, 1: share, 2: share + 0.01})
         assert line(tmp_path, claim)["verdict"] == verdict
     save_seeds(tmp_path, "poisoner", {0: 0.50, 1: 0.54, 2: 0.55})
     found = line(tmp_path, claim)
@@ -139,11 +149,11 @@ def test_about_equal_means_within_two_points_either_way(tmp_path: Path) -> None:
 def test_the_celeba_mean_needs_all_four_targets(tmp_path: Path) -> None:
     for task, share in zip(CELEBA, (0.5, 0.6, 0.7, 0.8), strict=True):
         assert line(tmp_path, "groupdro.worst_group", "celeba_avg")["verdict"] == "not measured"
-        save_seeds(tmp_path, "poisoner", {0: share, 1: share}, task=task)
+        save_seeds(tmp_path, "poisoner", {0: share, 1: share + 0.01}, task=task)
         save_seeds(tmp_path, "groupdro", {0: 0.4, 1: 0.4, 2: 0.4}, task=task)
     found = line(tmp_path, "groupdro.worst_group", "celeba_avg")
     assert (found["verdict"], found["n"]) == ("holds", 2)
-    assert found["difference"] == pytest.approx(25.0)
+    assert found["difference"] == pytest.approx(25.5)
     assert found["paper"] == pytest.approx(75.18 - 73.02)
 
 
@@ -163,7 +173,8 @@ def test_other_presets_have_lines_of_their_own(tmp_path: Path) -> None:
 def test_the_interval_is_students() -> None:
     # 4.302653 is the 97.5 % quantile of two degrees of freedom in printed tables; the sample's deviation is √21.
     assert verdicts.interval([0.0, 3.0, 9.0]) == pytest.approx((4 - 4.302653 * np.sqrt(7), 4 + 4.302653 * np.sqrt(7)))
-    assert verdicts.interval([4.0]) == (4.0, 4.0)
+    assert np.isnan(verdicts.interval([4.0])).all()
+    assert np.isnan(verdicts.interval([0.3, 0.1 + 0.2, 0.3])).all(), "level but for rounding"
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10])

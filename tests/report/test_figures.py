@@ -43,7 +43,7 @@ def invented(run: Run) -> Record:
     told = {
         "bias_acc": 90.0 - epochs,
         "aligned_error": np.full(3, 1.0 + shift),
-        "conflicting_error": 10.0 * epochs + shift,
+        "conflicting_error": (10 + 0.1 * run.seed) * epochs + shift,
         "aligned_loss": 0.5 / epochs,
         "conflicting_loss": 0.1 / epochs,
         "avg_acc": np.full(3, 50.0),
@@ -85,7 +85,7 @@ def diamonds(axes: Axes) -> list[tuple[float, float]]:
 def test_curves_are_those_of_the_biased_model_averaged_over_seeds(results: Results) -> None:
     _, (axes,) = drawn("4", results)
     # Poisoner has p = 5, γ = 1 and hence a shift of 10.5 in this invention; the mean of seeds 0 and 1 adds a half.
-    assert line(axes, "Poisoner: conflicting samples") == [[1, 2, 3], [21, 31, 41]]
+    assert line(axes, "Poisoner: conflicting samples") == [[1, 2, 3], pytest.approx([21.05, 31.1, 41.15])]
     assert line(axes, "GCE: aligned samples") == [[1, 2, 3], [1.5, 1.5, 1.5]]
     assert len(axes.collections) == 4, "a band for each line"
 
@@ -207,7 +207,7 @@ def test_a_stand_in_says_so(results: Results) -> None:
 
 
 def test_a_caption_says_what_came_out_beside_what_is_claimed(results: Results) -> None:
-    """In this invention the error of every biased model grows by 20 points to 41.5 at most, the bias is level in γ."""
+    """In this invention the error of every biased model grows by 20 points to 41 or so, the bias is level in γ."""
     text = figures.caption(FIGURES["4"].on("cmnist_99"), results)
     claim, outcome = text.split("GCE fits conflicting samples. ")
     assert "The paper's claim: Poisoner's errors" in claim

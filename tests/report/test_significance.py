@@ -34,6 +34,7 @@ def test_nothing_is_written_of_a_table_without_anything_to_compare(tmp_path: Pat
 def test_few_tasks_have_differences_and_a_sentence_in_place_of_ranks(tmp_path: Path) -> None:
     for method, share in SHARES.items():
         save_seeds(tmp_path, method, {0: share, 1: share + 0.02, 2: share + 0.03} if method != "lff" else {0: share})
+    save_seeds(tmp_path, "poisoner", {1: SHARES["poisoner"] + 0.03})
     results = make_results(tmp_path)
     written = significance.write(TABLES["2"], results)
     assert names(written) == ["table2-tests.md", "table2-tests.csv"]
@@ -43,6 +44,8 @@ def test_few_tasks_have_differences_and_a_sentence_in_place_of_ranks(tmp_path: P
     assert rows["LfF"].count("°") == 3
     assert "**" not in rows["LfF"]
     assert "**" in rows["Poisoner"]
+    assert "**" not in rows["GroupDRO*"], "all of its differences are equal"
+    assert rows["GroupDRO*"].count("(–)") == 3
     assert "on the same 5 or more tasks, which is not so here: 1 of 5 tasks have records." in text
     assert "Commit" in text
 
