@@ -49,8 +49,8 @@ def cell(table: Table, row: Row, task: str, metric: str, results: Results) -> Ce
 def differences(table: Table, results: Results) -> pd.DataFrame:
     """One line per task, metric and row: its paired difference to the table's first row, in points.
 
-    ``low`` and ``high`` are the 95 % interval of the mean over the ``n`` seeds that both have, gaps where there is none;
-    ``collapsed`` says that a run of either did. Rows without a seed in common have no line, nor have the same
+    ``low`` and ``high`` are the 95 % interval of the mean over the ``n`` seeds that both have, gaps where there is
+    none; ``collapsed`` says that a run of either did. Rows without a seed in common have no line, nor have the same
     runs.
     """
     reference, *others = table.rows

@@ -45,8 +45,8 @@ from benchmark.speed import report, roofline
 from benchmark.speed.file_loop import file_epoch, write_images
 from benchmark.store.atomic import write_atomically
 from benchmark.store.provenance import commit
-from benchmark.training.allocator import keep_freed_memory
 from benchmark.training.networks import memory_format, of_run, place, precision
+from benchmark.training.process import configure, keep_freed_memory
 from benchmark.training.recording import device_name
 from benchmark.training.training import Training
 from benchmark.training.updates import Updates
@@ -357,7 +357,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--images is {images}: it must be at least {CLASSES[network]}, one of each class.")
     if network == "mlp" or options.threads:
         torch.set_num_threads(options.threads or 1)
-    torch.backends.cudnn.benchmark = True
+    configure()
     keep_freed_memory()
     methods = dict.fromkeys(["vanilla", *(load().check_method(each) for each in options.methods)])
     seeds = options.seeds_at_once or ((8, 16) if network == "mlp" and device.type == "cuda" else ())

@@ -19,8 +19,8 @@ import torch
 from benchmark.plan.run import Run, Settings
 from benchmark.speed.__main__ import CLASSES, Subject, interleaved, kind_of, noise, phases, processor
 from benchmark.store.provenance import commit
-from benchmark.training.allocator import keep_freed_memory
 from benchmark.training.measure import count
+from benchmark.training.process import configure, keep_freed_memory
 from benchmark.training.recording import device_name
 from benchmark.training.training import Training
 from datasets import BiasedDataset
@@ -59,8 +59,7 @@ def calibrate(runs: Sequence[Run], images: Mapping[str, Images], device: torch.d
     ``images`` are those of each data set. What there was no time for is left out: the largest networks' last methods.
     """
     before, deadline = os.getloadavg()[0], time.monotonic() + seconds
-    torch.backends.cudnn.benchmark = True  # as in training
-    torch.set_flush_denormal(True)
+    configure()
     keep_freed_memory()
     works = {run.series: work(run, images[run.settings["dataset"]]) for run in runs}
     of_shape: dict[Shape, dict[str, Run]] = {}

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from benchmark.plan.run import Settings
-from benchmark.training.allocator import keep_freed_memory
 from benchmark.training.loader import free_memory
 from benchmark.training.networks import of_run, place
+from benchmark.training.process import configure, keep_freed_memory
 
 BATCH = 16  # images, fewer than any recipe's: a step stays short even where images are large
 SECONDS = 2.0
@@ -63,6 +63,7 @@ def _share_barrier(barrier: Barrier) -> None:
 def _train(settings: Settings, image_shape: tuple[int, ...], num_classes: int, threads: int) -> tuple[float, float]:
     """(images a second, bytes) of this process, which begins to count with all others."""
     torch.set_num_threads(threads)
+    configure()
     keep_freed_memory()
     network = of_run({**settings, "pretrained": False}, image_shape, num_classes).train()
     place(network, torch.device("cpu"), settings["precision"])

@@ -31,10 +31,10 @@ from benchmark.store.provenance import commit
 from benchmark.store.record import Commit, Record
 from benchmark.store.store import Models, Predictions, Store
 from benchmark.terminal.display import SHOWN, Event, Tell, told
-from benchmark.training.allocator import keep_freed_memory
 from benchmark.training.loop import train
 from benchmark.training.networks import check as check_network
 from benchmark.training.networks import check_precision
+from benchmark.training.process import configure, keep_freed_memory
 from benchmark.training.progress import EpochEntry
 from benchmark.training.recording import make_record
 from benchmark.training.training import Training
@@ -108,11 +108,7 @@ class Worker:
         for name in methods.METHODS:
             code.of_method(name)
         commit()
-        torch.backends.cudnn.benchmark = True  # all batches of a run have one shape
-        # With weight decay the weights of units that died, and Adam's means of their gradients, shrink to numbers so
-        # small that a CPU computes with them several times more slowly. Before anything is computed: threads take this
-        # over when they start.
-        torch.set_flush_denormal(True)
+        configure()
 
     def _load_dataset(self, builder: str, data: str, balance: float) -> tuple[BiasedDataset, Fingerprint]:
         dataset = datasets.load(builder, self.data_root, balance, **json.loads(data))

@@ -3,7 +3,7 @@
     python tests/tools/precisions.py --repeat 5
 
 The variants take turns, each precision as the suite trains, with oneDNN's convolutions throughout
-(benchmark/training/convolutions.py), and with freed memory given back to the system (benchmark/training/allocator.py);
+(benchmark/training/convolutions.py), and with freed memory given back to the system (benchmark/training/process.py);
 bf16 where the processor has it.
 """
 
@@ -21,8 +21,8 @@ import torch
 import networks
 from benchmark.cores import cores
 from benchmark.training import convolutions
-from benchmark.training.allocator import keep_freed_memory
 from benchmark.training.networks import computes_in_bf16, memory_format, place
+from benchmark.training.process import keep_freed_memory
 from benchmark.training.recording import device_name
 from benchmark.training.trial import step
 
