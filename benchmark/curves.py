@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -237,7 +236,8 @@ def _label(series: Series, results: Results) -> str:
 
 def curves(group: Group, results: Results) -> Figure:
     """What was measured after each epoch: mean over seeds, with a band of one standard deviation."""
-    figure, axes = plt.subplots(3, 3, figsize=(style.PAGE, 5.4), layout="constrained")
+    figure = Figure(figsize=(style.PAGE, 5.4), layout="constrained")
+    axes = figure.subplots(3, 3)
     legend: dict[str, Artist] = {}
     for axis, panel in zip(axes.flat, PANELS, strict=True):
         if panel is None:
@@ -279,7 +279,8 @@ def tradeoff(group: Group, results: Results) -> Figure:
     All in the epoch of the rule, or in the last one where no run can be selected by it. A published number belongs to
     the settings of its table's row only, and is joined to what they measured.
     """
-    figure, axis = plt.subplots(figsize=(style.COLUMN, 2.8), layout="constrained")
+    figure = Figure(figsize=(style.COLUMN, 2.8), layout="constrained")
+    axis = figure.subplots()
     rule = results.rule if any(record.fairness(results.rule) for record in group.records) else LAST
     for line in group.lines:
         _mark(axis, line, printed(line.series, results), rule)

@@ -8,12 +8,9 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 # The grid of found images grows sideways first.
@@ -91,7 +88,7 @@ def png(sheet: Sheet) -> bytes:
     shape = bottom + (len(notes) + 1) * 18, right + MARGIN
 
     canvas = np.full((*shape, 3), 255, np.uint8)
-    figure = plt.figure(figsize=(shape[1] / DPI, shape[0] / DPI), dpi=DPI)
+    figure = Figure(figsize=(shape[1] / DPI, shape[0] / DPI), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     panels = [(sheet.found, MARGIN, found_columns), *([(aligned, left, ALIGNED_COLUMNS)] if aligned else [])]
     for panel, x, across in panels:
@@ -115,7 +112,6 @@ def png(sheet: Sheet) -> bytes:
     axes.axis("off")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
-    plt.close(figure)
     return buffer.getvalue()
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -81,7 +80,8 @@ def curves(table: Table, results: Results, task: str) -> Drawing:
     }
     panels = [each for each in PANELS if any(_measured(each[0], of_row) for of_row in lines[each[0]])]
     panels = panels or [PANELS[0]]  # empty, where no record has any of these curves
-    drawing, grid = plt.subplots(1, len(panels), figsize=(PAGE, 2.1), layout="constrained", squeeze=False)
+    drawing = Drawing(figsize=(PAGE, 2.1), layout="constrained")
+    grid = drawing.subplots(1, len(panels), squeeze=False)
     entries: dict[str, Artist] = {}
     for axes, (metric, title, _) in zip(grid.flat, panels, strict=True):
         chosen = looks(row.method for row in table.rows)
@@ -251,7 +251,8 @@ def draw(figure: Figure, results: Results) -> Drawing:
     columns = min(len(shown), MOST_COLUMNS, len(figure.panels) if len(figure.panels) > 1 else len(figure.tasks))
     rows = -(-len(shown) // columns)
     width = PAGE if columns > 1 else COLUMN
-    drawing, grid = plt.subplots(rows, columns, figsize=(width, 2.1 * rows), layout="constrained", squeeze=False)
+    drawing = Drawing(figsize=(width, 2.1 * rows), layout="constrained")
+    grid = drawing.subplots(rows, columns, squeeze=False)
     entries, published_too = dict[str, Artist](), dict[str, Artist]()
     for axes, part in zip(grid.flat, shown, strict=False):
         panel = part.panel

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -51,9 +50,8 @@ def draw(lines: pd.DataFrame, results: Results) -> Drawing:
     columns = min(len(tasks), MOST_COLUMNS)
     rows = -(-len(tasks) // columns)
     size = (PAGE if columns > 1 else COLUMN, (0.16 * len(methods) + 0.45) * rows)
-    drawing, grid = plt.subplots(
-        rows, columns, figsize=size, layout="constrained", squeeze=False, sharex=True, sharey=True
-    )
+    drawing = Drawing(figsize=size, layout="constrained")
+    grid = drawing.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes, task in zip(grid.flat, tasks, strict=False):
         of_task = lines[lines.task == task].set_index("method")
         for place, method in enumerate(methods):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
@@ -28,7 +27,7 @@ def draw(found: Sequence[Ranking], names: Sequence[Sequence[str]], title: str) -
     above, below = (textwrap.wrap(text, int(width / CHARACTER)) for text in (title, _legend(found, names)))
     heights = [0.9 + BAR * len(each.groups()) + LINE * ((len(each.rows) + 1) // 2) for each in found]
     height = sum(heights) + LINE * (len(above) + len(below)) + 0.1
-    drawing = plt.figure(figsize=(width, height))
+    drawing = Drawing(figsize=(width, height))
     for lines, top, weight in ((above, height - 0.05, "bold"), (below, LINE * len(below) + 0.03, "normal")):
         drawing.text(0.04 / width, top / height, "\n".join(lines), va="top", weight=weight)
     top = height - LINE * len(above) - 0.05

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
 from benchmark import quoting
@@ -116,10 +116,9 @@ def _score(outcome: Outcome, number: int) -> str:
 def draw(outcomes: Sequence[Outcome], table: Table, results: Results) -> list[Path]:
     """Each option of each row against the validation score of its points: figures/<stem>-options.png and .pdf."""
     columns = max(len(_searched(each)) for each in outcomes)
-    drawing, grid = plt.subplots(
-        len(outcomes), columns, figsize=(PAGE if columns > 1 else COLUMN, 1.6 * len(outcomes)),
-        layout="constrained", squeeze=False,
-    )  # fmt: skip
+    size = (PAGE if columns > 1 else COLUMN, 1.6 * len(outcomes))
+    drawing = Drawing(figsize=size, layout="constrained")
+    grid = drawing.subplots(len(outcomes), columns, squeeze=False)
     for line, each in zip(grid, outcomes, strict=True):
         searched = _searched(each)
         for axis, name in zip(line, searched, strict=False):

@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -31,7 +28,7 @@ matplotlib.rcdefaults()  # a matplotlibrc of the user's has no say
 COLUMN, PAGE = 3.4, 7.0
 TEXT = 7  # points, of all text
 LINE, CHARACTER, BOLD = 0.118, 0.053, 0.061  # inches that a line of it takes, and a character on average
-plt.rcParams.update(
+matplotlib.rcParams.update(
     {
         "text.parse_math": False,  # a "$" in a name is a "$"
         "pdf.fonttype": 42,  # outlines that publishers take
@@ -105,7 +102,7 @@ def looks(methods: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def save(drawing: Drawing, stem: Path) -> list[Path]:
-    """Write the drawing as ``stem``.png and .pdf, and close it."""
+    """Write the drawing as ``stem``.png and .pdf."""
     written = []
     drawing.dpi = DPI
     if layout := drawing.get_layout_engine():  # laid out once for both files
@@ -117,7 +114,6 @@ def save(drawing: Drawing, stem: Path) -> list[Path]:
             # Without a date a figure of the same records is the same file.
             metadata = {"CreationDate": None} if suffix == "pdf" else None
             drawing.savefig(temporary, format=suffix, dpi=DPI, metadata=metadata)
-    plt.close(drawing)
     return written
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
-import matplotlib.pyplot as plt
 import msgspec
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
@@ -213,7 +212,8 @@ EXPECTED = "where the counted operations alone would put it, from Vanilla"
 def draw(found: Sequence[Measurement]) -> Drawing:
     """Bars of images/s, a panel for each measurement; diamonds where counted operations alone would put a method."""
     height = 0.5 + 0.16 * max(len(loops(each)) for each in found)
-    drawing, grid = plt.subplots(1, len(found), figsize=(PAGE, height), layout="constrained", squeeze=False)
+    drawing = Drawing(figsize=(PAGE, height), layout="constrained")
+    grid = drawing.subplots(1, len(found), squeeze=False)
     for axes, measurement in zip(grid.flat, found, strict=True):
         names = loops(measurement)
         values = [rate(measurement, name) for name in names]

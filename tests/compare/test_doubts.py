@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import msgspec
 import pytest
 from factories.records import make_record, make_results, make_run, put, save_seeds
@@ -39,7 +38,6 @@ def said(results: Results) -> dict[str, str]:
         name: " ".join(each.get_text() for each in drawing.findobj(Text)).replace("\n", " ")
         for name, drawing in drawings.items()
     }
-    plt.close("all")
     return texts | {
         "claims": verdicts.markdown(judged, results),
         "fidelity": fidelity.markdown(found, judged, results),

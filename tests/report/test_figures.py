@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from factories.records import curves, fixed_store, make_record, make_results, make_run, phase
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
 from matplotlib.text import Text
 
@@ -256,11 +257,12 @@ def test_one_seed_is_hollow(results: Results, tmp_path: Path) -> None:
 def test_figures_are_of_print_size_with_named_axes(number: str, results: Results) -> None:
     drawing = figures.draw(FIGURES[number].on("cmnist_99"), results)
     assert drawing.get_size_inches()[0] in (style.COLUMN, style.PAGE)
-    drawing.canvas.draw()
+    canvas = FigureCanvasAgg(drawing)
+    canvas.draw()
     texts = [each for each in drawing.findobj(Text) if each.get_text() and each.get_visible()]
     assert len(texts) > 10
     assert min(each.get_fontsize() for each in texts) >= 7
-    renderer, page = drawing.canvas.get_renderer(), drawing.bbox  # type: ignore[attr-defined]
+    renderer, page = canvas.get_renderer(), drawing.bbox
     for axes in drawing.axes:
         assert axes.get_xlabel()
         assert axes.get_ylabel().endswith(("(%)", "(nats)"))

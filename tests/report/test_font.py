@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -28,7 +27,7 @@ def test_text_takes_the_room_that_it_takes_in_the_full_font(text: str, weight: s
 
 
 def test_a_name_in_another_script_is_drawn(tmp_path: Path) -> None:
-    drawing = plt.figure(figsize=(2, 1))
+    drawing = Figure(figsize=(2, 1))
     drawing.text(0.1, 0.5, "Big nose Носы", weight="bold")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Matplotlib warns of a glyph that no font has

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from benchmark.plan.ours import MODERN
 from benchmark.plan.paper import COMPARED
@@ -79,9 +80,8 @@ def test_lines_of_one_method_keep_its_colour() -> None:
 def test_a_curve_lies_at_the_epochs_that_were_measured() -> None:
     """After every other epoch, in two phases of one network."""
     line = [{"epoch": epoch, "avg_acc": 10.0 * place} for place, epoch in enumerate((1, 2, 4, 6, 1, 2, 3))]
-    drawing, axes = style.plt.subplots()
+    axes = Figure().subplots()
     style.plot(axes, [line, line], "avg_acc", "one", "#000000", "-")
     (drawn,) = axes.lines
     assert [*drawn.get_xdata()] == [1, 2, 4, 6, 7, 8, 9]
     assert [*drawn.get_ydata()] == [0, 10, 20, 30, 40, 50, 60]
-    style.plt.close(drawing)
