@@ -105,7 +105,6 @@ def test_the_diagram_can_be_read_in_print(rows: tuple, tmp_path: Path) -> None: 
     found += [replace(found[0], ranks=np.full(random.shape, (len(rows) + 1) / 2), collapsed=~none)]
     titles = [results.row_title(row) + results.mark(row.method) for row in rows]
     drawing = rank_diagram.draw(found, [titles] * 3, "Table 2: Debiasing on further tasks (cpu preset)")
-    drawing.canvas.draw()
     texts = [each for each in drawing.findobj(Text) if each.get_text()]
     assert all(each.get_fontsize() >= 7 for each in texts)
     drawn = {each.get_text().rstrip("§") for each in texts}
