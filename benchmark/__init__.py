@@ -8,14 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmark.models import Model as Model
-    from benchmark.models import load as load
+    from benchmark.models.loading import load as load
+    from benchmark.models.model import Model as Model
 
 
 def __getattr__(name: str) -> Any:
     """``load`` and ``Model``, which need PyTorch, once they are asked for."""
-    if name in ("load", "Model"):
-        from benchmark import models
+    if name == "load":
+        from benchmark.models.loading import load
 
-        return getattr(models, name)
+        return load
+    if name == "Model":
+        from benchmark.models.model import Model
+
+        return Model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,7 +18,7 @@ from benchmark.store.atomic import write_atomically
 from benchmark.store.named import RUN
 
 if TYPE_CHECKING:
-    from benchmark.models import Model
+    from benchmark.models.model import Model
 
 EPILOG = """examples:
   python -m benchmark.predict my_birds/poisoner new_images/ > labels.csv
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(options: argparse.Namespace) -> int:
     paths = list(_found(options.images))
-    from benchmark.models import load  # PyTorch, once it is clear that there is something to label
+    from benchmark.models.loading import load  # PyTorch, once it is clear that there is something to label
     from benchmark.workers.worker import pick_device
 
     model = load(options.run, options.select, results=options.results, device=str(pick_device(options.device)))

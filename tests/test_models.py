@@ -22,8 +22,9 @@ from safetensors import safe_open
 
 import benchmark
 import datasets
-from benchmark import merge, models, pack
+from benchmark import merge, pack
 from benchmark.errors import UserError
+from benchmark.models import building, keeping, loading
 from benchmark.plan.run import Run
 from benchmark.rules import LAST, RULES
 from benchmark.run import main
@@ -146,7 +147,7 @@ def test_the_networks_of_every_method_are_built_again(method: str, tmp_path: Pat
     train([training])
     record = make_record(run, training, Fingerprint("data", "validation"))
     store = Store(tmp_path)
-    assert store.save(record, training.predictions(), models.keep(record, training, (LAST,)))
+    assert store.save(record, training.predictions(), keeping.keep(record, training, (LAST,)))
     model = benchmark.load(run.id, results=tmp_path)
     expected = training.splits.test.logits(training.method.target)
     assert torch.equal(torch.from_numpy(model.probabilities(dataset.test.images)), expected.softmax(1))
@@ -175,7 +176,7 @@ def test_what_imagenets_weights_change_beside_weights_is_built_again() -> None:
     """torchvision scales the inputs of two architectures where they start from these."""
     for pretrained in (True, False):
         run = make_run("dogs_cats", "vanilla", "network=googlenet", f"pretrained={str(pretrained).lower()}")
-        network = models._method(invented_record(run), (3, 32, 32)).target
+        network = building._method(invented_record(run), (3, 32, 32)).target
         (layer,) = (each for each in network.modules() if hasattr(each, "transform_input"))
         assert layer.transform_input is pretrained
 
@@ -256,7 +257,7 @@ def test_a_model_of_no_use_says_so(results: Path, run: Run) -> None:
     one_answer = np.zeros_like(record.answers.test)
     one_answer[:, :10] = np.ravel(record.groups.test)[:10]
     warned = replace(record, answers=replace(record.answers, test=one_answer), warnings=["Beware."])
-    assert [note.split(":")[0] for note in models._notes(warned, LAST)] == [
+    assert [note.split(":")[0] for note in loading._notes(warned, LAST)] == [
         "The model collapsed",
         "Its training warned",
     ]
@@ -266,14 +267,14 @@ def test_what_answers_otherwise_than_was_counted_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The record is stored all the same."""
-    original = models._assembled
+    original = building.assembled
 
     def of_another_function(*more: object) -> object:
         found = original(*more)  # type: ignore[arg-type]
         found["target"].classifier.weight.neg_()
         return found
 
-    monkeypatch.setattr(models, "_assembled", of_another_function)
+    monkeypatch.setattr(keeping, "assembled", of_another_function)
     assert main([*DIGITS, "--keep", "--set", "epochs=4", "--results", str(tmp_path)]) == 0
     assert "no model of the last epoch is kept: built of its weights it answers otherwise" in capsys.readouterr().out
     (record,) = Store(tmp_path).everything()

@@ -17,8 +17,8 @@ import torch
 
 import datasets
 import methods
-from benchmark import models
 from benchmark.errors import UserError, described
+from benchmark.models.keeping import keep
 from benchmark.plan import code, limits
 from benchmark.plan.run import Run
 from benchmark.plan.uses import MARKS, Labels
@@ -226,7 +226,7 @@ class Worker:
         data = self._train(open_runs)
         for each, training in zip(open_runs, self._trainings, strict=True):
             record = make_record(each.run, training, data, len(open_runs), self.submitted)
-            kept = models.keep(record, training, self.keep) if self.keep else None
+            kept = keep(record, training, self.keep) if self.keep else None
             save = partial(self._save, each, record, training.predictions(), kept)
             if not self._patience[each.run.id](save, self.store.record_path(each.run)):
                 self._note([each.run], f"{each.run} was finished by another worker meanwhile, whose record stands.")
