@@ -102,6 +102,23 @@ def handling(
         signal.signal(number, before)
 
 
+@contextmanager
+def deferring(number: signal.Signals) -> Iterator[None]:
+    """A signal that comes meanwhile comes at the end."""
+    came = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+
+    try:
+        with handling(number, note):
+            yield
+    finally:
+        if came:
+            signal.raise_signal(number)
+
+
 def say(message: str) -> None:
     """Print a sentence, which may name a file whose name is no text."""
     print(message.encode(errors="backslashreplace").decode(), flush=True)

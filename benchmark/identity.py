@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,7 @@ from benchmark.errors import UserError
 from benchmark.plan.run import Run
 from benchmark.rules import Rule
 from benchmark.store.record import Record
-from benchmark.store.store import Store, end_aside
+from benchmark.store.store import Store
 
 if TYPE_CHECKING:
     from datasets.base import Fingerprint
@@ -32,16 +31,17 @@ class Outdated:
 
     @classmethod
     def among(cls, runs: Sequence[Run], store: Store, data_root: Path, keep: Sequence[Rule] = ()) -> Outdated:
-        """Those of the runs' records. Models are kept of the epochs that the rules ``keep`` choose."""
-        stored = [record for run in runs if (record := store.load(run))]
+        """Those of the runs' records that are to stay. Models are kept of the epochs that the rules ``keep`` choose."""
+        stored = [record for run in runs if not store.lacks(run) and (record := store.load(run))]
         return cls(
             {record.run.id: record.stale for record in stored if record.stale},
             dict(_of_other_data(stored, data_root)),
             {record.run.id for record in stored if store.lacks_models(record, keep)},
         )
 
-    def __contains__(self, run: Run) -> bool:
-        return run.id in self.by_code or run.id in self.by_data or run.id in self.unkept
+    @property
+    def ids(self) -> frozenset[str]:
+        return frozenset((*self.by_code, *self.by_data, *self.unkept))
 
     def refuse(self, data_root: Path) -> None:
         """Say which are of older code or without a model. Raises UserError where one is of other data."""
@@ -62,25 +62,6 @@ class Outdated:
                 f"{len(self.by_data)} of these runs, such as {run}, {were} trained on other data than lie under "
                 f"{data_root} now (fingerprint {now}): restore the data, or train the runs anew with --again."
             )
-
-    @contextmanager
-    def renewed(self, runs: Sequence[Run], store: Store) -> Iterator[None]:
-        """Meanwhile they are set aside, so that their runs are trained anew.
-
-        Where anything puts an end to that, those come back whose runs have no new record.
-        """
-        aside: list[tuple[Run, str]] = []
-        try:
-            for run in {run.id: run for run in runs}.values():
-                if run in self:
-                    why = "unkept" if run.id not in self.by_code and run.id not in self.by_data else "stale"
-                    aside.append((run, end_aside(why)))  # before it is: an interruption may fall into it
-                    store.set_aside(run.id, aside[-1][1])
-            yield
-        except BaseException:
-            for run, end in aside:
-                store.put_back(run, end)
-            raise
 
 
 def same_data(record: Record, now: Fingerprint) -> bool:

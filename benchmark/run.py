@@ -6,7 +6,6 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,7 +123,7 @@ def _list_missing(
     outdated = Outdated.among(runs, store, execution.data_root, execution.keep)
     if not again:
         outdated.refuse(execution.data_root)
-    missing = [run for run in runs if store.load(run) is None or (again and run in outdated)]
+    missing = [run for run in runs if store.lacks(run) or (again and run.id in outdated.ids)]
     _rehearse(missing, selection.recipes, execution, submission)
     _say_outlook(missing, execution)
     print("\n".join(run.id for run in missing) or "Nothing to train.")
@@ -135,15 +134,22 @@ def execute(runs: Sequence[Run], store: Store, execution: Execution, submission:
     outdated = Outdated.among(runs, store, execution.data_root, execution.keep)
     if not again:
         outdated.refuse(execution.data_root)
-    with outdated.renewed(runs, store) if again else nullcontext():
-        _say_outlook([run for run in runs if store.load(run) is None], execution)
-        if submission.launcher == "inline":
-            from benchmark.workers import crew
+    begun = sum(store.is_renewed(run) for run in runs)
+    if begun:
+        are = "is" if begun == 1 else "are"
+        print(
+            f"{begun} of these runs {are} trained anew, as --again once asked; old records stand until then.",
+            flush=True,
+        )
+    renew = outdated.ids if again else frozenset()
+    _say_outlook([run for run in runs if run.id in renew or store.lacks(run)], execution)
+    if submission.launcher == "inline":
+        from benchmark.workers import crew
 
-            return crew.train(runs, store, execution)
-        from slurm import launch  # submitit is loaded only where something is submitted
+        return crew.train(runs, store, execution, renew)
+    from slurm import launch  # submitit is loaded only where something is submitted
 
-        return launch.launch(runs, store, execution, submission)
+    return launch.launch(runs, store, execution, submission, renew)
 
 
 def _able(runs: list[Run], selection: Selection, data_root: Path) -> list[Run]:

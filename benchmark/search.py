@@ -101,8 +101,12 @@ def plan(
 
 def _search(recipes: Recipes, table: Table, row: Row, task: str, count: int) -> Search:
     settings = recipes.run(table, row, task, SEED).settings
-    own = {each.key for each in table.changes_of(row) if each.owner in ("", row.method)}
-    ranges = {(owner, key): each for (owner, key), each in recipes.ranges(row.method).items() if key not in own}
+    own = {
+        (each.owner if each.key in settings["options"] else "", each.key)
+        for each in table.changes_of(row)
+        if each.owner in ("", row.method)
+    }
+    ranges = {place: each for place, each in recipes.ranges(row.method).items() if place not in own}
     if not ranges:
         raise UserError(
             f"Nothing of the method {row.method} is left to search on {task}, since --set says all of it: leave a "

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ import submitit
 
 from benchmark.arguments import has_controls, is_text
 from benchmark.cores import cores
-from benchmark.errors import UserError, handling
+from benchmark.errors import UserError, deferring, handling
 from benchmark.options import Execution, Jobs
 from benchmark.plan.run import Run
 from benchmark.quoting import counted
@@ -38,8 +38,11 @@ RESTARTS = 20
 POLL_SECONDS = 5.0
 
 
-def launch(runs: Sequence[Run], store: Store, execution: Execution, asked: Jobs) -> int | None:
-    """Submit what is missing; with --wait return the number of failed runs, else None at once.
+def launch(
+    runs: Sequence[Run], store: Store, execution: Execution, asked: Jobs, renew: Collection[str] = ()
+) -> int | None:
+    """Submit what is missing, and what of the ids ``renew`` has a record; with --wait return the number of failed runs,
+    else None at once.
 
     Raises UserError when a check fails, before anything is queued, or when SLURM refuses.
     """
@@ -49,14 +52,14 @@ def launch(runs: Sequence[Run], store: Store, execution: Execution, asked: Jobs)
     found = status.survey(runs, store, jobs.last_jobs(store.folder))
     print(f"{counted(len(runs), 'run')}: {status.counts(found)}.")
     wanted = ("missing", "failed") if asked.retry_failed else ("missing",)
-    missing = [each.run for each in found if each.condition in wanted]
+    missing = [each.run for each in found if each.condition in wanted or each.run.id in renew]
     if not asked.retry_failed and any(each.condition == "failed" for each in found):
         print("Failed runs are left out; --status says why they failed, --retry-failed submits them again.")
     submitted: list[str] = []
     try:
         if missing:
             submit = _submit_slurm if asked.launcher == "slurm" else _submit_local
-            for ids in submit(missing, store, execution, asked, profile):
+            for ids in submit(missing, store, execution, asked, profile, renew):
                 submitted += ids
         said = f"Submitted {counted(len(submitted), 'job')} for {counted(len(missing), 'run')}."
         print(said if missing else "Nothing to submit.")
@@ -80,7 +83,12 @@ def _task(runs: Sequence[Run], store: Store, execution: Execution) -> TrainRuns:
 
 
 def _submit_slurm(
-    missing: Sequence[Run], store: Store, execution: Execution, asked: Jobs, profile: profiles.Profile
+    missing: Sequence[Run],
+    store: Store,
+    execution: Execution,
+    asked: Jobs,
+    profile: profiles.Profile,
+    renew: Collection[str],
 ) -> Iterator[list[str]]:
     """Submit arrays, one per distinct request and no larger than the cluster allows; yields each one's job ids."""
     groups: dict[str, list[Run]] = defaultdict(list)
@@ -98,9 +106,8 @@ def _submit_slurm(
         packs = list(_packs(runs, asked.runs_per_job))
         for start in range(0, len(packs), limit):
             executor = _slurm_executor(store, request, asked.max_parallel, previous)
-            ids = _submit(
-                executor, packs[start : start + limit], store, replace(execution, device=device), asked.launcher
-            )
+            part, how = packs[start : start + limit], replace(execution, device=device)
+            ids = _submit(executor, part, store, how, asked.launcher, renew)
             previous = ids[0].split("_")[0] if asked.max_parallel else None
             print(f"Job array {ids[0].split('_')[0]}: {counted(len(ids), 'job')}, {_described(request)}", flush=True)
             yield ids
@@ -156,15 +163,25 @@ def _environment() -> list[str]:
 
 
 def _submit(
-    executor: submitit.Executor, packs: Sequence[Sequence[Run]], store: Store, execution: Execution, launcher: str
+    executor: submitit.Executor,
+    packs: Sequence[Sequence[Run]],
+    store: Store,
+    execution: Execution,
+    launcher: str,
+    renew: Collection[str],
 ) -> list[str]:
     """Submit one job for each pack, as an array where the launcher has them; returns the job ids."""
+    renewed = [run for pack in packs for run in pack if run.id in renew]
     # Ctrl-C falls between two submissions, and never reaches processes started in here.
-    with handling(signal.SIGINT, signal.SIG_IGN):
+    with deferring(signal.SIGTERM), handling(signal.SIGINT, signal.SIG_IGN):
+        for run in renewed:  # before a job looks what it has to do
+            store.renew(run)
         try:
             with executor.batch():
                 pending = [executor.submit(_task(pack, store, execution)) for pack in packs]
         except submitit.core.utils.FailedJobError as error:
+            for run in renewed:
+                store.keep_record(run)
             raise UserError(f"SLURM refused the jobs ({_refusal(str(error))}): see --profile and --slurm.") from error
         ids = [job.job_id for job in pending]
         log = jobs.folder(store.folder).resolve() / "%j_0_log.out"
@@ -182,7 +199,12 @@ def _described(request: Request) -> str:
 
 
 def _submit_local(
-    missing: Sequence[Run], store: Store, execution: Execution, asked: Jobs, profile: profiles.Profile
+    missing: Sequence[Run],
+    store: Store,
+    execution: Execution,
+    asked: Jobs,
+    profile: profiles.Profile,
+    renew: Collection[str],
 ) -> Iterator[list[str]]:
     """Start as many processes as there are GPUs or CPUs, or --max-parallel, and deal the runs out to them."""
     import torch
@@ -204,7 +226,7 @@ def _submit_local(
         executor = submitit.LocalExecutor(jobs.folder(store.folder).resolve())
         visible = {"gpus_per_node": 1, "visible_gpus": [gpus[number % len(gpus)]]} if gpus else {}
         executor.update_parameters(timeout_min=365 * 24 * 60, stderr_to_stdout=True, **visible)
-        ids = _submit(executor, [missing[number::count]], store, execution, asked.launcher)
+        ids = _submit(executor, [missing[number::count]], store, execution, asked.launcher, renew)
         print(f"Process {ids[0]}: {counted(len(missing[number::count]), 'run')}", flush=True)
         yield ids
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import json
 import os
 import shutil
 import signal
@@ -20,6 +20,7 @@ from benchmark import rendering
 from benchmark.errors import UserError
 from benchmark.plan import code
 from benchmark.run import main
+from benchmark.store.atomic import Patience
 from benchmark.store.store import SUPERSEDED, Store
 from benchmark.training.training import Training
 from benchmark.workers.worker import Worker
@@ -60,9 +61,9 @@ def test_other_images_under_the_same_labels_are_refused_and_trained_again_when_a
     assert main(command(folder, results, "--again")) == 0
     (after,) = records(results)
     assert after != before
-    aside = [path.name for path in results.glob("runs/*/*/*.stale-*")]
+    aside = [path.name for path in results.glob("runs/*/*/*.replaced-*")]
     assert len(aside) == 2, "the old record is kept under another name, and its predictions"
-    assert sum(".npz.stale-" in name for name in aside) == 1
+    assert sum(".npz.replaced-" in name for name in aside) == 1
     assert main(command(folder, results)) == 0
 
 
@@ -87,15 +88,20 @@ def test_what_is_refused_leaves_records_in_their_place(tmp_path: Path, capsys: p
     assert "trained on other data" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("where", ["benchmark.workers.worker.train", "benchmark.store.store.Store._model_files"])
+@pytest.mark.parametrize("where", ["benchmark.workers.worker.train", "benchmark.store.store.keep_as"])
 @pytest.mark.parametrize(
     ("end", "code"),
-    [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141), (OSError(errno.ENOSPC, "full"), 2), (SIGTERM, 130)],
+    [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141), (RuntimeError("out of memory"), 1), (SIGTERM, 130)],
 )
-def test_whatever_ends_it_leaves_records_in_their_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, end: BaseException | signal.Signals, code: int
+def test_whatever_ends_it_leaves_records_in_their_place_and_the_next_command_goes_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    where: str,
+    end: BaseException | signal.Signals,
+    code: int,
 ) -> None:
-    """Be it in training or halfway through setting a record aside: its models follow it."""
+    """Be it in training or where the new record is about to take the old one's place."""
     folder, results = write_learnable_folder(tmp_path), tmp_path / "results"
     assert main(command(folder, results, "--keep")) == 0
     before = stored(results)
@@ -103,21 +109,40 @@ def test_whatever_ends_it_leaves_records_in_their_place(
     paint_black(folder)
 
     def stop(*arguments: object) -> None:
-        assert len(list(results.rglob("*.json.stale-*"))) == 1
         if isinstance(end, BaseException):
             raise end
         os.kill(os.getpid(), end)
         time.sleep(10)
 
-    if where.startswith("benchmark.workers.worker") and isinstance(end, Exception):
+    if where.startswith("benchmark.workers") and isinstance(end, BrokenPipeError):
         where = "benchmark.workers.crew.train"  # a worker notes what goes wrong in one run, and goes on
+    elif isinstance(end, BrokenPipeError):
+        code = 1
     with monkeypatch.context() as patched:
         patched.setattr(where, stop)
+        patched.setattr(Patience, "__call__", lambda self, action, path: action())
         patched.setattr(os, "dup2", lambda *arguments: None)  # of standard output, which pytest needs
-        if where.startswith("benchmark.store"):
-            patched.setattr(Store, "lacks_models", lambda *arguments: False)
         assert main(command(folder, results, "--keep", "--again")) == code
-    assert stored(results) == before
+    after = stored(results)
+    assert {path: after[path] for path in before} == before, "its tables show what they showed"
+    assert main(command(folder, results, "--keep", "--status")) == 0
+    shown = capfd.readouterr().out
+    assert "other data" not in shown
+    if where == "benchmark.workers.crew.train":  # nothing was begun
+        assert main(command(folder, results, "--keep")) == 2
+        return
+    if code == 1:
+        assert "failed" in shown
+    else:
+        assert "to be trained anew; its old record stands until then" in " ".join(shown.split())
+    assert main(command(folder, results, "--keep")) == 0
+    assert "1 of these runs is trained anew, as --again once asked" in capfd.readouterr().out
+    (record,) = Store(results).everything()
+    assert record.provenance.data != json.loads(before[Store(results).record_path(record.run)])["provenance"]["data"]
+    assert main(command(folder, results, "--keep")) == 0
+    aside = sorted(path.read_bytes() for path in stored(results) if ".replaced-" in path.name)
+    assert aside == sorted(before.values()), "nothing stored is ever lost"
+    assert not list(results.rglob("*.again"))
 
 
 def test_sigterm_is_as_before_after_the_command(tmp_path: Path) -> None:

@@ -302,7 +302,7 @@ def test_a_run_without_a_model_is_trained_anew_only_when_asked(
     (after,) = store.everything()
     assert after.answers.test.tolist() == before.answers.test.tolist()
     assert set(store.models_of(after.run)) == {"last", "validation_average"}
-    assert len(list(tmp_path.glob("runs/*/*/*.json.unkept-*"))) == 1, "nothing stored is ever lost"
+    assert len(list(tmp_path.glob("runs/*/*/*.json.replaced-*"))) == 1, "nothing stored is ever lost"
     kept = [path.read_bytes() for path in store.files(after)]
     assert main([*command, "--keep", "--again"]) == 0
     assert [path.read_bytes() for path in store.files(after)] == kept, "nothing was missing"

@@ -356,7 +356,8 @@ def _placed(settings: Settings, overrides: Iterable[Override], owners: tuple[str
     for override in overrides:
         if override.owner not in owners:
             continue
-        places = ("data",) if override.owner == "data" else ("options", "")
+        # What has no owner is the loop's, although a method may have an option of that name.
+        places = {"data": ("data",), "": ("",)}.get(override.owner, ("options", ""))
         for place in places:
             if override.key in (settings[place] if place else settings):
                 (placed.setdefault(place, {}) if place else placed)[override.key] = override.value

@@ -13,8 +13,6 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-import msgspec
-
 from benchmark.errors import UserError
 from benchmark.store import encoding
 from benchmark.store.atomic import replacing
@@ -24,12 +22,6 @@ from benchmark.store.store import run_id
 LARGEST_RECORD, LARGEST = 64 << 20, 1 << 30  # bytes of a record, and of any other file
 # What the reader raises for what is damaged, or written in a way that it does not know.
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, OverflowError)
-
-
-class Head(msgspec.Struct):
-    """What every record says first, of whatever schema it is."""
-
-    schema: int
 
 
 def write(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
@@ -110,8 +102,8 @@ class Archive:
     def _schema(self, run: str) -> int:
         """The schema of a record; 0 where it does not say, hence is damaged."""
         try:
-            return msgspec.json.decode(self.read(f"runs/{run}.json"), type=Head).schema
-        except (ValueError, RecursionError):
+            return encoding.schema(self.read(f"runs/{run}.json"))
+        except ValueError:
             return 0
 
 

@@ -100,6 +100,16 @@ def create_atomically(path: Path, content: Content) -> None:
         _create(temporary, path)
 
 
+def keep_as(path: Path, other: Path) -> None:
+    """Let what ``path`` holds now stay under a second name, whatever takes its place. Raises OSError."""
+    try:
+        os.link(path, other)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        write_atomically(other, path.read_bytes())
+
+
 def _flush(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -165,6 +165,20 @@ def _list(value: Any) -> Any:
     return value.tolist() if value.ndim == 2 else numbers(value)
 
 
+class Head(msgspec.Struct, frozen=True):
+    """What every record says first, of whatever schema it is."""
+
+    schema: int
+
+
+def schema(content: bytes) -> int:
+    """The schema of a record; 0 where it does not say, hence is damaged."""
+    try:
+        return msgspec.json.decode(content, type=Head).schema
+    except (ValueError, RecursionError):
+        return 0
+
+
 _decoder = msgspec.json.Decoder(Record, dec_hook=_array)
 
 

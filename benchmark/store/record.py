@@ -16,7 +16,7 @@ from benchmark.plan.run import Run, Settings
 from benchmark.plan.uses import MARKS
 from benchmark.rules import LAST, REPORTED, RULES, Rule, lacking
 
-SCHEMA: Literal[3] = 3
+SCHEMA: Literal[3] = 3  # raised with every field that is added, so that older versions leave such records alone
 DIGITS = 6  # significant ones, of the curves
 Whole = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 """A whole number that a float holds exactly, which no sum or quotient of a table overflows."""

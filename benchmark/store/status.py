@@ -68,7 +68,8 @@ def looking(store: Store, jobs: Mapping[str, Job]) -> Callable[[str], tuple[Cond
     def look(run: str) -> tuple[Condition, str]:
         record = store.record_path(run)
         names = files(record.parent)
-        if record.name in names and (stored := store.read(run)):
+        renewed = record.with_suffix(".again").name in names and store.is_renewed(run)
+        if record.name in names and not renewed and (stored := store.read(run)):
             return ("stale", f"{stored.stale}; --again trains it anew") if stored.stale else ("done", "")
         job = jobs.get(run)
         holder = leases.newest(record, leased(record.parent).get(record.stem, ()))
@@ -82,7 +83,8 @@ def looking(store: Store, jobs: Mapping[str, Job]) -> Callable[[str], tuple[Cond
             return "failed", f"{note.get('reason', 'unknown reason')}{log}"
         if job and job.state and not job.state.startswith(("CANCELLED", "COMPLETED")):
             return "failed", f"job {job.id} ended as {job.state}; log: {job.log}"
-        notes = [f"job {job.id} ended without a record; log: {job.log}"] if job else []
+        notes = ["to be trained anew; its old record stands until then"] if renewed else []
+        notes += [f"job {job.id} ended without a record; log: {job.log}"] if job else []
         notes += ["continues from its checkpoint"] if store.checkpoint_path(run).name in names else []
         return "missing", "; ".join(notes)
 

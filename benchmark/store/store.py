@@ -3,6 +3,8 @@
 A record exists, valid, or not at all. Its predictions are written before it, under a name that holds their digest,
 which the record holds, too: a record that is there has its predictions, and predictions without theirs count for
 nothing. So are its kept models, in a folder of their own, under names that hold the record's digest.
+
+A record is replaced only by that of a training that was asked for anew, which a note beside it says until then.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from benchmark.errors import UserError, say, unknown
 from benchmark.plan.run import Run
 from benchmark.rules import Rule
 from benchmark.store import encoding
-from benchmark.store.atomic import create_atomically, is_abandoned, remove, sha256, write_atomically
-from benchmark.store.record import Record
+from benchmark.store.atomic import create_atomically, is_abandoned, keep_as, remove, sha256, write_atomically
+from benchmark.store.record import SCHEMA, Record
 
 Predictions = tuple[np.ndarray, np.ndarray]
 """Predicted class, int64 [n], and probability of the label, float64 [n], of every training sample."""
@@ -39,7 +41,7 @@ ROOM = 1 << 20  # bytes that a folder must have room for: those of a record and 
 RECORD = re.compile(r"runs/([^/]+/[^/]+/[^/.]+)\.json")
 RUN_FILE = re.compile(r"([^/]+/[^/]+/[0-9a-f]{12}-s[0-9]+)\.(json|ckpt|failed\.json|[0-9]+\.lease)$")
 # Ends of files that serve to get a record and nobody needs beside one.
-SUPERSEDED = (".ckpt", ".ckpt.corrupt", ".failed.json", ".lease")
+SUPERSEDED = (".ckpt", ".ckpt.corrupt", ".failed.json", ".lease", ".again")
 WEIGHTS, ANSWERS = ".safetensors", ".npz"  # of a kept model, and of the predictions of a record or a model
 
 
@@ -125,7 +127,7 @@ class Store:
     def clean(self) -> None:
         """Remove what killed launchers have left: temporary files, and what served to get a record that is there.
 
-        Nothing that a living launcher still needs: of a run that has its record it needs nothing.
+        Nothing that a living launcher still needs: of a run that has its record, and is not renewed, it needs nothing.
         """
         for folder in (*self._runs.glob("*/*"), *self._models.glob("*/*")):
             for stem, names in _by_stem(folder).items():
@@ -145,7 +147,7 @@ class Store:
         """Remove what of the files of those names serves no more where there is a record at ``path``."""
         superseded = [name for name in names if name.endswith(SUPERSEDED)]
         predictions = [name for name in names if name.endswith(".npz")]
-        if not (superseded or len(predictions) > 1) or not _is_complete(path):
+        if not (superseded or len(predictions) > 1) or not _is_complete(path) or self.is_renewed(self._id(path)):
             return
         if len(predictions) > 1 and (record := self.read(self._id(path))):
             superseded += [name for name in predictions if name != self.predictions_path(record).name]
@@ -153,12 +155,38 @@ class Store:
             remove(path.with_name(name))
 
     def has(self, run: Run) -> bool:
-        """Whether the run has a record, told by its end: 10,000 of them are looked at within a second.
+        """Whether the run has a record that is to stay, told by its end: 10,000 are looked at within a second.
 
         One that breaks off is set aside by ``load``, which alone looks at every number.
         """
         path = self.record_path(run)
-        return path.exists() and (_is_complete(path) or self.load(run) is not None)
+        return path.exists() and (_is_complete(path) or self.load(run) is not None) and not self.is_renewed(run)
+
+    def lacks(self, run: Run) -> bool:
+        """Whether the run is to be trained: it has no record, a damaged one, or one that is to be replaced."""
+        self.load(run)  # by which a damaged one is set aside
+        return not self.has(run)
+
+    def renew(self, run: Run) -> None:
+        """Have the run trained anew. Its record stands until ``save`` stores the next one, which takes its place."""
+        if not self.is_renewed(run):
+            self.clean_up(run)  # nothing of an earlier training is to be continued
+            write_atomically(self._renewal_path(run), f"{self.digest(run)}\n")
+
+    def is_renewed(self, run: Run | str) -> bool:
+        """Whether the run is trained anew, and the record that it has is still the old one."""
+        try:
+            noted = self._renewal_path(run).read_text(errors="replace")
+        except OSError:
+            return False
+        return noted.strip() == sha256(self.record_path(run))
+
+    def keep_record(self, run: Run) -> None:
+        """Undo ``renew``, as where nothing came of it."""
+        self._renewal_path(run).unlink(missing_ok=True)
+
+    def _renewal_path(self, run: Run | str) -> Path:
+        return self.record_path(run).with_suffix(".again")
 
     def load(self, run: Run) -> Record | None:
         """The run's record, or None. A damaged one is set aside under another name, so that the run is done again."""
@@ -217,6 +245,9 @@ class Store:
             return None
         except (ValueError, RecursionError) as error:
             problem = str(error)
+            if (schema := encoding.schema(content)) > SCHEMA:
+                say(f"Record {path} is left alone: it is of a newer version of the benchmark (schema {schema}).")
+                return None
         try:
             kept = f"kept as {self.set_aside(run_id, end_aside('corrupt')).name}"
         except FileNotFoundError:  # another process has just done so
@@ -254,23 +285,12 @@ class Store:
             os.replace(each, each.with_name(each.name + end))
         return aside
 
-    def put_back(self, run: Run, end: str) -> None:
-        """Undo ``set_aside``, also one that stopped halfway, unless the run has another record by now."""
-        path = self.record_path(run)
-        aside = path.with_name(path.name + end)
-        if path.exists() or not aside.exists():
-            return
-        for folder in (path.parent, self._model_path(run.id, "", "").parent):
-            for name in _by_stem(folder).get(path.stem, []):
-                if name.endswith(end) and name != aside.name:
-                    os.replace(folder / name, folder / name.removesuffix(end))
-        os.replace(aside, path)
-
     def save(self, record: Record, predictions: Predictions | None = None, models: Models | None = None) -> bool:
         """Store a finished run with what ``Training.predictions`` gives, which is kept out of the text of the record,
         and its kept models.
 
-        False, and nothing is changed, where the run has a record already: it was finished elsewhere. Raises ValueError
+        Where the run is renewed, its record and all that belongs to it are kept under other names, see ``end_aside``.
+        False, and nothing is changed, where it has another record already: it was finished elsewhere. Raises ValueError
         for a record that contradicts itself, UserError where something that is no record has its name.
         """
         files: dict[Path, bytes] = {}
@@ -292,14 +312,21 @@ class Store:
         try:
             create_atomically(path, text)
         except FileExistsError:
-            if stored := self.load(record.run):
+            stored = self.load(record.run)
+            if stored is None:
+                if path.exists():
+                    raise UserError(f"{path} is in the way of a record and no record: remove it.") from None
+                return self.add(record, files)  # a damaged one, which was set aside
+            if not self.is_renewed(record.run):
                 for place in files.keys() - {*self.files(stored)}:
                     remove(place)
                 self._remove_models_but(record.run.id, self.digest(record.run))
                 return encoding.encode(stored) == text  # stored by an attempt that failed only afterwards
-            if path.exists():
-                raise UserError(f"{path} is in the way of a record and no record: remove it.") from None
-            return self.add(record, files)  # a damaged one, which was set aside
+            end = end_aside("replaced")
+            for place in self.files(stored):
+                keep_as(place, place.with_name(place.name + end))
+            write_atomically(path, text)
+            self.keep_record(record.run)
         self._remove_models_but(record.run.id, hashlib.sha256(text.encode()).hexdigest())
         self.clean_up(record.run)
         return True

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -63,18 +63,21 @@ def places(groups: Sequence[Sequence[Run]], worker: Worker, execution: Execution
     return [Place("cpu", max(1, available // most))] * most
 
 
-def train(runs: Sequence[Run], store: Store, execution: Execution) -> int:
-    """Train the runs that have no record; returns how many failed.
+def train(runs: Sequence[Run], store: Store, execution: Execution, renew: Collection[str] = ()) -> int:
+    """Train the runs that have no record, and anew those of the ids ``renew``; returns how many failed.
 
     Raises UserError, before any is trained, for what would make one fail and can be known.
     """
-    missing = [run for run in runs if store.load(run) is None]
+    missing = [run for run in runs if run.id in renew or store.lacks(run)]
     if not missing:
         return 0
     from benchmark.workers.worker import together, worker_for  # PyTorch is loaded only where something is trained
 
     worker = worker_for(store, execution)
     worker.prepare(missing)
+    for run in missing:
+        if run.id in renew:
+            store.renew(run)
     groups = together(missing, worker.seeds_at_once)
     where = places(groups, worker, execution)
     outcomes: dict[str, str] = {}

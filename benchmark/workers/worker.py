@@ -228,11 +228,13 @@ class Worker:
             record = make_record(each.run, training, data, len(open_runs), self.submitted)
             kept = keep(record, training, self.keep) if self.keep else None
             save = partial(self._save, each, record, training.predictions(), kept)
-            if not self._patience[each.run.id](save, self.store.record_path(each.run)):
+            if self._patience[each.run.id](save, self.store.record_path(each.run)):
+                known = {name: value for name, value in record.fairness().items() if value is not None}
+                said = "collapsed" if record.collapsed() else ""
+                self._end(each.run, "done", text=said, metrics=known, seconds=record.provenance.seconds)
+            else:
                 self._note([each.run], f"{each.run} was finished by another worker meanwhile, whose record stands.")
-            known = {name: value for name, value in record.fairness().items() if value is not None}
-            said = "collapsed" if record.collapsed() else ""
-            self._end(each.run, "done", text=said, metrics=known, seconds=record.provenance.seconds)
+                self._end(each.run, "done")
             yield {each.run.id: "done"}
 
     def _save(self, mine: Leased, record: Record, predictions: Predictions, kept: Models | None) -> bool:

@@ -123,6 +123,13 @@ def test_overrides_land_where_they_belong(text: str, place: tuple[str, ...], val
     assert type(found) is type(value)
 
 
+def test_what_has_no_owner_is_the_loops_although_an_option_has_its_name() -> None:
+    """DebiAN's λ_UA is called as the balance of the data is."""
+    of_data, of_method = (make_run("cmnist_99", "debian", f"{owner}balance=0.2").settings for owner in ("", "debian."))
+    assert (of_data["balance"], of_data["options"]["balance"]) == (0.2, 1.0)
+    assert (of_method["balance"], of_method["options"]["balance"]) == (0.0, 0.2)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

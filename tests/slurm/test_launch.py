@@ -384,6 +384,80 @@ def test_records_of_older_code_are_no_failures(tmp_path: Path, monkeypatch: pyte
     assert submit(tmp_path, "--wait", "--methods", "vanilla", epochs=1) == 0
 
 
+def test_a_renewal_is_submitted_whatever_became_of_the_runs_last_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of a job's runs failed, and the job with it; the others have records, which a new version makes stale."""
+    arguments = ("--methods", "vanilla")
+    cluster = install(tmp_path, monkeypatch)
+    assert submit(tmp_path, *arguments) == 0
+    (task,) = pickled_tasks(tmp_path)
+    run_task(task, monkeypatch, tmp_path)
+    cluster.end("FAILED")
+    (before,) = Store(tmp_path).everything()
+    monkeypatch.setattr(code, "of_method", lambda name: "2")
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert submit(tmp_path, *arguments, "--again") == 0
+    assert "Submitted 1 job for 1 run." in capsys.readouterr().out
+    assert len(cluster.scripts) == 2
+    assert [each.provenance for each in Store(tmp_path).everything()] == [before.provenance]
+    assert submit(tmp_path, *arguments, "--again") == 0
+    assert "1 waiting" in capsys.readouterr().out, "nothing is submitted twice"
+    run_task(pickled_tasks(tmp_path)[-1], monkeypatch, tmp_path)
+    (after,) = Store(tmp_path).everything()
+    assert after.provenance.method_version == "2"
+
+
+def test_jobs_of_a_renewal_store_their_records_although_the_wait_is_interrupted(
+    tmp_path: Path, cluster: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    assert command(tmp_path, "--methods", "vanilla") == 0
+    monkeypatch.setattr(code, "of_method", lambda name: "2")
+    monkeypatch.setattr("slurm.launch.time", SimpleNamespace(sleep=interrupt))
+    with pytest.raises(SystemExit):
+        submit(tmp_path, "--methods", "vanilla", "--again", "--wait")
+    assert command(tmp_path, "--methods", "vanilla", "--render-only") == 0
+    (task,) = pickled_tasks(tmp_path)
+    run_task(task, monkeypatch, tmp_path)
+    (record,) = Store(tmp_path).everything()
+    assert record.provenance.method_version == "2"
+
+
+def test_where_slurm_refuses_nothing_is_renewed(
+    tmp_path: Path, cluster: FakeSlurm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(tmp_path, "--methods", "vanilla") == 0
+    monkeypatch.setattr(code, "of_method", lambda name: "2")
+
+    def refuse(self: object, *arguments: object) -> object:
+        raise submitit.core.utils.FailedJobError("sbatch: error: no more today")
+
+    monkeypatch.setattr(submitit.SlurmExecutor, "submit", refuse)
+    assert submit(tmp_path, "--methods", "vanilla", "--again") == 2
+    assert "no more today" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.again"))
+
+
+def test_sigterm_in_the_midst_of_a_submission_waits_for_its_note(
+    tmp_path: Path, cluster: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the jobs would be queued and nobody would know of them."""
+    original = submitit.SlurmExecutor.submit
+
+    def submit_terminated(self: Any, *arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(submitit.SlurmExecutor, "submit", submit_terminated)
+    with pytest.raises(SystemExit) as caught:
+        submit(tmp_path, "--methods", "vanilla")
+    assert caught.value.code == 130
+    assert len(cluster.jobs) == len(submitted_runs(tmp_path)) == 1
+
+
 @pytest.mark.parametrize(("device", "seen"), [("cuda:1", [1]), ("auto", [0, 1, 2]), ("cuda", [0, 1, 2])])
 def test_local_processes_take_the_gpus_that_were_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, seen: list[int]
@@ -392,7 +466,7 @@ def test_local_processes_take_the_gpus_that_were_named(
     started: list[tuple[list[int], str]] = []
 
     def submitted(
-        executor: submitit.LocalExecutor, packs: object, store: object, execution: Execution, _: str
+        executor: submitit.LocalExecutor, packs: object, store: object, execution: Execution, *_: object
     ) -> list[str]:
         started.append((executor.parameters["visible_gpus"], execution.device))
         return ["1"]

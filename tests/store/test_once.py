@@ -245,6 +245,67 @@ def test_what_served_to_get_a_record_goes_once_it_is_there(tmp_path: Path, run: 
     assert store.predictions(stored)
 
 
+def test_a_record_stands_until_that_of_a_renewal_takes_its_place(tmp_path: Path, run: Run, record: Record) -> None:
+    store = Store(tmp_path)
+    store.save(record, PREDICTIONS)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    store.checkpoint_path(run).write_text("of a late launcher")
+    store.renew(run)
+    assert not store.checkpoint_path(run).exists(), "nothing of an earlier training is continued"
+    assert (store.has(run), store.lacks(run), store.is_renewed(run)) == (False, True, True)
+    assert store.load(run), "tables show it meanwhile"
+    for suffix in (".ckpt", ".1.lease", ".failed.json"):
+        store.record_path(run).with_suffix(suffix).write_text("of the renewal")
+    store.renew(run)
+    store.clean()
+    store.clean_up(run)
+    assert files(store) == sorted(
+        [*(path.name.split(".", 1)[1] for path in before), "1.lease", "again", "ckpt", "failed.json"]
+    )
+    assert store.save(replace(record, warnings=["new"]), OTHERS)
+    stored = store.load(run)
+    assert stored
+    assert stored.warnings == ["new"]
+    assert store.predictions(stored)
+    assert (store.has(run), store.is_renewed(run)) == (True, False)
+    aside = [path for path in tmp_path.rglob("*.*") if ".replaced-" in path.name]
+    assert sorted(path.read_bytes() for path in aside) == sorted(before.values())
+    assert len(files(store)) == len(aside) + 2, "a record and its predictions"
+    assert not store.save(replace(record, warnings=["late"]), PREDICTIONS), "it is replaced once"
+
+
+def test_a_note_of_a_renewal_that_is_over_says_nothing(tmp_path: Path, run: Run, record: Record) -> None:
+    """Its launcher was killed right after it had stored the new record."""
+    store = Store(tmp_path)
+    store.save(record)
+    store.renew(run)
+    note = store.record_path(run).with_suffix(".again")
+    content = note.read_bytes()
+    store.save(replace(record, warnings=["new"]))
+    for left in (content, b"\xff", b""):
+        note.write_bytes(left)
+        assert store.has(run)
+        assert not store.save(record)
+    store.clean()
+    assert not note.exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_is_kept_under_a_second_name_does_not_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def unsupported(*paths: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not links:
+        monkeypatch.setattr(os, "link", unsupported)
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("old")
+    atomic.keep_as(first, second)
+    write_atomically(first, "new")
+    assert (first.read_text(), second.read_text()) == ("new", "old")
+
+
 def test_a_full_disk_is_noticed_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty file still finds a place on one."""
     original = atomic._write

@@ -40,7 +40,7 @@ def test_a_record_comes_back_as_it_was_stored(tmp_path: Path, run: Run, record: 
 
 @pytest.mark.parametrize(
     "damage",
-    ["settings", "truncate", "empty", "list", "key", "unknown key", "kind", "schema", "counts", "shape", "curve",
+    ["settings", "truncate", "empty", "list", "key", "unknown key", "kind", "counts", "shape", "curve",
      "binary", "seed"],
 )  # fmt: skip
 def test_a_damaged_record_is_set_aside_and_counts_as_missing(
@@ -56,8 +56,6 @@ def test_a_damaged_record_is_set_aside_and_counts_as_missing(
         broken["groups"]["sizes"] = []
     elif damage == "kind":
         broken["provenance"]["seconds"] = "a minute"
-    elif damage == "schema":
-        broken["schema"] = 99
     elif damage == "settings":
         broken["settings"] = {}
     elif damage == "counts":
@@ -77,6 +75,21 @@ def test_a_damaged_record_is_set_aside_and_counts_as_missing(
     assert str(path) in capsys.readouterr().out
     store.save(record)
     assert_same(store.load(run), record)
+
+
+def test_a_record_of_a_newer_version_is_left_alone(
+    tmp_path: Path, run: Run, record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By whoever looks at a folder with an older checkout; nor is its run trained there for nothing."""
+    store = Store(tmp_path)
+    store.save(record)
+    path = store.record_path(run)
+    content = path.read_text().replace('"schema": 3', '"schema": 4').replace('"train": {', '"new": 1,\n "train": {', 1)
+    path.write_text(content)
+    assert store.load(run) is None
+    assert "left alone: it is of a newer version of the benchmark (schema 4)" in capsys.readouterr().out
+    assert not store.lacks(run)
+    assert [each.read_text() for each in path.parent.iterdir()] == [content]
 
 
 def test_a_record_that_contradicts_itself_is_not_stored(tmp_path: Path, run: Run, record: Record) -> None:
