@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -29,11 +30,31 @@ from benchmark.plan.run import Settings
 from benchmark.training.loop import train
 from benchmark.training.training import Training
 from datasets import BiasedDataset, Split
+from methods import options
 from methods.base import Batch, Phase
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
 ALL = sorted(code.VERSIONS)  # those of users have none, and are known by their source
 CONVOLUTIONAL = ["vanilla", "lff", "poisoner"]
+# Where the losses above go by other ways than recipes or --set may: every choice, and what a default switches off.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "vanilla": [
+        {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.01},
+        {"optimizer": "adamw", "weight_decay": 0.1},
+        {"schedule": "tenths", "learning_rate_decay": 0.65, "warmup": 0.3},
+        {"schedule": "step", "learning_rate_decay": 0.1},
+        {"schedule": "cosine"},
+    ],
+    "poisoner": [
+        *({"differentiated": each} for each in ("both", "aligned", "conflicting", "all_but_beta")),
+        {"fit_momentum": 0.5, "multiplier_floor": 0.25, "target_sampler": "class_balanced"},
+        {"warmup_epochs": 2, "strata": "poisoned"},
+    ],
+    "afr": [{"pull": 0.1}],
+    "groupdro": [{"adjustment": 2.0}],
+    "xrm": [{"target_sampler": "shuffled"}],
+}
+OF_IMAGES = [{"crop_scale": 0.5}, {"stem": "small", "crop_padding": 4, "flip": False}]
 # In float32 the instruction sets above came to differ by 1.4e-7, 1e-5 and 7e-5.
 TOLERANCES = {"mlp": 1e-5, "resnet18": 2e-4, "mlp/debian": 1e-2}
 Losses = dict[str, list[float]]
@@ -63,7 +84,7 @@ VERSION = "of loop and method"
 
 def compare(key: str, losses: Losses, tolerance: float, request: pytest.FixtureRequest) -> None:
     golden = json.loads(GOLDEN.read_text(encoding="utf-8")) if GOLDEN.exists() else {}
-    stored, method = golden.get(key, {}), key.rpartition("/")[2]
+    stored, method = golden.get(key, {}), key.split("/")[2].partition(" ")[0]
     version = [float(code.LOOP), float(code.VERSIONS[method])]
     if request.config.getoption("--update-golden"):
         same = list(stored) == [VERSION, *losses] and all(
@@ -135,6 +156,46 @@ def test_losses_of_the_mlp(tiny: BiasedDataset, method: str, request: pytest.Fix
     training = Training(tiny, mlp_settings(method, 10), seed=0)
     draw_weights(training.method, 0)
     compare(f"float64/mlp/{method}", recorded(training), 1e-9, request)
+
+
+def named(method: str, changes: dict[str, Any]) -> str:
+    return " ".join((method, *(f"{key}={value}" for key, value in changes.items())))
+
+
+def varied(settings: Settings, changes: dict[str, Any]) -> Settings:
+    for key, value in changes.items():
+        (settings["options"] if key in settings["options"] else settings)[key] = value
+    return settings
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("method", "changes"), [(method, each) for method in VARIANTS for each in VARIANTS[method]])
+def test_losses_of_other_settings(
+    tiny: BiasedDataset, method: str, changes: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    training = Training(tiny, varied(mlp_settings(method, 10), changes), seed=0)
+    draw_weights(training.method, 0)
+    compare(f"float64/mlp/{named(method, changes)}", recorded(training), 1e-9, request)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("changes", OF_IMAGES)
+def test_losses_of_other_settings_for_images(
+    pictures: BiasedDataset, changes: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    training = Training(pictures, varied(resnet_settings("vanilla", 2), changes), seed=0)
+    draw_weights(training.method, 0)
+    compare(f"float64/resnet18/{named('vanilla', changes)}", recorded(training), 1e-9, request)
+
+
+def test_every_choice_of_an_option_has_stored_losses() -> None:
+    """Those that its recipes name, and those that only --set does."""
+    for method in ALL:
+        plain = mlp_settings(method, 1)["options"]
+        for name, kind in options(method).items():
+            choices = set(get_args(kind)) if get_origin(kind) is Literal else set()
+            stored = {plain[name], *(each[name] for each in VARIANTS.get(method, []) if name in each)}
+            assert choices <= stored, f"{method}.{name}"
 
 
 @pytest.mark.usefixtures("float64")
