@@ -117,7 +117,45 @@ def prepare(listing: Listing, size: int) -> tuple[np.ndarray, str]:
         raise damaged
     with path.open("rb") as file:
         file.seek(-DIGEST_BYTES, os.SEEK_END)
-        return images, file.read().hex()
+        digest = file.read()
+    if not _is_as_noted(path):
+        print(f"Checking {path}, which was touched since it was prepared.", flush=True)
+        found = hashlib.sha256()
+        for chunk in _chunks(len(images)):
+            found.update(hashlib.sha256(images[chunk.start : chunk.stop].data).digest())
+        if found.digest() != digest:
+            raise damaged
+        _note(path)
+    return images, digest.hex()
+
+
+def _note(path: Path) -> None:
+    """Note beside a prepared array that it is whole, with what changes where anything is written to it."""
+    try:
+        _note_path(path).write_text(_times(path))
+    except OSError:  # somebody else's folder: it is looked at again
+        pass
+
+
+def _is_as_noted(path: Path) -> bool:
+    try:
+        return _note_path(path).read_text(errors="replace") == _times(path)
+    except OSError:
+        return False
+
+
+def _note_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.whole")
+
+
+def _times(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
+def _chunks(count: int) -> list[range]:
+    """The images that are decoded together, and whose pixels have one digest."""
+    return [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
 
 
 def _tail(images: np.memmap) -> int:
@@ -229,6 +267,7 @@ def _make(path: Path, listing: Listing, size: int) -> None:
         digests.write_bytes(of_images)
         os.replace(digests, _digests_path(path))
         os.replace(partial, path)
+        _note(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"The disk of {path.parent} has no room for {listing.name}: {full}.") from error
@@ -246,7 +285,7 @@ def _make(path: Path, listing: Listing, size: int) -> None:
 
 def _run(job: _Job, count: int) -> Iterator[tuple[range, tuple[bytes, bytes]]]:
     """The chunks in order, each with its digests."""
-    chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    chunks = _chunks(count)
     processes = min(cores(), len(chunks))
     if count < FEW or processes == 1:
         yield from zip(chunks, map(job.decode, chunks), strict=True)

@@ -239,6 +239,44 @@ def test_an_own_method_is_known_by_what_its_file_executes(tmp_path: Path, monkey
         code.of_method.cache_clear()
 
 
+def test_an_own_method_may_be_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code, "METHODS", tmp_path)
+    package, shared = tmp_path / "own", tmp_path / "shared"
+    package.mkdir()
+    shared.mkdir()
+    contents = {
+        tmp_path / "__init__.py": "registry = 1",
+        package / "__init__.py": "from methods.own.mine import Mine",
+        package / "mine.py": "from methods import register\nfrom methods.shared.parts import half\n"
+        + METHOD.format(doc="Twice.", factor=2),
+        shared / "__init__.py": "",
+        shared / "parts.py": "half = 0.5",
+    }
+
+    def digest(changed: Path | None = None) -> str:
+        for path, text in contents.items():
+            path.write_text(f"{text}\nchanged = 1\n" if path == changed else text)
+        code.of_method.cache_clear()
+        return code.of_method("mine")
+
+    try:
+        assert len(first := digest()) == 12
+        for path in (package / "__init__.py", package / "mine.py", shared / "parts.py"):
+            assert digest(path) != first, path
+        assert digest(tmp_path / "__init__.py") == first, "the registry is of the loop"
+    finally:
+        code.of_method.cache_clear()
+
+
+def test_a_method_whose_code_cannot_be_known_is_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(code, "of_method", lambda name: "")
+    assert main(["--quick", "--methods", "vanilla", "--results", str(tmp_path)]) == 2
+    assert 'No class in a file of methods/ has @register("vanilla") above it' in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.json"))
+
+
 def test_an_own_method_is_known_by_what_it_inherits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "METHODS", tmp_path)
     imports = "from methods import losses, register\nfrom methods.parent import Vanilla\n"

@@ -25,7 +25,7 @@ from benchmark.plan.paper import (
 )
 from benchmark.plan.table import Override, Row
 from benchmark.rules import Rule
-from benchmark.store.record import Number, Record
+from benchmark.store.record import Number, Record, epochs_of
 from benchmark.store.results import Results
 
 # What the paper's words are taken to mean, in points of percent.
@@ -79,7 +79,9 @@ class Quantity:
                 return None
             if self.metric == "loss_gap":
                 return min(entry["aligned_loss"] - entry["conflicting_loss"] for entry in curve)
-            return curve[(len(curve) - 1) // 2]["conflicting_loss"]
+            epochs = epochs_of(curve)
+            place = next(place for place, epoch in enumerate(epochs) if 2 * epoch >= epochs[-1])
+            return curve[place]["conflicting_loss"]
         return record.fairness(rule).get(self.metric)
 
     def published(self, task: str) -> tuple[published.Cell, float] | None:

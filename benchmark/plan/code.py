@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -48,14 +49,15 @@ VERSIONS = {
 def of_method(name: str) -> str:
     """The version of one of the suite's methods, "1".
 
-    A user's own is known by a digest of the file that it stands in, and of those of methods/ that this imports, of what
-    is executed there, so that neither comments nor docstrings make a record stale. Empty for a method that stands in no
-    file of methods/. Read once: a process that has loaded the methods asks at once, since a file may change while it
-    trains. Raises UserError where a file of methods/ cannot be read.
+    A user's own is known by a digest of the file that it stands in, of its package, if it is in one, and of the files
+    of methods/ that these import, of what is executed there, so that neither comments nor docstrings make a record
+    stale. Empty for a method that no file of methods/ registers in so many letters. Read once: a process that has
+    loaded the methods asks at once, since a file may change while it trains. Raises UserError where a file of methods/
+    cannot be read.
     """
     if name in VERSIONS:
         return str(VERSIONS[name])
-    for path in sorted(METHODS.glob("*.py")):
+    for path in sorted(METHODS.rglob("*.py")):
         for node in _parsed(path).body:
             if isinstance(node, ast.ClassDef) and any(_registers(each, name) for each in node.decorator_list):
                 return _digest(path)
@@ -81,14 +83,21 @@ def _registers(decorator: ast.expr, name: str) -> bool:
 
 
 def _digest(path: Path) -> str:
-    """Of what is executed in a file, and in the files beside it that it imports, but for those that ``LOOP`` is of."""
-    reached, waiting = dict[Path, Any](), [path]
+    """Of what is executed in a file, in its package, and in the files of the folder that these import, but for those
+    that ``LOOP`` is of.
+    """
+    root = METHODS if path.is_relative_to(METHODS) else path.parent
+    files = defaultdict[str, list[Path]](list)  # by the last part of the name that each is imported by
+    for each in {*root.rglob("*.py")} - {root / "__init__.py"}:
+        files[each.parent.name if each.stem == "__init__" else each.stem].append(each)
+    package = root / path.relative_to(root).parts[0]
+    reached, waiting = dict[Path, Any](), [path, *(package.rglob("*.py") if package.is_dir() else ())]
     while waiting:
         each = waiting.pop()
         if each not in reached:
             module = _parsed(each)
             reached[each] = _essence(module)
-            waiting += [file for name in _imported(module) if (file := path.with_name(f"{name}.py")).exists()]
+            waiting += [file for name in _imported(module) for file in files.get(name, ())]
     return hashlib.sha256(repr([reached[each] for each in sorted(reached)]).encode()).hexdigest()[:12]
 
 

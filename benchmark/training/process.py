@@ -13,6 +13,7 @@ KEPT, LARGEST = 2**31 - 1, 2**30  # bytes
 def configure() -> None:
     """Ask PyTorch for what training gains from, before anything is computed: threads take it over when they start."""
     torch.backends.cudnn.benchmark = True  # all batches of a run have one shape
+    torch.backends.cudnn.allow_tf32 = False  # what is recorded as float32 is, on Ampere and later, too
     # With weight decay the weights of units that died, and Adam's means of their gradients, shrink to numbers so
     # small that a CPU computes with them several times more slowly.
     torch.set_flush_denormal(True)

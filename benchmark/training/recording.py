@@ -87,7 +87,7 @@ def make_record(
             benchmark=release(),
             device=device_name(training.device),
             threads=torch.get_num_threads(),
-            precision=str(training.precision).removeprefix("torch."),
+            precision=training.precision_name,
             seconds=round(progress.seconds / seeds_at_once, 2),
             images_per_second=round(progress.samples_trained / max(progress.seconds_training, 1e-9)),
             data=data.data,

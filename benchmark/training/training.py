@@ -113,6 +113,8 @@ class Training:
         if not isinstance(phases, tuple) or not phases:
             given = type(phases).__name__ if phases else "nothing"
             raise TrainingError(f"phases() of the method {name} returns {given}: it must return a tuple of phases.")
+        if len({phase.name for phase in phases}) < len(phases):
+            raise TrainingError(f"Two phases of the method {name} have one name, by which curves are told: rename one.")
         return phases
 
     def _new_network(self, num_classes: int) -> Network:
@@ -122,6 +124,11 @@ class Training:
         return network
 
     # How far it has come
+
+    @property
+    def precision_name(self) -> str:
+        """What its networks compute in: "float32" or "bfloat16"."""
+        return str(self.precision).removeprefix("torch.")
 
     @property
     def total_epochs(self) -> int:
@@ -194,6 +201,7 @@ class Training:
         versions = code.of_method(self.settings["method"]), code.of_network(self.settings["network"]), self.weights
         return changing, {
             "version": " ".join((str(code.LOOP), *filter(None, versions))),
+            "precision": self.precision_name,
             "data": list(self.fingerprint or ()),
             "generator": self.generator.get_state(),
             "progress": progress,
@@ -225,6 +233,10 @@ class Training:
             raise ValueError("it is of another version")
         if state["data"] != own["data"]:
             raise ValueError("it is of other data")
+        if state["precision"] != own["precision"]:
+            raise ValueError(
+                f"it was computed in {state['precision']}, and this machine computes in {own['precision']}"
+            )
         progresses.check(state["progress"], [self._stage(phase) for phase in self.phases], self.sizes)
         checkpoints.check_tensors(state["method"], own["method"])
         snapshots.check(state["snapshots"], self.method)

@@ -125,6 +125,11 @@ class Worker:
     def check(self, run: Run) -> None:
         """Raises UserError for what would make the run fail and can be known beforehand."""
         check_options(run)
+        if not code.of_method(run.method):
+            raise UserError(
+                f'No class in a file of methods/ has @register("{run.method}") above it in so many letters, by which '
+                "its code could be known again: write it so."
+            )
         dataset, _ = self.dataset(run)
         kind = methods.get(run.method)
         labels = Labels(dataset.name, dataset.train.bias, dataset.validation.bias)

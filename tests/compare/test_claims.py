@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,11 @@ def test_claims_about_losses_look_at_every_epoch(tmp_path: Path) -> None:
     assert (below["verdict"], below["difference"]) == ("holds (one seed)", pytest.approx(0.1))
     fast = line(tmp_path, "fig6a.conflicting_fitted_quickly", "waterbirds")
     assert (fast["verdict"], fast["difference"]) == ("holds (one seed)", 0.09)
+    seldom = [math.nan if epoch in (3, 5, 7, 9) else 1 - epoch / 10 for epoch in range(1, 11)]
+    told = dict.fromkeys(("bias_acc", "aligned_error", "aligned_loss", "conflicting_error", "conflicting_loss"), seldom)
+    save_seeds(tmp_path, "poisoner", {0: 0.5}, task="dogs_cats", changes=NO_GIFL, phases=[phase(target=curves(**told))])
+    slow = line(tmp_path, "fig6a.conflicting_fitted_quickly", "dogs_cats")
+    assert slow["difference"] == pytest.approx(0.4), "after the sixth epoch, the first measured in the second half"
     losses["aligned_loss"][0] = 0.8
     save_seeds(
         tmp_path, "poisoner", {0: 0.5}, task="waterbirds", changes=NO_GIFL, phases=[phase(target=curves(**losses))]

@@ -195,6 +195,25 @@ def test_machines_that_prepare_the_same_at_once_do_not_write_to_one_file(
     assert np.array_equal(prepare(found, 32)[0], expected)
 
 
+def test_pixels_that_changed_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By whatever wrote to the array: its digest is that of the pixels."""
+    found = own_listing(write_folder(tmp_path))
+    _, digest = prepare(found, 32)
+    path = prepared_path(found, 32)
+    assert "Checking" not in capsys.readouterr().out
+    content = path.read_bytes()
+    path.write_bytes(content)  # a copy, say
+    assert prepare(found, 32)[1] == digest
+    assert "Checking" in capsys.readouterr().out
+    assert prepare(found, 32)[1] == digest
+    assert "Checking" not in capsys.readouterr().out, "once"
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    for _ in range(2):
+        with pytest.raises(UserError, match="is not what was prepared: delete it"):
+            prepare(found, 32)
+
+
 def test_a_cut_array_is_refused(tmp_path: Path) -> None:
     found = own_listing(write_folder(tmp_path))
     prepare(found, 32)

@@ -33,6 +33,20 @@ def test_a_checkpoint_of_another_version_is_set_aside(tiny: BiasedDataset, tmp_p
     assert "cannot be used" in other.progress.warnings[0]
 
 
+def test_a_checkpoint_of_another_precision_is_set_aside(tiny: BiasedDataset, tmp_path: Path) -> None:
+    """Begun on a node that computes in bf16, say, and requeued on one that does not: no run is of both."""
+    path, settings = tmp_path / "run.ckpt", tiny_settings("vanilla")
+    with pytest.raises(Stop):
+        train([Training(tiny, settings, seed=0, checkpoint=path, checkpoint_seconds=0, report=stop)])
+    state = torch.load(path, weights_only=True)
+    torch.save(state | {"precision": "bfloat16"}, path)
+    again = Training(tiny, settings, seed=0, checkpoint=path, checkpoint_seconds=1e9)
+    train([again])
+    assert len(again.progress.history) == 3
+    (warning,) = again.progress.warnings
+    assert "it was computed in bfloat16, and this machine computes in float32" in warning
+
+
 @pytest.mark.parametrize("other", [float, torch.Tensor.float])
 def test_a_checkpoint_goes_on_at_the_learning_rate_of_this_device(
     tiny: BiasedDataset, tmp_path: Path, other: Callable[[Tensor], object]

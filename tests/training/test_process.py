@@ -41,6 +41,7 @@ from benchmark.training.process import configure
 configure()
 torch.set_num_threads(2)
 print((torch.full((1_000_000,), 1e-38) / 10).max().item())
+assert not torch.backends.cudnn.allow_tf32, "float32 is to be float32"
 """
 
 

@@ -17,6 +17,20 @@ from methods.losses import cross_entropy
 from methods.vanilla import Vanilla
 
 
+class Twice(Vanilla):
+    """Its two phases are called alike."""
+
+    def phases(self) -> tuple[Phase, ...]:
+        return super().phases() * 2
+
+
+def test_phases_have_names_of_their_own(tiny: BiasedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found before anything is trained: a record tells curves by them."""
+    monkeypatch.setitem(METHODS, "vanilla", Twice)
+    with pytest.raises(TrainingError, match="Two phases of the method vanilla have one name"):
+        Training(tiny, tiny_settings("vanilla"), seed=0)
+
+
 def test_images_are_normalised_as_the_recipe_says(tiny: BiasedDataset) -> None:
     settings = tiny_settings("vanilla", mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
     training = Training(tiny, settings, seed=0)
