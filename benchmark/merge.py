@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,7 +70,8 @@ def _main(options: argparse.Namespace) -> int:
     if total["running"]:
         print("Running ones are being trained here: merge again when they are done.")
     if total["new"]:
-        print("python -m benchmark.run --all --render-only writes the tables anew.")
+        where = "" if options.results == Path("results") else f" --results {shlex.quote(str(options.results))}"
+        say(f"python -m benchmark.run --all --render-only{where} writes the tables anew.")
     return 1 if total["refused"] or total["running"] or total["damaged"] else 0
 
 

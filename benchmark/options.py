@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.arguments import JOBS, POINTS, SEEDS, Parser, device, folder, has_controls, is_text, seconds, whole
-from benchmark.errors import UserError, unknown
-from benchmark.plan import catalogue, limits, ours
-from benchmark.plan.paper import COMPARED, FIGURES, TABLES
-from benchmark.plan.recipes import Recipes, folder_task, load
-from benchmark.plan.run import PAPER, Run, Settings
-from benchmark.plan.table import COMPARISONS, Figure, Override, Row, Table, with_methods
-from benchmark.plan.uses import Labels
+from benchmark.arguments import JOBS, POINTS, SEEDS, Parser, device, folder, seconds, whole
+from benchmark.errors import UserError
+from benchmark.plan import ours
+from benchmark.plan.run import PAPER
+from benchmark.plan.table import COMPARISONS
 from benchmark.rules import LAST, REPORTED, RULES, Rule
 from benchmark.store import logs
 
@@ -30,8 +26,14 @@ EPILOG = """examples:
   python -m benchmark.run --table 2 --status                   what is done, failed and missing
   python -m benchmark.run --show cmnist_99 poisoner            every setting of a run, and where it comes from
 """
-LONGEST_NAME = 255  # bytes: a folder of records is called like its task
+PROFILE = "default"
 DATA_ROOT = Path(os.environ.get("BENCHMARK_DATA_ROOT", "data"))
+# By launcher, the options of others that it has a use for.
+USED = {
+    "inline": ("--workers",),
+    "local": ("--max-parallel", "--wait"),
+    "slurm": ("--max-parallel", "--runs-per-job", "--profile", "--slurm", "--wait"),
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -116,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     cluster.add_argument("--max-parallel", type=whole(1, JOBS), metavar="N", help="at most N jobs at a time")
     cluster.add_argument("--runs-per-job", type=whole(1, JOBS), metavar="N", help="pack N runs into a SLURM job")
-    cluster.add_argument("--profile", default="default", metavar="NAME", help="slurm/profiles/NAME.toml, or a path")
+    cluster.add_argument("--profile", default=PROFILE, metavar="NAME", help="slurm/profiles/NAME.toml, or a path")
     cluster.add_argument(
         "--slurm", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
         help="change the profile: partition=gpu, minutes=240",
@@ -170,26 +172,6 @@ class Jobs:
     retry_failed: bool
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The tables and figures asked for, narrowed to some tasks and methods where any are named, and the seeds.
-
-    ``notes`` are sentences on what was left out.
-    """
-
-    recipes: Recipes
-    tables: tuple[Table, ...]
-    tasks: tuple[str, ...]
-    methods: tuple[str, ...]
-    seeds: int
-    notes: tuple[str, ...] = ()
-
-    def runs(self, *tables: Table) -> list[Run]:
-        """The runs of these tables, or of all, each once."""
-        chosen = tables or self.tables
-        return catalogue.runs(self.recipes, chosen, range(self.seeds), self.tasks, self.methods)
-
-
 def rule(options: argparse.Namespace) -> Rule:
     """The rule that chooses epochs. Nothing is known of the validation images in a folder of one's own."""
     return rule_of_folders(options) if options.dataset else RULES[options.select or REPORTED.name]
@@ -229,174 +211,18 @@ def jobs(options: argparse.Namespace) -> Jobs:
     )
 
 
-def select(options: argparse.Namespace) -> Selection:
-    """What the options choose. Raises UserError for names that do not exist and choices that leave nothing."""
-    recipes, own = with_dataset(load(), options.dataset, options.bias)
-    if own and (options.table or options.quick or options.tasks or options.task or options.all):
-        raise UserError("--dataset is a task of its own: leave out --table, --all, --quick, --task and --tasks.")
-    task = own if own and options.figure else options.task
-    tasks = tuple(recipes.check_task(each) for each in ([own] if own and not options.figure else options.tasks))
-    methods = tuple(recipes.check_method(each) for each in options.methods)
-    if options.preset not in recipes.all_presets:
-        raise unknown("preset", options.preset, recipes.all_presets)
-    tables = tuple(replace(each, preset=options.preset) for each in _chosen(options, recipes, task, tasks, methods))
-    remaining, notes = _with_any_run(tables, tasks, methods, recipes)
-    if options.all:  # it renders every table, whatever it trains
-        notes = ()
-    else:
-        tables = remaining
-    if own:
-        tables, more = _without_lacking(tables, methods, options.dataset, own, recipes)
-        notes += more
-    overrides = _effective(options.overrides, Selection(recipes, tables, tasks, methods, 1))
-    tables = tuple(replace(each, overrides=overrides) for each in tables)
-    Selection(recipes, tables, tasks, methods, 1).runs()  # refuses settings that do not go together
-    return Selection(recipes, tables, tasks, methods, options.seeds, notes)
-
-
-def with_dataset(recipes: Recipes, folder: Path | None, bias: Sequence[str] = ()) -> tuple[Recipes, str]:
-    """The recipes with the task of a folder of one's own, and its name.
-
-    ``bias`` are the columns that --bias names; their order is none of the choice. Raises UserError without a
-    labels.csv there, and for columns without a folder.
-    """
-    if folder is None:
-        if bias:
-            raise UserError("--bias chooses columns of the labels.csv of a folder: name the folder, too.")
-        return recipes, ""
-    from datasets.folder import BIAS, labels_digest  # the registry of data sets, which only such a folder needs here
-
-    data: Settings = {"folder": folder.resolve().name}
-    if (columns := sorted(set(bias))) not in ([], [BIAS]):
-        data["bias"] = columns
-    name = folder_task(data)
-    if not data["folder"] or not is_text(name) or has_controls(name) or len(name.encode()) > LONGEST_NAME:
-        columns_too = " or the columns" if "bias" in data else ""
+def check_launcher(options: argparse.Namespace) -> None:
+    """Raises UserError for what the launcher has no use for, where anything is trained."""
+    given = {
+        "--max-parallel": options.max_parallel,
+        "--runs-per-job": options.runs_per_job,
+        "--profile": options.profile != PROFILE,
+        "--slurm": options.slurm,
+        "--wait": options.wait,
+        "--workers": options.workers,
+    }
+    unused = [flag for flag, value in given.items() if value and flag not in USED[options.launcher]]
+    if unused and options.status is None and not options.dry_run and not options.render_only:
         raise UserError(
-            f"The folder '{folder}' has the name '{name}', by which no task can be called: rename it{columns_too}."
+            f"--launcher {options.launcher} has no use for {unused[0]}: leave it out, or choose another launcher."
         )
-    return recipes.with_folder({**data, "labels": labels_digest(folder)}), name
-
-
-def _chosen(
-    options: argparse.Namespace, recipes: Recipes, task: str | None, tasks: Sequence[str], methods: tuple[str, ...]
-) -> list[Table]:
-    """The tables and figures, with rows of the user's extra methods."""
-    chosen = [catalogue.table(number) for number in (TABLES if options.all else options.table or ())]
-    if options.quick or (options.all and options.render_only):
-        chosen.append(ours.QUICK)
-    chosen = [with_methods(table, methods) for table in chosen]
-    figures: list[Figure] = [catalogue.figure(number) for number in (FIGURES if options.all else options.figure or ())]
-    if task and not figures:
-        raise UserError("--task is for figures: add --figure, or choose columns of tables with --tasks.")
-    if task:
-        figures = [figure.on(recipes.check_task(task)) for figure in figures]
-    if chosen or figures:
-        return [*chosen, *figures]
-    if not tasks:
-        raise UserError(
-            "Nothing to do: name a --table, --figure, --tasks, --dataset, --quick or --all; --list shows what there is."
-        )
-    return [ours.selection(tasks, methods or [row.method for row in COMPARED])]
-
-
-def _with_any_run(
-    tables: Sequence[Table], tasks: Sequence[str], methods: Sequence[str], recipes: Recipes
-) -> tuple[tuple[Table, ...], tuple[str, ...]]:
-    """The tables, of one preset, that show any of the tasks and methods in it, and notes on what is left out.
-
-    Raises UserError for a task that no table has, and where no table remains.
-    """
-    for task in tasks:
-        if not any(task in table.tasks for table in tables):
-            names = ", ".join(table.name for table in tables)
-            known = ", ".join(dict.fromkeys(each for table in tables for each in table.tasks))
-            raise UserError(f"No column {task} in {names}; tasks there: {known}.")
-    remaining, reasons, lacking = list[Table](), list[str](), list[str]()
-    without = dict[str, None]()
-    for table in tables:
-        asked = [each for each in tasks or table.tasks if each in table.tasks]
-        available = recipes.available(table)
-        rows = list(dict.fromkeys(row.method for row in table.rows))
-        if not asked:
-            reasons.append(f"{table.name} has no column {' or '.join(tasks)}")
-        elif methods and not set(rows) & set(methods):
-            reasons.append(f"{table.name} shows no run of {' or '.join(methods)}; its methods: {', '.join(rows)}")
-        elif not set(asked) & set(available):
-            lacking.append(f"No preset '{table.preset}' exists for {', '.join(asked)}: leave out --preset")
-        else:
-            remaining.append(table)
-        without |= dict.fromkeys(each for each in asked if each not in available)
-    if not remaining:
-        # A task that exists somewhere, but not in that preset, says more than another table's lack of it.
-        raise UserError((*lacking, *reasons)[0] + ".")
-    notes = [f"Left out: {each}." for each in reasons]
-    if without:
-        notes.append(f"Left out, since there is no preset '{tables[0].preset}' for it: {', '.join(without)}.")
-    return tuple(remaining), tuple(notes)
-
-
-def _without_lacking(
-    tables: Sequence[Table], methods: Sequence[str], folder: Path, own: str, recipes: Recipes
-) -> tuple[tuple[Table, ...], tuple[str, ...]]:
-    """The tables without what needs labels or validation images that the folder lacks, and notes that say so.
-
-    Raises UserError where a method that needs them was asked for by name.
-    """
-    from datasets.folder import BIAS, bias_of
-
-    labels = Labels(own, *bias_of(folder, recipes.task_settings(own)["data"].get("bias", (BIAS,))))
-    for method in methods:
-        labels.check(method, recipes.uses(method))
-    left_out: dict[str, dict[str, None]] = {}
-
-    def can_do(row: Row) -> bool:
-        balanced = [str(each) for each in row.overrides if each.key == "balance" and not each.owner and each.value]
-        why = labels.lacking(("uses_bias_labels",) if balanced else recipes.uses(row.method))
-        if why:
-            left_out.setdefault(why, {}).update(dict.fromkeys(balanced or [recipes.method_title(row.method)]))
-        return not why
-
-    tables = tuple(each.only(can_do) for each in tables)
-    return tables, tuple(f"Left out, since {why}: {', '.join(names)}." for why, names in left_out.items())
-
-
-def _effective(texts: Sequence[str], selection: Selection) -> tuple[Override, ...]:
-    """The overrides that change a run asked for. Raises UserError for one that should and does not, or may not.
-
-    A setting of a method that is not asked for does no harm, and is no modification. What names a row is its own.
-    """
-    recipes = selection.recipes
-    overrides = checked_overrides(texts, recipes)
-    asked: dict[tuple[str, str, str], list[Row]] = {}
-    for table in selection.tables if overrides else ():
-        for row, task in catalogue.cells(recipes, table, selection.tasks, selection.methods):
-            asked.setdefault((task, row.method, table.preset), []).append(row)
-    effective = list[Override]()
-    for override in overrides:
-        concerned = [row for run, rows in asked.items() if recipes.applies(override, *run) for row in rows]
-        if not all(row.sets(override) for row in concerned):
-            effective.append(override)
-        elif concerned or override.owner in ("", "data"):
-            why = f", since each row that it is for sets {override.key} itself" if concerned else ""
-            raise UserError(f"--set {override} changes none of the runs asked for{why}: leave it out.")
-    return tuple(effective)
-
-
-def checked_overrides(texts: Sequence[str], recipes: Recipes) -> list[Override]:
-    """The parsed --set, each once. Raises UserError for what does not exist, is beyond its limits, or has two values.
-
-    Limits of a method's options stand beside the method.
-    """
-    overrides = list(dict.fromkeys(recipes.parse_override(text) for text in texts))
-    given: dict[str, Override] = {}
-    for override in overrides:
-        if (first := given.setdefault(override.name, override)) is not override:
-            raise UserError(f"--set {first} and --set {override} contradict each other: leave one of them out.")
-    owned = [each for each in overrides if each.owner in recipes.methods and each.key in recipes.options(each.owner)]
-    if owned:
-        import methods  # the methods themselves, hence PyTorch, which only this asks for before something is trained
-
-        for override in owned:
-            limits.check(override.name, override.value, methods.options(override.owner)[override.key])
-    return overrides

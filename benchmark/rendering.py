@@ -21,11 +21,11 @@ from typing import Any
 from benchmark.compare import published
 from benchmark.compare.claims import rows_of_figure
 from benchmark.cores import cores
-from benchmark.options import Selection
 from benchmark.plan import catalogue
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.table import Figure, Table
 from benchmark.rules import REPORTED, Rule
+from benchmark.selection import Selection
 from benchmark.store.atomic import noting, sha256, withdraw
 from benchmark.store.rendered import Command, Product, Rendered, fingerprint, noted, short
 from benchmark.store.results import Results

@@ -15,12 +15,13 @@ from benchmark import options as command
 from benchmark import rendering
 from benchmark.errors import exit_code, handling
 from benchmark.identity import Outdated
-from benchmark.options import Execution, Jobs, Selection
+from benchmark.options import Execution, Jobs
 from benchmark.plan import sources
 from benchmark.plan.ours import EMBEDDED
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import Run
 from benchmark.plan.table import Override
+from benchmark.selection import Selection, checked_overrides, select, with_dataset
 from benchmark.store import status
 from benchmark.store.store import Store
 from slurm import jobs, profiles
@@ -36,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(options: argparse.Namespace) -> int:
     if options.list or options.show:
-        recipes, _ = command.with_dataset(load(), options.dataset, options.bias)
-        overrides = command.checked_overrides(options.overrides, recipes)
+        recipes, _ = with_dataset(load(), options.dataset, options.bias)
+        overrides = checked_overrides(options.overrides, recipes)
         if options.show:
             print(_show(recipes, options, overrides))
         else:
@@ -51,9 +52,10 @@ def _main(options: argparse.Namespace) -> int:
         store = Store(options.results)
         overview.print_runs(options.status, store, jobs.last_jobs(store.folder))
         return 0
-    selection, store = command.select(options), Store(options.results)
+    selection, store = select(options), Store(options.results)
     execution, submission = command.execution(options), command.jobs(options)
     profiles.load(submission.profile, submission.slurm)  # a mistake in it is one even where nothing is submitted
+    command.check_launcher(options)
     for note in selection.notes:
         print(note)
     if options.search:

@@ -17,7 +17,6 @@ from scipy.stats import qmc
 from benchmark.collect import collect
 from benchmark.compare.search import Outcome, outcome, tuned_table
 from benchmark.errors import UserError
-from benchmark.options import Selection
 from benchmark.plan import catalogue
 from benchmark.plan.recipes import Recipes
 from benchmark.plan.run import Run
@@ -26,6 +25,7 @@ from benchmark.plan.table import Figure, Override, Row, Table
 from benchmark.report import search as report
 from benchmark.report import tables
 from benchmark.rules import RULES, Rule
+from benchmark.selection import Selection
 from benchmark.store.results import Results
 from benchmark.store.store import Store
 from benchmark.terminal.output import show

@@ -17,9 +17,10 @@ import datasets
 from benchmark.arguments import PIXELS, Parser, folder, whole
 from benchmark.errors import UserError, exit_code, unknown
 from benchmark.metrics import aligned_mask
-from benchmark.options import DATA_ROOT, with_dataset
+from benchmark.options import DATA_ROOT
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import PAPER, Settings
+from benchmark.selection import with_dataset
 from datasets import colored_mnist
 from datasets.folder import LABELS
 from datasets.images import IMAGE_SETS

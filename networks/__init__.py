@@ -121,7 +121,9 @@ def own() -> dict[str, Entry]:
     for folder in __path__:
         for path in sorted(Path(folder).glob("*.py")):
             for name, entry in _registered(path, path.stat().st_mtime_ns):
-                if name in found or name in library("torchvision") or not name.isidentifier():
+                if name in found:
+                    raise UserError(f"{found[name].file} and {path} register a network '{name}' each: rename yours.")
+                if name in library("torchvision") or not name.isidentifier():
                     raise UserError(f"{path} registers a network '{name}', a name that is taken or is none: rename it.")
                 found[name] = entry
     return found

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import FrameType
 
 from benchmark.errors import UserError, exit_code
-from benchmark.options import execution, parser, select
+from benchmark.options import execution, parser
 from benchmark.plan.run import Run
+from benchmark.selection import select
 from benchmark.store import leases
 from benchmark.store.atomic import create_atomically
 from benchmark.store.store import Store

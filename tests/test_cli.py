@@ -151,10 +151,22 @@ def test_bad_input_is_one_sentence_and_code_2(
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_a_setting_of_a_method_that_is_not_asked_for_is_no_modification(tmp_path: Path) -> None:
+def test_a_setting_of_a_method_that_is_not_asked_for_is_no_modification(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["--quick", "--methods", "vanilla", "--render-only", "--results", str(tmp_path)]
     assert main([*arguments, "--set", "poisoner.gamma=0.5"]) == 0
+    assert "--set poisoner.gamma=0.5 changes nothing: no run of poisoner is asked for." in capsys.readouterr().out
     assert (tmp_path / "tables" / "quick.md").read_text().startswith("# Quick: All methods on the embedded digits\n")
+
+
+def test_a_task_is_called_by_the_correlation_that_its_data_have(tmp_path: Path) -> None:
+    """The heading of --set data.ratio=0.5 is not that of the recipe."""
+    command = ["--tasks", "colored_digits", "--methods", "vanilla", "--set", "data.ratio=0.5", "epochs=1"]
+    assert main([*command, "--results", str(tmp_path)]) == 0
+    written = [path.read_text() for path in tmp_path.glob("tables/*.*") if path.suffix in (".md", ".tex")]
+    assert len(written) == 4
+    assert all(("(ρ = 0.5)" in text or r"($\rho$ = 0.5)" in text) and "= 0.9)" not in text for text in written)
 
 
 def test_a_setting_that_some_rows_name_and_others_do_not_may_be_set(

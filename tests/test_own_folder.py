@@ -18,12 +18,13 @@ from torchvision.models import ResNet18_Weights, resnet18
 from benchmark import run
 from benchmark.collect import collect, own_tables
 from benchmark.inspect.__main__ import main as inspect
-from benchmark.options import parser, select
+from benchmark.options import parser
 from benchmark.plan.paper import COMPARED
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
 from benchmark.plan.table import method_rows
 from benchmark.report import page_tables
+from benchmark.selection import select
 from benchmark.store.encoding import encode, faults
 from benchmark.store.store import Store
 from benchmark.training import networks
@@ -211,7 +212,9 @@ def test_what_needs_bias_labels_is_left_out_and_said(tmp_path: Path, capsys: pyt
     assert f"To train: {len(planned)} runs of 1 epoch, more for methods of several stages, with 2 updates" in outlook
     assert [each.split("/")[1] for each in planned] == [row.method for row in COMPARED if row.method != "groupdro"]
     assert run.main([*command, "--figure", "5", "--dry-run"]) == 0
-    note, _, *planned = capsys.readouterr().out.splitlines()
+    note, *of_be, _ = (lines := capsys.readouterr().out.splitlines())[:4]
+    planned = lines[4:]
+    assert [each.endswith("changes nothing: no run of be is asked for.") for each in of_be] == [True, True]
     assert note.startswith("Left out, since 40 training images of my_birds lack their bias: balance=0.0")
     assert not {"groupdro", "known_poisoning", "bias_labels"} & {each.split("/")[1] for each in planned}
     assert not list(results.rglob("*.json"))
@@ -243,7 +246,7 @@ def test_what_needs_validation_images_is_refused_or_left_out(
     uses = {record.method: record.uses for record in Store(results).everything()}
     assert uses == {"vanilla": set(), "dfr": {"uses_validation", "uses_validation_bias"}, "afr": set()}
     monkeypatch.setattr("benchmark.plan.ours.COMPARED", method_rows("vanilla", "groupdro", "dfr"))
-    monkeypatch.setattr("benchmark.options.COMPARED", method_rows("vanilla", "groupdro", "dfr"))
+    monkeypatch.setattr("benchmark.selection.COMPARED", method_rows("vanilla", "groupdro", "dfr"))
     code, said = run_on(unlabelled, "--dry-run")
     assert code == 0
     assert "Left out, since 40 training images of my_birds lack their bias: GroupDRO.\n" in said

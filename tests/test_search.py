@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from benchmark.collect import collect
 from benchmark.compare.search import Outcome, outcome, tuned_table
-from benchmark.options import parser, select
+from benchmark.options import parser
 from benchmark.plan.ranges import Range
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run
@@ -24,6 +24,7 @@ from benchmark.report import search as report
 from benchmark.rules import RULES, Rule
 from benchmark.run import main
 from benchmark.search import plan, sobol
+from benchmark.selection import select
 from benchmark.store.record import Answers, Record
 from benchmark.store.results import Results
 from benchmark.store.store import Store
@@ -163,18 +164,20 @@ def test_a_point_that_failed_is_counted_and_not_waited_for(tmp_path: Path) -> No
 def test_a_search_killed_in_the_middle_ends_like_one_left_alone(tmp_path: Path) -> None:
     """Killed, then continued in processes of this machine."""
     search = ["--tasks", "colored_digits", "--methods", "vanilla", "--set", "epochs=10", "--search", "4"]
-    here = ["--select", "validation_average", "--device", "cpu", "--workers", "1"]
+    here = ["--select", "validation_average", "--device", "cpu"]
     command = [sys.executable, "-m", "benchmark.run", *search, *here]
-    process = subprocess.Popen([*command, "--results", str(tmp_path / "killed")], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, "--workers", "1", "--results", str(tmp_path / "killed")], stdout=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
     while len(list(tmp_path.rglob("*.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     process.wait()
     assert 2 <= len(list(tmp_path.rglob("*.json"))) < 4
-    local = ["--launcher", "local", "--max-parallel", "2", "--runs-per-job", "4", "--wait"]
+    local = ["--launcher", "local", "--max-parallel", "2", "--wait"]
     subprocess.run([*command, "--results", str(tmp_path / "killed"), *local], check=True, stdout=subprocess.DEVNULL)
-    assert main([*search, *here, "--results", str(tmp_path / "alone")]) == 0
+    assert main([*search, *here, "--workers", "1", "--results", str(tmp_path / "alone")]) == 0
     killed, alone = (
         {each.run.id: each.answers.test.tolist() for each in Store(tmp_path / name).everything()}
         for name in ("killed", "alone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,6 +16,8 @@ from benchmark.plan.table import Override, Row, Table, with_methods
 from benchmark.plan.uses import MARKS, OF_BIAS, told
 from benchmark.rules import REPORTED, Rule
 from benchmark.store.record import Record
+
+CORRELATION = re.compile(r"ρ = [\d.]+")  # in the title of a task
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,17 @@ class Results:
     digests: Mapping[str, str] = field(default_factory=dict)
 
     def part(self, table: Table, tasks: Sequence[str], more: Sequence[Row] = ()) -> Results:
-        """The results as if nothing else were stored than what the table, and ``more`` rows, show of these tasks."""
+        """The results as if nothing else were stored than what the table, and ``more`` rows, show of these tasks.
+
+        Tasks that are called by the correlation of their data are called by the one that the table sets.
+        """
         cells = {self.cell(table, row, task).id for task in tasks for row in (*table.rows, *more)}
-        return replace(self, series={name: each for name, each in self.series.items() if name in cells}, points={})
+        series = {name: each for name, each in self.series.items() if name in cells}
+        titles = dict(self.names.tasks)
+        for override in table.overrides:
+            if override.name == "data.ratio":
+                titles |= {task: CORRELATION.sub(f"ρ = {override.value:g}", titles.get(task, task)) for task in tasks}
+        return replace(self, series=series, points={}, names=replace(self.names, tasks=titles))
 
     @cached_property
     def content(self) -> tuple[Any, ...]:

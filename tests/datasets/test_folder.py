@@ -12,9 +12,9 @@ import pytest
 from factories.images import own_listing, save_image, sizes, write_folder, write_labels
 
 from benchmark.errors import UserError
-from benchmark.options import with_dataset
 from benchmark.plan.recipes import load
 from benchmark.plan.run import Run, Settings
+from benchmark.selection import with_dataset
 from datasets import prepare
 from datasets.folder import bias_of, describe, labels_digest
 from datasets.images import IMAGE_SETS

@@ -123,7 +123,7 @@ def test_status_of_jobs(tmp_path: Path, cluster: FakeSlurm, capsys: pytest.Captu
     def shown(*more: str) -> list[str]:
         capsys.readouterr()
         assert command(tmp_path, "--status", "--methods", "vanilla", "gce", "focal", *more) == 0
-        heading, *lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+        _, heading, *lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
         return [heading, *lines[lines.index(next(line for line in lines if line.startswith("done/asked"))) + 1 :]]
 
     assert submit(tmp_path, "--methods", "vanilla", "gce", "focal", "--runs-per-job", "1") == 0
@@ -159,6 +159,26 @@ def test_status_without_squeue_or_with_slurm_down(
     assert submit(tmp_path, "--methods", "vanilla") == 2, "what is queued is unknown, so nothing is submitted"
     assert "Unable to contact slurm controller" in capsys.readouterr().err
     assert len(cluster.scripts) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--slurm", "minutes=480"], "--launcher inline has no use for --slurm"),
+        (["--profile", "example"], "--launcher inline has no use for --profile"),
+        (["--runs-per-job", "3"], "--launcher inline has no use for --runs-per-job"),
+        (["--launcher", "local", "--runs-per-job", "3"], "--launcher local has no use for --runs-per-job"),
+        (["--launcher", "slurm", "--workers", "3"], "--launcher slurm has no use for --workers"),
+    ],
+)
+def test_what_the_launcher_has_no_use_for_is_refused(
+    tmp_path: Path, arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else who forgets --launcher slurm trains on the login node."""
+    assert command(tmp_path, *arguments) == 2
+    assert named in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.json"))
+    assert command(tmp_path, *arguments, "--status") == 0, "the same command with --status shows how its jobs stand"
 
 
 @pytest.mark.parametrize(

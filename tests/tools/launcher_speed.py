@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from benchmark.options import execution, parser, select
+from benchmark.options import execution, parser
 from benchmark.options import jobs as jobs_asked
 from benchmark.plan.paper import COMPARED
+from benchmark.selection import select
 from benchmark.store import status
 from benchmark.store.store import Store
 from benchmark.terminal import overview

@@ -291,7 +291,7 @@ def test_the_example_of_the_manual_is_trained(own: Path, tmp_path: Path) -> None
         ('"own_pooled", ', "", "a name that is taken or is none"),
         ("smallest=3", "smallest='3'", "registers no network in a way that can be read"),
         ('"own_pooled"', '"resnet18"', "a name that is taken"),
-        ('"own_pooled"', '"mlp"', "a name that is taken"),
+        ('"own_pooled"', '"mlp"', "rename yours"),
         ("import nn", "import nm", "own_file.py cannot be imported (ImportError"),
         ("class Pooled", "class", "registers no network in a way that can be read"),
         ("return Network(Pooled(8),", "return nn.Sequential(Pooled(8),", "it must be a methods.base.Network"),
