@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import numpy as np
 from benchmark import quoting
 from benchmark.arguments import TILES, Parser, device, folder, has_controls, whole
 from benchmark.errors import UserError, exit_code
+from benchmark.quoting import counted
 from benchmark.rules import LAST, REPORTED, RULES
 from benchmark.store.atomic import write_atomically
 from benchmark.store.named import RUN
@@ -60,7 +62,12 @@ def _file(text: str) -> Path:
     """The kind of a file's path that can be written."""
     if not text or has_controls(text) or Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"'{text}' is no path of a file: name another")
-    return Path(text)
+    path = Path(text)
+    if path.exists() and not path.is_file():
+        raise argparse.ArgumentTypeError(f"'{text}' is a device or a pipe: redirect the output, as in > {text}")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"nothing can be written to the folder of '{text}': name another")
+    return path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(options: argparse.Namespace) -> int:
-    paths = list(_found(options.images))
+    paths, left_out = _found(options.images)
     from benchmark.models.loading import load  # PyTorch, once it is clear that there is something to label
     from benchmark.workers.worker import pick_device
 
@@ -83,7 +90,7 @@ def _main(options: argparse.Namespace) -> int:
     for start in range(0, len(paths), CHUNK):
         labelled.add(paths[start : start + CHUNK])
     if labelled.enlarged:
-        _tell(f"{labelled.enlarged} of them were enlarged more than twofold, as no training image is.")
+        _tell(f"{labelled.enlarged} of them were enlarged more than twofold, as few training images are.")
     if options.output:
         write_atomically(options.output, labelled.csv())
         _tell(f"wrote {options.output}")
@@ -94,6 +101,8 @@ def _main(options: argparse.Namespace) -> int:
         _tell(f"wrote {options.sheet}")
     if labelled.unreadable:
         _tell(f"{labelled.unreadable} of {len(paths)} images could not be read, as said above.")
+    if left_out:
+        _tell(f"Left out, by their names no images: {counted(len(left_out), 'file')}, such as {left_out[0]}.")
     return 1 if labelled.unreadable else 0
 
 
@@ -103,21 +112,29 @@ def _tell(*sentences: str) -> None:
         print(each.encode(errors="backslashreplace").decode(), file=sys.stderr, flush=True)
 
 
-def _found(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files, and of folders all images in them, by name. Raises UserError for what is neither, or has none."""
+def _found(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The files, and of folders all images in them, by name; and what else these hold.
+
+    A link that leads nowhere is an image if it is called one, to be named where it is read. Raises UserError for what
+    is neither file nor folder, and a folder without images.
+    """
     from PIL import Image
 
     suffixes = Image.registered_extensions()
+    found, others = list[Path](), list[Path]()
     for path in dict.fromkeys(paths):
         if path.is_dir():
-            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in suffixes and each.is_file())
-            if not inside:
+            inside = sorted(each for each in path.rglob("*") if not each.is_dir())
+            images = [each for each in inside if each.suffix.lower() in suffixes]
+            if not images:
                 raise UserError(f"The folder {path} holds no image: name another.")
-            yield from inside
+            found += images
+            others += [each for each in inside if each.suffix.lower() not in suffixes]
         elif path.is_file():
-            yield path
+            found.append(path)
         else:
             raise UserError(f"There is no image or folder {path}: correct its path.")
+    return found, others
 
 
 class Labelled:

@@ -37,6 +37,11 @@ TOLD_BY = (
     "not say it of every target."
 )
 
+SEVERAL = (
+    "Of several attributes the one combination that most goes with a target counts as aligned, and all others as "
+    "conflicting, also those of which a part goes with it."
+)
+
 
 def labels_digest(folder: Path) -> str:
     """Short digest of the folder's labels.csv. Raises UserError where there is none."""
@@ -110,12 +115,15 @@ def folder(data_root: Path, *, folder: str, labels: str, bias: Sequence[str] = (
         y, b = empty[0]
         others = f", nor of {len(empty) - 1} more of its {sizes(test).size} groups" if len(empty) > 1 else ""
         fewer = ", so add some or choose fewer columns with --bias" if len(bias) > 1 else ""
+        alike = "".join(f" ({note[0].lower()}{note[1:]})" for note in _alike(table, path, ("target", *bias)))
         raise UserError(
             f"{path} has no test image of target '{classes[y]}' and bias '{biases[b]}'{others}: every group needs at "
-            f"least one{fewer}."
+            f"least one{fewer}.{alike}"
         )
     told_by = _told_by(*map(sizes, (train, validation, test)))
     notes = {"": [UNTOLD], "train": []}.get(told_by, [TOLD_BY.format(told_by)])
+    if len(bias) > 1:
+        notes.append(SEVERAL)
     if lacking := int((numbers[train] < 0).sum()):
         notes.append(
             f"{lacking:,} of {ends[0]:,} training images lack their bias, and are left out of the numbers of training "

@@ -67,6 +67,8 @@ def _main(options: argparse.Namespace) -> int:
         data_root, task = own.resolve().parent, name
     if options.preset not in recipes.all_presets:
         raise unknown("preset", options.preset, recipes.all_presets)
+    if options.check and (options.size is not None or options.allow_subset or options.preset != PAPER):
+        raise UserError("--check looks at every preset as it is: leave out --size, --preset and --allow-subset.")
     if options.check:
         print(check(data_root, [task] if task else recipes.tasks, recipes))
     elif task:

@@ -22,7 +22,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from benchmark.cores import cores
@@ -36,7 +36,8 @@ FEW = 512
 DIGEST_BYTES = hashlib.sha256().digest_size
 IMAGE_DIGEST_BYTES = 8  # enough to tell a million images apart
 # Raised when decoding changes, so that arrays of older versions are not used.
-VERSION = 2
+VERSION = 3
+ORIENTATION = 0x0112  # of Exif: how a camera was held; 1 is upright
 
 
 def stretch(image: Image.Image, size: int) -> Image.Image:
@@ -78,7 +79,17 @@ def fitted(image: Image.Image, fit: Fit, size: int) -> np.ndarray:
             f"Image {getattr(image, 'filename', '')} has more than 8 bits a channel, of which it is not said what is "
             "black and what is white: convert it to 8 bits."
         )
+    image = _upright(image)
     return np.asarray(fit(image if image.mode == "RGB" else image.convert("RGB"), size))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As it is meant to be seen: a phone stores what it took sideways with a note that says so."""
+    try:
+        turned = image.getexif().get(ORIENTATION, 1) != 1
+    except Exception:  # what a damaged note makes Pillow raise is not to be foreseen, and the pixels are there
+        return image
+    return ImageOps.exif_transpose(image) if turned else image
 
 
 def prepared_path(listing: Listing, size: int) -> Path:

@@ -12,9 +12,9 @@ as one batched network (``benchmark.training.updates``). The tests of updates ho
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import torch
 from msgspec import Meta
@@ -169,6 +169,10 @@ class Method(nn.Module, ABC):
         self.epochs = epochs
         self.num_classes = data.num_classes
         self.all_targets = nn.Buffer(data.targets.clone(), persistent=False)
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Raises UserError for options that do not go together; asked before anything is trained."""
 
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmark.errors import UserError
 from methods import losses, register
 from methods.base import Batch, Networks, NewNetwork, Phase, Predict, Step, TrainingSet, UnitInterval, Updates
 from methods.lff import LfF
@@ -44,6 +47,14 @@ class BiasEnsemble(LfF):
         self.vote_count = nn.Buffer(torch.zeros(n, dtype=torch.int64))
         self.confidence_sum = nn.Buffer(torch.zeros(n))
         self.amplified = nn.Buffer(torch.zeros(n, dtype=torch.bool))
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        if options["votes"] > options["models"]:
+            raise UserError(
+                f"be.votes is {options['votes']}, and be.models={options['models']} cast no more than that many votes: "
+                "choose fewer, or more models."
+            )
 
     def phases(self) -> tuple[Phase, ...]:
         auxiliary = [

@@ -22,10 +22,11 @@ class Vanilla(Method):
 
     def loss(self, batch: Batch) -> Tensor:
         loss = self.sample_loss(self.target(batch.images), batch.targets)
-        if loss.shape != batch.targets.shape:  # its mean would be a number all the same
+        if getattr(loss, "shape", None) != batch.targets.shape:  # its mean would be a number all the same
+            given = f"{list(loss.shape)} numbers" if isinstance(loss, Tensor) else repr(loss)
             raise TrainingError(
-                f"sample_loss of {type(self).__name__} gives {list(loss.shape)} numbers for {len(batch.targets)} "
-                "images: it must give one for each."
+                f"sample_loss of {type(self).__name__} gives {given} for {len(batch.targets)} images: it must give one "
+                "number for each."
             )
         return loss.mean()
 

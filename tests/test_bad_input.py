@@ -160,6 +160,7 @@ COMMANDS: list[tuple[list[str], str]] = [
     (settings(f"be.auxiliary_updates={2**70}"), "at most 10,000,000"),
     (settings("be.confidence=1.1"), "at most 1"),
     (settings("be.votes=1000"), "at most 100"),
+    (settings("be.votes=9"), "be.models=5 cast no more than that many votes"),
     (settings("gce.q=0"), "at least 1e-06"),
     (settings("lff.alpha=nan"), "lff.alpha is nan"),
     (settings("groupdro.step_size=inf"), "groupdro.step_size is inf"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,8 @@ def test_what_cannot_be_read_is_named_and_stops_nothing_else(
     results: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (images / "aa.png").write_bytes(b"no image")
+    (images / "moved.jpg").symlink_to("nowhere")
+    (images / "IMG.HEIC").write_bytes(b"of a phone")
     Image.new("I;16", (9, 9)).save(images / "deep.png")
     Image.new("RGB", (3, 3)).save(images / "small.png")
     output = tmp_path / "labels.csv"
@@ -68,7 +71,9 @@ def test_what_cannot_be_read_is_named_and_stops_nothing_else(
     assert printed.out == ""
     assert f"error: Image {images / 'aa.png'} cannot be read" in printed.err
     assert f"error: Image {images / 'deep.png'} has more than 8 bits a channel" in printed.err
-    assert "2 of 8 images could not be read" in printed.err
+    assert f"error: Image {images / 'moved.jpg'} cannot be read" in printed.err
+    assert "3 of 9 images could not be read" in printed.err
+    assert f"Left out, by their names no images: 2 files, such as {images / 'IMG.HEIC'}." in printed.err
     assert "1 of them were enlarged more than twofold" in printed.err
     files = [row[0] for row in csv.reader(output.read_text().splitlines())][1:]
     assert files == [
@@ -88,13 +93,16 @@ def test_what_cannot_be_read_is_named_and_stops_nothing_else(
             "has no kept model of the rule validation (it has those of l",
         ),
         (["vanilla", "IMAGES", "--output", "EMPTY"], "is no path of a file"),
+        (["vanilla", "IMAGES", "--output", "PIPE"], "is a device or a pipe: redirect the output"),
+        (["vanilla", "IMAGES", "--output", "nowhere/labels.csv"], "nothing can be written to the folder of 'nowhere/l"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(
     results: Path, images: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
-    places = {"IMAGES": str(images), "EMPTY": str(tmp_path / "empty")}
+    os.mkfifo(tmp_path / "pipe")
+    places = {"IMAGES": str(images), "EMPTY": str(tmp_path / "empty"), "PIPE": str(tmp_path / "pipe")}
     assert main([*(places.get(each, each) for each in arguments), "--results", str(results)]) == 2
     printed = capsys.readouterr()
     assert message in printed.err

@@ -348,13 +348,14 @@ def worker_for(store: Store, execution: Execution, **more: Any) -> Worker:
 
 
 def check_options(run: Run) -> None:
-    """Raises UserError for options other than the method's own, or beyond the limits that stand beside it."""
+    """Raises UserError for options other than the method's own, beyond their limits, or that do not go together."""
     kinds, options = methods.options(run.method), run.settings["options"]
     for name in sorted(kinds.keys() ^ options.keys()):
         wrong = f"lacks {name}: add it with its source" if name in kinds else f"has {name}, which it does not take"
         raise UserError(f"[method.{run.method}] in recipes.toml {wrong}.")
     for name, value in options.items():
         limits.check(f"{run.method}.{name}", value, kinds[name])
+    methods.get(run.method).check(options)
 
 
 def title(runs: Sequence[Run]) -> str:

@@ -228,6 +228,8 @@ def test_any_column_may_be_the_bias_and_several_are_combined(tmp_path: Path) -> 
         "male=-1 × young=-1", "male=-1 × young=1", "male=1 × young=-1", "male=1 × young=1",
     )  # fmt: skip
     assert sizes(found) == [[[1, 2, 2, 2], [2, 2, 2, 2]], [[0] * 4, [0] * 4], [[1, 1, 1, 1], [1, 1, 1, 1]]]
+    assert any("one combination that most goes with a target counts as aligned" in note for note in found.notes)
+    assert not any("several attributes" in note for note in own_listing(folder, bias=["male"]).notes)
     for names, unknown in ((["male", "young"], 1), (["young"], 1), (["male"], 0)):
         assert (bias_of(folder, names)[0] < 0).sum() == unknown
 

@@ -65,3 +65,5 @@ def test_check_says_what_is_there_and_what_to_fetch(tmp_path: Path, capsys: pyte
     assert prepare.main(["--check", str(write_folder(tmp_path))]) == 0
     assert "| gull, 0 " in capsys.readouterr().out
     assert prepare.main(["--check", "dogs"]) == 2
+    for more in (["--size", "64"], ["--allow-subset"], ["--preset", "reduced"]):
+        assert prepare.main(["--check", "dogs_cats", *more]) == 2, "it would say what another command finds"

@@ -114,6 +114,21 @@ def test_an_image_of_more_than_eight_bits_is_refused_rather_than_clipped_to_whit
         prepare(own_listing(folder), 32)
 
 
+def test_a_photo_that_was_taken_sideways_is_set_upright(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    with Image.open(folder / "train/000.png") as image:
+        upright = image.convert("RGB")
+    upright.save(folder / "train/000.png")
+    before = prepare(own_listing(folder), 32)[0][0].copy()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    sideways = upright.transpose(Image.Transpose.ROTATE_90)
+    sideways.save(folder / "train/000.png", exif=exif)
+    assert np.array_equal(prepare(own_listing(folder), 32)[0][0], before)
+    sideways.save(folder / "train/000.png", exif=b"Exif\0\0MM damaged")
+    assert not np.array_equal(prepare(own_listing(folder), 32)[0][0], before), "it is read as it lies there"
+
+
 def test_a_truncated_jpeg_is_named(tmp_path: Path) -> None:
     folder = write_celeba(tmp_path, FACES)
     image = folder / "img_align_celeba/000007.jpg"

@@ -109,8 +109,11 @@ def test_a_loss_that_is_not_one_number_for_each_image_ends_the_run(
         METHODS["focal"], "sample_loss", lambda _, logits, targets: logits[:, :1] - cross_entropy(logits, targets)
     )
     training = Training(tiny, tiny_settings("focal"), seed=0)
-    with pytest.raises(TrainingError, match=r"sample_loss of Focal gives .* one for each"):
+    with pytest.raises(TrainingError, match=r"sample_loss of Focal gives .* one number for each"):
         train([training])
+    monkeypatch.setattr(METHODS["focal"], "sample_loss", lambda *_: None)  # the return was forgotten
+    with pytest.raises(TrainingError, match=r"sample_loss of Focal gives None for 64 images: it must give one number"):
+        train([Training(tiny, tiny_settings("focal"), seed=0)])
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tiny: BiasedDataset) -> None:
