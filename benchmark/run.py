@@ -66,6 +66,10 @@ def _main(options: argparse.Namespace) -> int:
         return 0
     if not options.render_only:
         runs = _able(runs, selection, execution.data_root)
+    if options.dataset and options.select and not options.render_only:
+        from benchmark.workers.rehearsal import check_rule
+
+        check_rule(runs, execution.data_root, command.rule(options))
     if options.dry_run:
         _list_missing(runs, selection, store, execution, submission, options.again)
         return 0

@@ -325,6 +325,15 @@ def test_the_small_network_trains_on_images(tmp_path: Path) -> None:
     assert record.settings["network"] == "mlp"
 
 
+def test_a_rule_that_can_choose_nothing_is_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--dataset", str(write_learnable_folder(tmp_path)), *QUICKLY, "--results", str(tmp_path / "results")]
+    assert run.main([*command, "--select", "validation"]) == 2
+    assert "--select validation chooses no epoch on my_birds" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.json"))
+
+
 def test_a_folder_without_validation_images_is_shown_by_everything_in_its_last_epoch(tmp_path: Path) -> None:
     """As by the command that trained it, in the same file."""
     folder, results = write_learnable_folder(tmp_path), tmp_path / "results"

@@ -44,6 +44,8 @@ def footer(table: Table, results: Results, whole: bool = True) -> list[str]:
     marks = "".join(results.mark(row.method) for row in table.rows)
     of_bias = [text for mark, text in LEGEND if mark in marks]
     fairness = f", among methods without bias labels ({', '.join(of_bias)})" if of_bias else ""
+    of_test = {"model_bias", "max_min_bias"} & {*table.metrics}
+    near_chance = " A low bias alone proves nothing: a model near chance has none." if of_test else ""
     empty = [results.task_title(task) for task in table.tasks if not results.measured(table, task)]
     return [
         f"Percent; {_seeds_note(table, results, marked=whole)}; selection: {selection(table, results)}.",
@@ -51,7 +53,7 @@ def footer(table: Table, results: Results, whole: bool = True) -> list[str]:
         *_first_epoch_note(table, results),
         *_same_runs_note(table, results),
         *_seeds_apart_note(table, results),
-        *([f"Best in bold, second underlined{fairness}."] if whole else []),
+        *([f"Best in bold, second underlined{fairness}.{near_chance}"] if whole else []),
         *(["‡ trains on validation images, without their bias labels."] if "‡" in marks and whole else []),
         *caveats(table, results),
         *([f"Tasks left out, without records: {'; '.join(empty)}."] if empty else []),

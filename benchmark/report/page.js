@@ -390,7 +390,7 @@ function fillBest() {
           ...(best
             ? [
                 el("b", {}, best.title), ` ${best.mean}`, ...(best.interval ? [" ", soft(`(${best.interval})`)] : []), " ",
-                soft(`n\u00a0=\u00a0${best.n}`), el("br"), el("small", {}, best.lead + (best.informed ? `; ${best.informed}` : "")),
+                soft(`n\u00a0=\u00a0${best.n}${best.average ? `, at an average of ${best.average}` : ""}`), el("br"), el("small", {}, best.lead + (best.informed ? `; ${best.informed}` : "")),
               ]
             : [soft("–")]),
         );

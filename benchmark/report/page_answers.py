@@ -125,7 +125,10 @@ def best(preset: str, shown: Iterable[Table], under: Mapping[str, Results]) -> l
 
 
 def _best(table: Table, task: str, metric: str, results: Results) -> Context | None:
-    """The best row of a column, with intervals of its mean and of its lead; None where less than two can be it."""
+    """The best row of a column, with intervals of its mean and of its lead, and for a bias the average beside it.
+
+    None where less than two can be it, or two are, and where the best gets nothing right.
+    """
     sign = -1 if METRICS[metric].better == "lower" else 1
     fair: list[tuple[float, Row, dict[int, float]]] = []
     informed: list[tuple[float, Row, int]] = []
@@ -142,6 +145,8 @@ def _best(table: Table, task: str, metric: str, results: Results) -> Context | N
     if len(fair) < 2:
         return None
     (mean, row, values), (_, second, others) = sorted(fair, key=lambda each: -sign * each[0])[:2]
+    if mean == round(float(np.mean(list(others.values()))), 2) or (sign > 0 and mean == 0):
+        return None
     pairs = [sign * (values[seed] - others[seed]) for seed in sorted(values.keys() & others.keys())]
     low, high = verdicts.interval(list(values.values()))
     top = max(informed, key=lambda each: sign * each[0], default=None)
@@ -151,11 +156,17 @@ def _best(table: Table, task: str, metric: str, results: Results) -> Context | N
         "mean": number(mean),
         "interval": f"{number(low)} to {number(high)}" if low < high else "",
         "n": len(values),
+        "average": number(_average(table, task, row, results)) if sign < 0 else "",
         "lead": _lead(results.row_title(second), pairs),
         "informed": f"with bias labels, {results.row_title(top[1])}: {number(top[0])}, n = {top[2]}"
         if top and sign * top[0] > sign * mean
         else "",
     }
+
+
+def _average(table: Table, task: str, row: Row, results: Results) -> float:
+    values = cells.by_seed(results.cell(table, row, task).records, row, "avg_acc", results.rule)
+    return float(np.mean(list(values.values())))
 
 
 def _lead(second: str, pairs: Sequence[float]) -> str:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchmark.cores import cores
 from benchmark.options import Execution
 from benchmark.plan.run import Run
+from benchmark.quoting import counted
 from benchmark.store.store import Store
 from benchmark.terminal.display import Event, Tell, display
 
@@ -64,7 +65,7 @@ def places(groups: Sequence[Sequence[Run]], worker: Worker, execution: Execution
 
 
 def train(runs: Sequence[Run], store: Store, execution: Execution, renew: Collection[str] = ()) -> int:
-    """Train the runs that have no record, and anew those of the ids ``renew``; returns how many failed.
+    """Train the runs that have no record, and anew those of the ids ``renew``; returns how many have none in the end.
 
     Raises UserError, before any is trained, for what would make one fail and can be known.
     """
@@ -94,7 +95,11 @@ def train(runs: Sequence[Run], store: Store, execution: Execution, renew: Collec
             Crew(where, store.folder, execution, tell).train(groups)
         # Where several processes trained, these are the runs that others have: to be watched until they are done.
         worker.work([run for run in missing if run.id not in outcomes])
-    return list(outcomes.values()).count("failed")
+    lacking = [run for run in missing if not store.has(run)]
+    if elsewhere := [run for run in lacking if outcomes.get(run.id) != "failed"]:
+        are = "is" if len(elsewhere) == 1 else "are"
+        print(f"{counted(len(elsewhere), 'run')} {are} still being trained elsewhere: the same command waits for more.")
+    return len(lacking)
 
 
 class Crew:

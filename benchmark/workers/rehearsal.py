@@ -47,7 +47,7 @@ def check_rule(runs: Sequence[Run], data_root: Path, rule: Rule) -> None:
     for run in runs:
         dataset = outline(run)
         if why := lacking(rule, dataset.validation_sizes, dataset.group_sizes(dataset.test)):
-            raise UserError(f"{run.task} cannot be tuned by --select {rule.name}, since {why}: choose another rule.")
+            raise UserError(f"--select {rule.name} chooses no epoch on {run.task}, since {why}: choose another rule.")
 
 
 def outlook(runs: Sequence[Run], data_root: Path) -> str:

@@ -222,7 +222,7 @@ class Worker:
         open_runs = []
         for each in mine:
             if self.store.has(each.run):  # another worker has just finished it
-                self._end(each.run, "done")
+                self._done(each.run)
                 yield {each.run.id: "done"}
             else:
                 open_runs.append(each)
@@ -233,13 +233,9 @@ class Worker:
             record = make_record(each.run, training, data, len(open_runs), self.submitted)
             kept = keep(record, training, self.keep) if self.keep else None
             save = partial(self._save, each, record, training.predictions(), kept)
-            if self._patience[each.run.id](save, self.store.record_path(each.run)):
-                known = {name: value for name, value in record.fairness().items() if value is not None}
-                said = "collapsed" if record.collapsed() else ""
-                self._end(each.run, "done", text=said, metrics=known, seconds=record.provenance.seconds)
-            else:
+            if not self._patience[each.run.id](save, self.store.record_path(each.run)):
                 self._note([each.run], f"{each.run} was finished by another worker meanwhile, whose record stands.")
-                self._end(each.run, "done")
+            self._done(each.run)
             yield {each.run.id: "done"}
 
     def _save(self, mine: Leased, record: Record, predictions: Predictions, kept: Models | None) -> bool:
@@ -302,6 +298,15 @@ class Worker:
 
     def _note(self, runs: Sequence[Run], text: str) -> None:
         self.tell(Event("note", tuple(run.id for run in runs), title(runs), text))
+
+    def _done(self, run: Run) -> None:
+        """Tell what the record says that is stored, whoever made it."""
+        if record := self.store.load(run):
+            known = {name: value for name, value in record.fairness().items() if value is not None}
+            said = "collapsed" if record.collapsed() else ""
+            self._end(run, "done", text=said, metrics=known, seconds=record.provenance.seconds)
+        else:
+            self._end(run, "done")
 
     def _end(self, run: Run, outcome: Outcome, **what: Any) -> None:
         self.tell(Event("ended", (run.id,), str(run), outcome=outcome, **what))

@@ -18,7 +18,7 @@ import pytest
 from factories.records import fixed_store, make_record, make_results, make_run, put, save_seeds
 from scipy import stats
 
-from benchmark import options
+from benchmark import options, selection
 from benchmark.compare import fidelity, readings, verdicts
 from benchmark.compare.cells import tidy
 from benchmark.compare.claims import CLAIMS
@@ -238,7 +238,7 @@ def test_a_failure_stands_at_its_own_row(folder: Path) -> None:
 def parses(command: str) -> bool:
     """Whether the command line understands it, and has something to train."""
     parsed = options.parser().parse_args(command.removeprefix("python -m benchmark.run").split())
-    return bool(options.select(parsed).runs())
+    return bool(selection.select(parsed).runs())
 
 
 def test_another_preset_is_never_in_view_with_the_papers_own(folder: Path) -> None:
@@ -312,6 +312,19 @@ def test_the_best_by_its_own_seeds_is_not_said_to_be_ahead_where_it_is_behind(tm
     best = line["under"]["last"][FAIRNESS.index("avg_acc")]
     assert best["title"] == "LfF"
     assert best["lead"] == "9.00 behind JTT on the 2 seeds of both, and best by seeds that JTT lacks"
+
+
+def test_there_is_no_best_of_two_that_are_level_or_get_nothing_right(tmp_path: Path) -> None:
+    save_seeds(tmp_path, "lff", {0: 0.5})
+    save_seeds(tmp_path, "jtt", {0: 0.5})
+    (line,) = embedded(rendered(make_results(tmp_path)))["views"][0]["best"]
+    assert line["under"]["last"] == [None, None, None]
+    save_seeds(tmp_path, "jtt", {0: 0.6})
+    (line,) = embedded(rendered(make_results(tmp_path)))["views"][0]["best"]
+    bias = line["under"]["last"][FAIRNESS.index("model_bias")]
+    average = line["under"]["last"][FAIRNESS.index("avg_acc")]
+    assert bias["average"] == average["mean"], "a low bias alone proves nothing"
+    assert average["average"] == ""
 
 
 def test_collapsed_methods_are_marked_and_never_the_best(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from factories.records import make_run
 
 from benchmark.options import Execution
 from benchmark.plan.run import Run
+from benchmark.store import leases
 from benchmark.store.store import Store
 from benchmark.terminal.display import Event
 from benchmark.training import trial
@@ -88,6 +89,21 @@ def test_a_run_that_kills_every_process_has_failed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert "was killed (exit code -9)" in store.failure(runs[0])["reason"]
     assert [event.outcome for event in told if event.kind == "ended"] == ["failed"]
+
+
+def test_a_command_whose_runs_others_are_training_is_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its table would lack them, and nothing else would say so."""
+    store, runs = Store(tmp_path), [digits("vanilla", seed) for seed in (0, 1)]
+    with monkeypatch.context() as patched:
+        patched.setattr(leases, "BEAT", 0.1)
+        lease = leases.acquire(store.record_path(runs[0]))
+        assert lease
+        assert crew.train(runs, store, EXECUTION) == 1
+    assert "1 run is still being trained elsewhere" in capsys.readouterr().out
+    lease.release()
+    assert crew.train(runs, store, EXECUTION) == 0
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
