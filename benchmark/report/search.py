@@ -173,10 +173,12 @@ def _panel(axis: Axes, outcome: Outcome, name: str) -> None:
 
 
 def _scale(axis: Axes, values: Sequence[float], with_zero: bool) -> None:
-    """A logarithmic scale, on which 0 has a place of its own, with three powers of ten at most."""
+    """A logarithmic scale, on which 0 has a place of its own, with three powers of ten at most, or else its ends."""
     least, most = (math.log10(each) for each in (min(values), max(values)))
     powers = range(math.ceil(least - 1e-9), math.floor(most + 1e-9) + 1)
-    ticks = [10.0**power for power in powers[:: max(1, math.ceil(len(powers) / 3))]]
+    ticks = [10.0**power for power in powers[:: max(1, math.ceil(len(powers) / (3 - with_zero)))]]
+    if len(ticks) < 2:
+        ticks = sorted({min(values), max(values)})
     if with_zero:
         axis.set_xscale("symlog", linthresh=min(values), linscale=0.5)
     else:
@@ -185,9 +187,12 @@ def _scale(axis: Axes, values: Sequence[float], with_zero: bool) -> None:
     axis.minorticks_off()
 
 
-def _short(power: float) -> str:
-    """A power of ten in few characters: 0.01, 1, 100 and 1e-5."""
-    return f"{power:g}" if 0.01 <= power <= 100 else f"1e{round(math.log10(power))}"
+def _short(value: float) -> str:
+    """A number in few characters: 0.01, 1, 100, 1e-5 and 4e-4."""
+    if 0.01 <= value <= 100:
+        return f"{value:.2g}"
+    digit, _, power = f"{value:.0e}".partition("e")
+    return f"{digit}e{int(power)}"
 
 
 def _default(outcome: Outcome, name: str) -> Any:

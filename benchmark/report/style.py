@@ -135,8 +135,8 @@ def percent(axis: Axes) -> None:
 
 
 def from_zero(axis: Axes) -> None:
-    """A scale that begins at 0, with room for a line that lies there."""
-    top = axis.get_ylim()[1]
+    """A scale that begins at 0, with room for a line that lies there, and above the highest."""
+    top = max(axis.get_ylim()[1], 1.05 * axis.dataLim.y1)
     axis.set_ylim(-0.03 * top, top)
 
 
