@@ -50,6 +50,26 @@ def tidy(table: Table, results: Results) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["table", "task", "method", *Accuracy._fields, "selection", "preset"])
 
 
+class Overall(NamedTuple):
+    """The percentage of all test images that are right, whatever their groups: mean over seeds, sample deviation."""
+
+    mean: float
+    std: float
+    n: int
+
+
+def overall(records: Sequence[Record], rule: Rule) -> Overall | None:
+    """What other suites call the average accuracy; None where the rule can choose no epoch."""
+    found = [
+        100 * float(np.sum(correct) / np.sum(record.groups.test))
+        for record in records
+        if (correct := record.correct(rule)) is not None
+    ]
+    if not found:
+        return None
+    return Overall(float(np.mean(found)), float(np.std(found, ddof=1)) if len(found) > 1 else math.nan, len(found))
+
+
 def over_seeds(records: Sequence[Record], rule: Rule) -> Iterator[Accuracy]:
     """The groups of a series, class by class; runs of which the rule can choose no epoch are left out."""
     measured: dict[tuple[str, str, bool | None], list[tuple[float, int, float]]] = {}

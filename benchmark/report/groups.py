@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from benchmark import quoting
-from benchmark.compare.groups import FEW, tidy
+from benchmark.compare.groups import FEW, Overall, overall, tidy
 from benchmark.metrics import FAIRNESS
 from benchmark.plan.table import Table
 from benchmark.plan.uses import MARKS, WORDS
@@ -21,7 +21,8 @@ from benchmark.store.results import Results
 
 EXPLANATION = """\
 A group is the images of one class and one value of the bias: aligned if that value goes with the class in training,
-else conflicting."""
+else conflicting. "All images" is the share of right answers among all test images, of which large groups have more:
+what other suites call average accuracy."""
 SUMMARY = f"""\
 Where there are more than {FEW} groups: the means over aligned and over conflicting ones, and the group that is lowest
 on average over seeds, which lies at or above the mean of each seed's own worst group. The CSV file has all of them."""
@@ -45,6 +46,7 @@ class Group(NamedTuple):
 
 Rows = dict[str, dict[Group, Context]]
 """The lines of each row of a table by group, under its title."""
+ALL = "All images"
 
 
 def write(table: Table, results: Results) -> list[Path]:
@@ -66,15 +68,18 @@ def markdown(table: Table, lines: pd.DataFrame, results: Results) -> str:
     sections, summed = [], False
     for task in dict.fromkeys(lines.task):
         rows: Rows = {}
+        together: dict[str, Overall | None] = {}
         for row in table.rows:
             own = lines_of(lines[(lines.task == task) & (lines.method == row.key)])
             if own:
                 title = quoting.markdown(results.marked_title(row))
+                together[title] = overall(results.cell(table, row, task).records, results.rule)
                 rows[title] = {Group(line["target"], line["bias"], line["aligned"]): line for line in own}
         groups = list(dict.fromkeys(group for found in rows.values() for group in found))
         few = len(groups) <= FEW
         summed |= not few
-        sections += [f"## {quoting.markdown(results.task_title(task))}", _each(rows, groups) if few else _summary(rows)]
+        shown = _each(rows, groups, together) if few else _summary(rows, together)
+        sections += [f"## {quoting.markdown(results.task_title(task))}", shown]
     head = [f"# {quoting.markdown(table.full_title)}, by group", EXPLANATION, *([SUMMARY] if summed else [])]
     marks = "".join(results.mark(row.method) for row in table.rows)
     notes = [
@@ -86,14 +91,18 @@ def markdown(table: Table, lines: pd.DataFrame, results: Results) -> str:
     return "\n\n".join((*head, *sections, quoting.points(notes))) + "\n"
 
 
-def _each(rows: Rows, groups: Sequence[Group]) -> str:
-    """A column for each group, with the number of its images above the methods' numbers."""
-    body = [["", *(group.kind for group in groups)]]
+def _each(rows: Rows, groups: Sequence[Group], together: Mapping[str, Overall | None]) -> str:
+    """A column for each group, with the number of its images above the methods' numbers, and one for all images."""
+    body = [["", *(group.kind for group in groups), ""]]
     for part, title in (("train", "training images"), ("test", "test images")):
-        body.append([title, *(_sizes([row[group][part] for row in rows.values() if group in row]) for group in groups)])
+        sizes = (_sizes([row[group][part] for row in rows.values() if group in row]) for group in groups)
+        total = _sizes([sum(line[part] for line in row.values()) for row in rows.values()])
+        # Training images without a bias are of no group.
+        body.append([title, *sizes, total if part == "test" else ""])
     for title, row in rows.items():
-        body.append([title, *(_number(row[group]) if group in row else "–" for group in groups)])
-    return quoting.grid(body, ["Method", *(group.name for group in groups)])
+        numbers = (_number(row[group]) if group in row else "–" for group in groups)
+        body.append([title, *numbers, _together(row, together[title])])
+    return quoting.grid(body, ["Method", *(group.name for group in groups), ALL])
 
 
 def _sizes(sizes: Sequence[float]) -> str:
@@ -103,15 +112,20 @@ def _sizes(sizes: Sequence[float]) -> str:
     return " to ".join(f"{size:,.0f}" for size in sorted({min(sizes), max(sizes)}))
 
 
-def _summary(rows: Rows) -> str:
-    """The means of aligned and of conflicting groups, and the lowest group."""
+def _summary(rows: Rows, together: Mapping[str, Overall | None]) -> str:
+    """The means of aligned and of conflicting groups, the lowest group, and all images."""
     body = []
     for title, row in rows.items():
         by_kind = [[line["mean"] for group, line in row.items() if group.aligned is kind] for kind in (True, False)]
         means = [f"{sum(found) / len(found):.2f}" if found else "–" for found in by_kind]
         lowest = min(row, key=lambda group: row[group]["mean"])
-        body.append([title, *means, lowest.name, _number(row[lowest])])
-    return quoting.grid(body, ["Method", "Aligned", "Conflicting", "Lowest group", "Accuracy"])
+        body.append([title, *means, lowest.name, _number(row[lowest]), _together(row, together[title])])
+    return quoting.grid(body, ["Method", "Aligned", "Conflicting", "Lowest group", "Accuracy", ALL])
+
+
+def _together(row: dict[Group, Context], found: Overall | None) -> str:
+    """The number of all images, with the marks of its runs."""
+    return _number(next(iter(row.values())) | found._asdict()) if found else "–"
 
 
 def _number(line: Context) -> str:

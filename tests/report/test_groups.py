@@ -71,6 +71,18 @@ def test_groups_are_of_the_epoch_that_the_rule_chooses(tmp_path: Path) -> None:
         assert {*lines.selection} == {rule}
 
 
+def test_all_images_count_alike_in_the_last_column(tmp_path: Path) -> None:
+    """750 test images, of which 200 are of the first group: no mean over groups."""
+    results = make_results(tmp_path, record("vanilla", 0, [200, 10, 10, 400]), record("vanilla", 1, [100, 20, 20, 400]))
+    groups.write(TABLE, results)
+    text = (tmp_path / "tables" / "table1-groups.md").read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith("| Vanilla"))
+    shares = np.array([620, 540]) / 7.5
+    assert row.split("|")[-2].strip() == f"{shares.mean():.2f} ± {shares.std(ddof=1):.1f}"
+    (sizes,) = (line for line in text.splitlines() if line.startswith("| test images"))
+    assert sizes.split("|")[-2].strip() == "750"
+
+
 def test_few_groups_have_a_column_each_with_their_images(tmp_path: Path) -> None:
     results = make_results(
         tmp_path,
@@ -84,12 +96,12 @@ def test_few_groups_have_a_column_each_with_their_images(tmp_path: Path) -> None
     rows = [[cell.strip() for cell in line.split(" | ")] for line in text.read_text()[begin:].splitlines()[2:9]]
     rows = [[cell.strip("| ") for cell in row] for row in rows if len(row) > 1]
     assert rows == [
-        ["Method", "dark, female", "dark, male", r"blond\|fair, female", r"blond\|fair, male"],
-        ["", "aligned", "conflicting", "conflicting", "aligned"],
-        ["training images", "90 to 92", "8 to 10", "20", "80"],
-        ["test images", "200", "100", "50", "400"],
-        ["Vanilla", "100.00 ± 0.0", "15.00 ± 7.1", "20.00 ± 0.0", "100.00 ± 0.0"],
-        ["Poisoner", "0.00°§", "0.00°§", "100.00°§", "100.00°§"],
+        ["Method", "dark, female", "dark, male", r"blond\|fair, female", r"blond\|fair, male", "All images"],
+        ["", "aligned", "conflicting", "conflicting", "aligned", ""],
+        ["training images", "90 to 92", "8 to 10", "20", "80", ""],
+        ["test images", "200", "100", "50", "400", "750"],
+        ["Vanilla", "100.00 ± 0.0", "15.00 ± 7.1", "20.00 ± 0.0", "100.00 ± 0.0", "83.33 ± 0.9"],
+        ["Poisoner", "0.00°§", "0.00°§", "100.00°§", "100.00°§", "60.00°§"],
     ]
     assert "- ° one seed." in text.read_text()
     assert "- § collapsed" in text.read_text()
@@ -108,7 +120,7 @@ def test_many_groups_are_summed_up_with_the_lowest_by_its_name(tmp_path: Path) -
     text, numbers = groups.write(TABLES["2"], results)
     (row,) = [line for line in text.read_text().splitlines() if line.startswith("| Vanilla")]
     conflicting = (89 * 60 + 5) / 90
-    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["85.00", f"{conflicting:.2f}", "3, 7", "5.00°"]
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["85.00", f"{conflicting:.2f}", "3, 7", "5.00°", "61.95°"]
     assert len(numbers.read_text().splitlines()) == 101
 
 
@@ -128,7 +140,7 @@ def test_where_no_label_tells_neither_kind_nor_training_images_are_made_up(tmp_p
     made = record("vanilla", 0, [150, 20, 30, 100], train=[[0, 0], [0, 0]])
     results = make_results(tmp_path, replace(made, groups=replace(made.groups, told_by="")))
     text, numbers = groups.write(TABLE, results)
-    rows = {cells[1].strip(): {cell.strip() for cell in cells[2:-1]} for cells in split_rows(text)}
+    rows = {cells[1].strip(): {cell.strip() for cell in cells[2:-2]} for cells in split_rows(text)}
     assert rows[""] == rows["training images"] == {"–"}
     with numbers.open() as file:
         assert {(line["aligned"], line["train"], line["test"]) for line in csv.DictReader(file)} == {
