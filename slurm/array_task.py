@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     if options.again:
-        raise UserError("--again is for all tasks at once: give it to benchmark.run, then submit.")
+        raise UserError("--again is for all tasks at once: give it to benchmark.run --launcher slurm.")
     for name in ("search", "status", "dry_run", "render_only", "list", "show"):
         if getattr(options, name) not in (None, False):
             flag = f"--{name.replace('_', '-')}"
