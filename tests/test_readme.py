@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.plan import sources
+from benchmark.plan import code, sources
 from benchmark.plan.recipes import RECIPES, load, tomllib
 from benchmark.run import main
 from benchmark.store.record import Record
@@ -40,6 +40,11 @@ def test_the_example_method_runs_as_printed(
         monkeypatch.setattr(f"benchmark.plan.{module}.RECIPES", extended)
     load.cache_clear()
     request.addfinalizer(load.cache_clear)
+    own = tmp_path / "methods"  # where its file would be looked for, by which its records are known
+    own.mkdir()
+    (own / "example.py").write_text(block("python"), encoding="utf-8")
+    monkeypatch.setattr(code, "METHODS", own)
+    request.addfinalizer(code.of_method.cache_clear)
     exec(block("python"), {"__name__": "example"})
     (name,) = tomllib.loads(block("toml"))["method"]
     assert all(each.source for each in sources.settings(load(), "colored_digits", name, [], "paper"))
@@ -47,6 +52,7 @@ def test_the_example_method_runs_as_printed(
     assert main(arguments) == 0
     assert "| Confidence penalty |" in capsys.readouterr().out
     records = [only_record(tmp_path, each) for each in ("vanilla", name)]
+    assert len(records[1].provenance.method_version) == 12
     assert records[1].settings["options"] == load().options(name) != {}
     assert records[0].answers.test.tolist() != records[1].answers.test.tolist(), "its loss changes the training"
 
