@@ -29,17 +29,18 @@ def vanilla(epochs: int, *more: str) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def epochs_per_second(tmp_path_factory: pytest.TempPathFactory) -> float:
-    folder = tmp_path_factory.mktemp("speed")
-    run(folder, *vanilla(100))
-    (path,) = folder.glob("runs/**/*.json")
-    return 100 / json.loads(path.read_text())["provenance"]["seconds"]
+    """The best of three: whatever else computes on this machine meanwhile may end before the tests do."""
+    seconds = []
+    for _ in range(3):
+        folder = tmp_path_factory.mktemp("speed")
+        run(folder, *vanilla(100))
+        (path,) = folder.glob("runs/**/*.json")
+        seconds.append(json.loads(path.read_text())["provenance"]["seconds"])
+    return 100 / min(seconds)
 
 
 def test_a_time_limit_shorter_than_the_run(tmp_path: Path, epochs_per_second: float) -> None:
-    """SLURM signals 45 s before the minute is over, so that a run of 30 s does not fit into two attempts.
-
-    It is given 60: what this machine computed beside the measurement of its speed may have ended.
-    """
+    """SLURM signals 45 s before the minute is over: a run of 30 s does not fit into two attempts, one of 60 less so."""
     arguments = vanilla(int(60 * epochs_per_second))
     run(tmp_path / "slurm", *arguments, *SLURM, "--slurm", "minutes=1", "grace_seconds=45")
     run(tmp_path / "inline", *arguments)  # beside the job, on the other CPU
@@ -127,14 +128,15 @@ def test_preemption(tmp_path: Path, ten_seconds: tuple[str, ...], inline: dict[s
     assert result == inline[seed_0]
 
 
-def test_cancelled_jobs_stay_cancelled(tmp_path: Path, ten_seconds: tuple[str, ...]) -> None:
-    run(tmp_path, *ten_seconds, *SLURM)
+def test_cancelled_jobs_stay_cancelled(tmp_path: Path) -> None:
+    endless = vanilla(100_000)
+    run(tmp_path, *endless, *SLURM)
     wait_until(lambda: cluster.leases(tmp_path))
     shell("scancel", *queued())
     wait_until_idle()
     time.sleep(2)
     assert not queued()
-    assert "1 missing" in run(tmp_path, *ten_seconds, "--status")
+    assert "1 missing" in run(tmp_path, *endless, "--status")
 
 
 def test_refusals_are_one_sentence(tmp_path: Path) -> None:
