@@ -32,7 +32,7 @@ class Outdated:
     @classmethod
     def among(cls, runs: Sequence[Run], store: Store, data_root: Path, keep: Sequence[Rule] = ()) -> Outdated:
         """Those of the runs' records that are to stay. Models are kept of the epochs that the rules ``keep`` choose."""
-        stored = [record for run in runs if not store.lacks(run) and (record := store.load(run))]
+        stored = [record for run in runs if (record := store.load(run)) and store.has(run)]
         return cls(
             {record.run.id: record.stale for record in stored if record.stale},
             dict(_of_other_data(stored, data_root)),

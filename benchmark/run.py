@@ -129,7 +129,8 @@ def _list_missing(
     outdated = Outdated.among(runs, store, execution.data_root, execution.keep)
     if not again:
         outdated.refuse(execution.data_root)
-    missing = [run for run in runs if store.lacks(run) or (again and run.id in outdated.ids)]
+    renew = outdated.ids if again else frozenset()
+    missing = [run for run in runs if run.id in renew or store.lacks(run)]
     _rehearse(missing, selection.recipes, execution, submission)
     _say_outlook(missing, execution)
     print("\n".join(run.id for run in missing) or "Nothing to train.")

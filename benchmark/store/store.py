@@ -80,10 +80,7 @@ class Store:
 
     def digest(self, run: Run) -> str:
         """The SHA-256 of the file of the run's record; empty where there is none."""
-        try:
-            return hashlib.sha256(self.record_path(run).read_bytes()).hexdigest()
-        except OSError:
-            return ""
+        return sha256(self.record_path(run)) or ""
 
     def files(self, record: Record) -> list[Path]:
         """All that is stored of a finished run: its record, its predictions, and its kept models with theirs."""
