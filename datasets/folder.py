@@ -41,6 +41,10 @@ SEVERAL = (
     "Of several attributes the one combination that most goes with a target counts as aligned, and all others as "
     "conflicting, also those of which a part goes with it."
 )
+UNTESTED = (
+    "There is no test image of {} of its {} groups: average, worst group and bias are those of the others, and no bias "
+    "is given where a target has less than two."
+)
 
 
 def labels_digest(folder: Path) -> str:
@@ -72,9 +76,9 @@ def folder(data_root: Path, *, folder: str, labels: str, bias: Sequence[str] = (
 
     ``target`` and the columns that are the ``bias`` hold any names; classes and bias values are those that occur,
     sorted (numbers as numbers). Of several columns, each combination that occurs is a bias value. ``split`` is train,
-    validation (or val) or test. A bias may be empty, except for test images. Every target needs a training image,
-    every (target, bias) group a test image. Aligned pairs are those that occur together above chance in training or,
-    where its labels do not tell that of every class, evidently so in validation or testing.
+    validation (or val) or test. A bias may be empty, except for test images. Every target needs a training and a test
+    image; a (target, bias) group without test images is noted. Aligned pairs are those that occur together above chance
+    in training or, where its labels do not tell that of every class, evidently so in validation or testing.
     ``labels`` is the file's digest, which makes runs on changed labels different runs.
     """
     root = data_root / folder
@@ -111,19 +115,18 @@ def folder(data_root: Path, *, folder: str, labels: str, bias: Sequence[str] = (
 
     for y in np.flatnonzero(np.bincount(targets[train], minlength=len(classes)) == 0):
         raise UserError(f"{path} has no training image of target '{classes[y]}': every target needs at least one.")
-    if len(empty := np.argwhere(sizes(test) == 0)):
-        y, b = empty[0]
-        others = f", nor of {len(empty) - 1} more of its {sizes(test).size} groups" if len(empty) > 1 else ""
-        fewer = ", so add some or choose fewer columns with --bias" if len(bias) > 1 else ""
-        alike = "".join(f" ({note[0].lower()}{note[1:]})" for note in _alike(table, path, ("target", *bias)))
-        raise UserError(
-            f"{path} has no test image of target '{classes[y]}' and bias '{biases[b]}'{others}: every group needs at "
-            f"least one{fewer}.{alike}"
-        )
+    alike = tuple(_alike(table, path, ("target", *bias)))
+    for y in np.flatnonzero(sizes(test).sum(1) == 0):
+        hint = "".join(f" ({note[0].lower()}{note[1:]})" for note in alike)
+        raise UserError(f"{path} has no test image of target '{classes[y]}': every target needs at least one.{hint}")
     told_by = _told_by(*map(sizes, (train, validation, test)))
     notes = {"": [UNTOLD], "train": []}.get(told_by, [TOLD_BY.format(told_by)])
     if len(bias) > 1:
         notes.append(SEVERAL)
+    if len(empty := np.argwhere(sizes(test) == 0)):
+        y, b = empty[0]
+        others = f", nor of {len(empty) - 1} more" if len(empty) > 1 else ""
+        notes.append(UNTESTED.format(f"{classes[y]} with {biases[b]}{others}", sizes(test).size))
     if lacking := int((numbers[train] < 0).sum()):
         notes.append(
             f"{lacking:,} of {ends[0]:,} training images lack their bias, and are left out of the numbers of training "
@@ -142,7 +145,7 @@ def folder(data_root: Path, *, folder: str, labels: str, bias: Sequence[str] = (
         fit=stretch,
         told_by=told_by,
         released=False,
-        notes=(*notes, *_alike(table, path, ("target", *bias))),
+        notes=(*notes, *alike),
     )
 
 

@@ -145,7 +145,7 @@ OWN_FAULTS: dict[str, tuple[Callable[[list[list[str]]], object], str]] = {
     "split": (lambda rows: rows[0].__setitem__(3, "training"), "is 'training', but must be one of train, validation"),
     "target": (lambda rows: rows[2].__setitem__(1, ""), "'train/010.png' has no target"),
     "bias": (lambda rows: rows[-1].__setitem__(2, ""), "'test/111.png' has no bias"),
-    "group": (lambda rows: rows.__delitem__(slice(-2, None)), "no test image of target 'tern' and bias '10'"),
+    "testing": (lambda rows: rows.__delitem__(slice(-4, None)), "no test image of target 'tern'"),
     "training": (lambda rows: rows.__delitem__(slice(4, 8)), r"labels.csv has no training image of target 'tern'"),
     "missing": (lambda rows: rows[0].__setitem__(0, "gone.png"), "1 of 20 listed images are missing"),
     "kinds": (lambda rows: [row.__setitem__(1, "gull") for row in rows], "1 kinds of target"),
@@ -234,17 +234,23 @@ def test_any_column_may_be_the_bias_and_several_are_combined(tmp_path: Path) -> 
         assert (bias_of(folder, names)[0] < 0).sum() == unknown
 
 
-def test_a_combination_without_test_images_is_named(tmp_path: Path) -> None:
+def test_groups_without_test_images_are_noted(tmp_path: Path) -> None:
     folder = write_attributes(tmp_path)
     rows = [tuple(line.split(",")) for line in (folder / "labels.csv").read_text().splitlines()[1:]]
     write_labels(folder, [row for row in rows if row[2:] != ("test", "1", "-1")], "file,target,split,male,young")
     assert sizes(own_listing(folder, bias=["young"]))[2] == [[1, 2], [1, 2]]
-    with pytest.raises(UserError) as caught:
-        own_listing(folder, bias=["male", "young"])
-    assert "no test image of target 'gull' and bias 'male=1 × young=-1', nor of 1 more of its 8 groups" in str(
-        caught.value
-    )
-    assert "add some or choose fewer columns with --bias" in str(caught.value)
+    assert not any("no test image" in note for note in own_listing(folder, bias=["young"]).notes)
+    found = own_listing(folder, bias=["male", "young"])
+    (note,) = (note for note in found.notes if "no test image" in note)
+    assert note.startswith("There is no test image of gull with male=1 × young=-1, nor of 1 more of its 8 groups: ")
+
+
+def test_a_target_that_is_only_tested_under_another_spelling_is_told_so(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    path = folder / "labels.csv"
+    path.write_text(path.read_text().replace("train/000.png,gull", "train/000.png,Gull"))
+    with pytest.raises(UserError, match=r"no test image of target 'Gull'.*\('Gull' and 'gull' are two values"):
+        own_listing(folder)
 
 
 def test_a_bias_that_is_not_chosen_or_not_there_is_said_with_what_there_is(tmp_path: Path) -> None:
