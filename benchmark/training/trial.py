@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from benchmark.cores import cores, threads_each
 from benchmark.plan.run import Settings
 from benchmark.training.loader import free_memory
 from benchmark.training.networks import of_run, place
@@ -32,17 +33,17 @@ class Trial(NamedTuple):
     memory: float
 
 
-def best_number(settings: Settings, image_shape: tuple[int, ...], num_classes: int, cores: int, most: int) -> int:
+def best_number(settings: Settings, image_shape: tuple[int, ...], num_classes: int, most: int) -> int:
     """How many processes, each with its share of the cores, train such networks fastest: one, or as many as fit.
 
     At most ``most``, and no more than memory is there for. Takes about ten seconds.
     """
-    alone = try_out(settings, image_shape, num_classes, 1, cores)
+    alone = try_out(settings, image_shape, num_classes, 1, threads_each())
     fitting = int(SHARE * free_memory(torch.device("cpu")) / max(alone.memory, 1))
-    number = min(most, cores, fitting)
+    number = min(most, cores(), fitting)
     if number < 2:
         return 1
-    several = try_out(settings, image_shape, num_classes, number, max(1, cores // number))
+    several = try_out(settings, image_shape, num_classes, number, threads_each(number))
     return number if several.rate > alone.rate else 1
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmark.cores import cores
+from benchmark.cores import cores, threads_each
 from benchmark.options import Execution
 from benchmark.plan.run import Run
 from benchmark.quoting import counted
@@ -54,14 +54,14 @@ def places(groups: Sequence[Sequence[Run]], worker: Worker, execution: Execution
         if execution.device in ("auto", "cuda"):
             names = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
         return [Place(name, worker.threads) for name in names[: min(workers or len(names), len(groups))]]
-    available, most = cores(), min(workers or cores(), len(groups))
+    most = min(workers or cores(), len(groups))
     large = [group[0] for group in groups if group[0].settings["network"] != "mlp"]
     if most > 1 and large and workers is None:
         from benchmark.training.trial import best_number
 
         dataset, _ = worker.dataset(large[0])
-        most = best_number(large[0].settings, dataset.image_shape, len(dataset.class_names), available, most)
-    return [Place("cpu", max(1, available // most))] * most
+        most = best_number(large[0].settings, dataset.image_shape, len(dataset.class_names), most)
+    return [Place("cpu", threads_each(most))] * most
 
 
 def train(runs: Sequence[Run], store: Store, execution: Execution, renew: Collection[str] = ()) -> int:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from factories.records import make_run
 
+from benchmark.cores import cores
 from benchmark.options import Execution
 from benchmark.plan.run import Run
 from benchmark.store import leases
@@ -163,6 +164,12 @@ def test_processes_end_with_their_parent(tmp_path: Path, sent: signal.Signals) -
         process.kill()
 
 
+def pretend_cores(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(number)), raising=False)
+    monkeypatch.setattr(crew, "cores", cores)  # which every other test is told to be one
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
 class TestPlaces:
     """Where runs are trained, of a pretended machine."""
 
@@ -171,23 +178,36 @@ class TestPlaces:
         return SimpleNamespace(device=torch.device(device), threads=4, dataset=lambda run: (dataset, None))
 
     def test_small_networks_take_a_core_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(crew, "cores", lambda: 8)
+        pretend_cores(monkeypatch, 8)
         execution = replace(EXECUTION, workers=None)
         groups = [[digits("vanilla", seed)] for seed in range(20)]
         assert places(groups, self.worker("cpu"), execution) == [Place("cpu", 1)] * 8
         assert places(groups[:3], self.worker("cpu"), execution) == [Place("cpu", 2)] * 3
         assert places(groups, self.worker("cpu"), replace(EXECUTION, workers=4)) == [Place("cpu", 2)] * 4
 
+    @pytest.mark.parametrize(
+        ("said", "threads"), [("1", 1), ("3", 3), ("16", 8), ("2,1", 2), ("", 8), ("0", 8), ("many", 8)]
+    )
+    def test_no_more_threads_than_the_environment_says(
+        self, monkeypatch: pytest.MonkeyPatch, said: str, threads: int
+    ) -> None:
+        pretend_cores(monkeypatch, 8)
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        execution, groups = replace(EXECUTION, workers=1), [[make_run("dogs_cats", "vanilla")]]
+        assert places(groups, self.worker("cpu"), execution) == [Place("cpu", threads)]
+        groups = [[digits("vanilla", seed)] for seed in range(4)]
+        assert places(groups, self.worker("cpu"), replace(execution, workers=4)) == [Place("cpu", min(threads, 2))] * 4
+
     @pytest.mark.parametrize(("best", "expected"), [(1, [Place("cpu", 8)]), (8, [Place("cpu", 1)] * 8)])
     def test_large_ones_as_a_trial_says(
         self, monkeypatch: pytest.MonkeyPatch, best: int, expected: list[Place]
     ) -> None:
-        monkeypatch.setattr(crew, "cores", lambda: 8)
+        pretend_cores(monkeypatch, 8)
         asked: list[tuple[Any, ...]] = []
         monkeypatch.setattr(trial, "best_number", lambda *of: asked.append(of) or best)
         groups = [[make_run("dogs_cats", "vanilla", seed=seed)] for seed in range(20)]
         assert places(groups, self.worker("cpu"), replace(EXECUTION, workers=None)) == expected
-        assert [each[1:] for each in asked] == [((3, 64, 64), 2, 8, 8)]
+        assert [each[1:] for each in asked] == [((3, 64, 64), 2, 8)]
 
     def test_gpus_take_a_process_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
@@ -206,13 +226,14 @@ def test_the_trial_prefers_what_is_faster_and_fits(monkeypatch: pytest.MonkeyPat
         tried.append((number, threads))
         return trial.Trial(rates[number], 10.0)
 
+    pretend_cores(monkeypatch, 4)
     monkeypatch.setattr(trial, "try_out", try_out)
     monkeypatch.setattr(trial, "free_memory", lambda device: 1000.0)
-    assert trial.best_number({}, (3, 64, 64), 2, 4, 9) == 4
+    assert trial.best_number({}, (3, 64, 64), 2, 9) == 4
     assert tried == [(1, 4), (4, 1)]
-    assert trial.best_number({}, (3, 64, 64), 2, 4, 2) == 1, "two of two threads are slower here"
+    assert trial.best_number({}, (3, 64, 64), 2, 2) == 1, "two of two threads are slower here"
     monkeypatch.setattr(trial, "free_memory", lambda device: 12.0)
-    assert trial.best_number({}, (3, 64, 64), 2, 4, 9) == 1, "there is memory for one"
+    assert trial.best_number({}, (3, 64, 64), 2, 9) == 1, "there is memory for one"
 
 
 def test_the_trial_trains_the_network_itself() -> None:
