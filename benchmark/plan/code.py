@@ -40,6 +40,8 @@ VERSIONS = {
     "lff": 1,
     "lisa": 1,
     "poisoner": 1,
+    "rwg": 1,
+    "rwy": 1,
     "vanilla": 1,
     "xrm": 1,
 }

@@ -75,6 +75,8 @@ METHODS = {
     "lisa": (PINK, ":"),
     "dfr": (GREY, ":"),
     "afr": (SKY, "-"),
+    "rwg": (PURPLE, "--"),
+    "rwy": (GREEN, "--"),
     "known_poisoning": (VIOLET, "--"),
     "bias_labels": (PURPLE, "-"),
 }
