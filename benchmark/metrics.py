@@ -81,16 +81,21 @@ def worst_accuracy(accuracy: np.ndarray) -> float:
 
 
 def model_bias(accuracy: np.ndarray) -> float | None:
-    """Equalised odds (Eq. 12) for two bias values, otherwise the mean gap of the worst group of each class.
+    """Equalised odds (Eq. 12) for two bias values that are tested, otherwise the mean gap of each class's worst group.
 
     Two values: mean over classes of |a_{y,0} − a_{y,1}|. More: mean over classes of (mean_b a − min_b a).
     None where some class has fewer than two groups, as on a test set of conflicting images only.
     """
     if (np.isfinite(accuracy).sum(1) < 2).any():
         return None
-    if accuracy.shape[1] == 2:
-        return float(np.abs(accuracy[:, 0] - accuracy[:, 1]).mean())
+    if _two_values(accuracy):
+        return max_min_bias(accuracy)
     return float((np.nanmean(accuracy, 1) - np.nanmin(accuracy, 1)).mean())
+
+
+def _two_values(accuracy: np.ndarray) -> bool:
+    """Whether two bias values are tested, however many others only training or validation images have."""
+    return int(np.isfinite(accuracy).any(0).sum()) == 2
 
 
 def max_min_bias(accuracy: np.ndarray) -> float | None:
@@ -202,7 +207,7 @@ def inconsistencies(correct: np.ndarray, total: np.ndarray) -> list[str]:
         found.append("a group has more correct answers than samples, or fewer than none")
     groups = np.isfinite(accuracy).sum(1)
     if bias is not None and (groups == groups[0]).all():
-        gap = bias / 2 if accuracy.shape[1] == 2 else bias
+        gap = bias / 2 if _two_values(accuracy) else bias
         if gap > average + slack:
             found.append(f"model bias {bias:.2f} exceeds what average accuracy {average:.2f} allows")
         if worst > average - gap + slack:

@@ -76,6 +76,21 @@ def lacking(rule: Rule, validation: np.ndarray | None, test: np.ndarray) -> str:
     return f"{missing} of the tested groups have no validation image" if missing else ""
 
 
+def counted(
+    rule: Rule, validation: np.ndarray | None, test: np.ndarray, scored: np.ndarray | None = None
+) -> np.ndarray:
+    """Numbers of the images that a rule scores, [C, B] or [C, 1]: 0 for groups that it leaves out.
+
+    In testing these are the groups that average accuracy leaves out, all but ``scored``, bool [C, B]. In validation it
+    is those that are not tested: a group that is tested but not scored counts, so that no model is chosen which has
+    turned the bias round. To be asked where the rule is not ``lacking`` anything.
+    """
+    if rule.needs in ("nothing", "test"):
+        return test if scored is None else np.where(scored, test, 0)
+    assert validation is not None
+    return np.where(test > 0, validation, 0) if rule.needs == "bias" else validation
+
+
 def _plain(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
     return correct.sum((1, 2)) / total.sum()
 

@@ -102,7 +102,7 @@ class Corrupt:
 def imagenet_b(data_root: Path, *, classes: list[str], ratio: float, severity: int, validation: int) -> Listing:
     """Training images of which a share ``ratio`` of each class has the class's own corruption, the rest the nine
     others evenly; every validation image of ImageNet is tested under all ten. The last ``validation`` training images
-    of each class are held out, under all ten as well: epochs are chosen on them.
+    of each class, an even number, are held out, under all ten as well: epochs are chosen on them.
 
     ``classes`` are ten WordNet ids, in the order of ``CORRUPTIONS``. Reads folders in the layout of ImageNet and
     of Tiny ImageNet.
@@ -111,6 +111,9 @@ def imagenet_b(data_root: Path, *, classes: list[str], ratio: float, severity: i
         raise UserError(f"data.classes has {len(set(classes))} classes: one is needed for each of ten corruptions.")
     if severity not in range(1, 6):
         raise UserError(f"data.severity is {severity}: it must be one of 1, 2, 3, 4, 5.")
+    if validation % 2:
+        # DFR's half would hold other corruptions of the very photographs that its epochs are chosen on.
+        raise UserError(f"data.validation is {validation}: it must be even, so that photographs can be halved.")
     source = IMAGENETTE_SOURCE if set(classes) == IMAGENETTE else IMAGENET_SOURCE
     root = source.find(data_root, [f"train/{each}" for each in classes])
     files = [_images(root, f"train/{each}") for each in classes]

@@ -20,6 +20,8 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
+from benchmark.errors import UserError
+
 Sampler = Literal["shuffled", "class_balanced", "group_balanced", "weighted"]
 SplitName = Literal["train", "validation"]
 """The training set, or the half of the validation images that a method gets which declares ``uses_validation``."""
@@ -76,6 +78,15 @@ class Predict(Protocol):
     def __call__(self, network: nn.Module, split: SplitName = "train", /) -> Tensor: ...
 
 
+def check_scale(option: str, value: float, optimizer: str) -> None:
+    """Raises UserError for a factor on a loss beside SGD, for which alone it is one on the learning rate, too."""
+    if optimizer == "sgd" and value != 1:
+        raise UserError(
+            f"{option} is {value:g}, which Adam takes away again and optimizer=sgd multiplies the learning rate by: "
+            f"add --set {option}=1, or leave the method out."
+        )
+
+
 class Batch(NamedTuple):
     """One mini-batch, on the device; its images hold until the next."""
 
@@ -122,8 +133,8 @@ class Phase:
     """A stretch of training. Each update takes every step, in order, with batches of its own.
 
     Its length is ``epochs`` passes of ⌈n/m⌉ updates over the n images of its split, or exactly ``updates`` where the
-    method counts those. These are divided into passes, too, or into ``epochs`` shorter parts, after each of which
-    networks are measured and can be selected; the rate falls with the passes.
+    method counts those. These are divided into passes, too, or into ``epochs`` parts, after each of which networks are
+    measured and can be selected; the rate falls with the passes.
     ``end_epoch`` and ``end`` are called with a ``Predict`` after each epoch and after the last; what ``end_epoch`` does
     to networks is not measured before the next epoch has ended.
     """
@@ -171,8 +182,11 @@ class Method(nn.Module, ABC):
         self.all_targets = nn.Buffer(data.targets.clone(), persistent=False)
 
     @classmethod
-    def check(cls, options: Mapping[str, Any]) -> None:
-        """Raises UserError for options that do not go together; asked before anything is trained."""
+    def check(cls, options: Mapping[str, Any], optimizer: str) -> None:
+        """Raises UserError for options that do not go together, or not with the ``optimizer`` that settings name.
+
+        Asked before anything is trained.
+        """
 
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:

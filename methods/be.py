@@ -49,7 +49,7 @@ class BiasEnsemble(LfF):
         self.amplified = nn.Buffer(torch.zeros(n, dtype=torch.bool))
 
     @classmethod
-    def check(cls, options: Mapping[str, Any]) -> None:
+    def check(cls, options: Mapping[str, Any], optimizer: str) -> None:
         if options["votes"] > options["models"]:
             raise UserError(
                 f"be.votes is {options['votes']}, and be.models={options['models']} cast no more than that many votes: "

@@ -11,10 +11,13 @@ from methods.vanilla import Vanilla
 
 
 def bias_as_class(targets: Tensor, bias: Tensor, aligned_bias: Tensor) -> Tensor:
-    """The class y whose g(y) is the sample's bias, [n]; a bias that goes with no class leaves the target as it is."""
-    classes = torch.arange(len(aligned_bias))
+    """The class y whose g(y) is the sample's bias, [n]: its own, if that is one of several, else the first.
+
+    A bias that goes with no class leaves the target as it is.
+    """
     matches = bias[:, None] == aligned_bias  # [n, C]
-    return torch.where(matches.any(1), (matches * classes).amax(1), targets)
+    own = matches.gather(1, targets[:, None]).squeeze(1)
+    return torch.where(own | ~matches.any(1), targets, matches.int().argmax(1))
 
 
 @register("bias_labels")

@@ -6,16 +6,18 @@ Uses validation images with their bias labels.
 from __future__ import annotations
 
 import warnings
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
 from methods import losses, register
-from methods.base import Batch, Method, NewNetwork, Phase, Predict, Step, TrainingSet
+from methods.base import Batch, Method, NewNetwork, Phase, Predict, Step, TrainingSet, Updates, check_scale
 
 Positive = Annotated[float, Meta(ge=1e-6, le=1e6)]
+PARTS = 10  # of the second phase, after each of which networks are measured
 
 
 class Standardised(nn.Module):
@@ -58,7 +60,8 @@ class DFR(Method):
 
     The second phase descends mean CE + ‖w‖₁/(C·n) on standardised features, where C is ``inverse_regularisation`` and
     n the number of images in the authors' balanced subset: the groups times the size of the smallest. That is convex:
-    where the layer begins does not matter. It moves at ``rate_factor`` times the learning rate, see ``Amplified``.
+    where the layer begins does not matter. It takes ``last_layer_updates`` steps at ``rate_factor`` times the learning
+    rate, see ``Amplified``.
     """
 
     uses_validation = True
@@ -72,11 +75,13 @@ class DFR(Method):
         *,
         inverse_regularisation: Positive,
         rate_factor: Positive,
+        last_layer_updates: Updates,
     ) -> None:
         super().__init__(data, new_network, epochs)
         assert data.validation_targets is not None
         assert data.validation_bias is not None
         self.rate_factor = rate_factor
+        self.last_layer_updates = last_layer_updates
         self.target = new_network()
         self.last_layer = self.target.classifier = Amplified(self.target.classifier)
         self.standardised = Standardised(self.last_layer.in_features)
@@ -88,12 +93,23 @@ class DFR(Method):
         self.smallest_group = int(present.min())
         self.penalty = rate_factor / (inverse_regularisation * len(present) * self.smallest_group)
 
+    @classmethod
+    def check(cls, options: Mapping[str, Any], optimizer: str) -> None:
+        check_scale("dfr.rate_factor", options["rate_factor"], optimizer)
+
     def phases(self) -> tuple[Phase, ...]:
         train = Step(self.loss, (self.target,))
         retrain = Step(self.last_layer_loss, (self.last_layer,))
         return (
             Phase("train", (train,), self.epochs, end=self.standardise),
-            Phase("last layer", (retrain,), self.epochs, sampler="group_balanced", split="validation"),
+            Phase(
+                "last layer",
+                (retrain,),
+                epochs=PARTS,
+                updates=self.last_layer_updates,
+                sampler="group_balanced",
+                split="validation",
+            ),
         )
 
     def loss(self, batch: Batch) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +20,7 @@ from methods.base import (
     Step,
     TrainingSet,
     UnitInterval,
+    check_scale,
 )
 
 
@@ -56,6 +60,10 @@ class Echoes(Method):
         self.target = new_network()
         self.biased_weights = nn.Buffer(torch.ones(len(data.targets)))
         self.target_weights = nn.Buffer(torch.zeros(len(data.targets)))
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any], optimizer: str) -> None:
+        check_scale("echoes.target_factor", options["target_factor"], optimizer)
 
     def phases(self) -> tuple[Phase, ...]:
         step = Step(self.loss, (self.biased, self.target))

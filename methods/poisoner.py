@@ -185,6 +185,7 @@ class Poisoner(Method):
         count = member.sum(1)
         mean = member @ fit / count.clamp_min(1)
         moved = self.fit_momentum * self.fit + (1 - self.fit_momentum) * mean
+        moved = moved.detach() + (mean - mean.detach())  # a running mean, with the gradient of the batch's
         means = torch.where(count > 0, moved, self.fit)
         self.fit.copy_(means.detach())
         self.seen.logical_or_(count > 0)

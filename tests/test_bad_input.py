@@ -165,6 +165,8 @@ COMMANDS: list[tuple[list[str], str]] = [
     (settings("lff.alpha=nan"), "lff.alpha is nan"),
     (settings("groupdro.step_size=inf"), "groupdro.step_size is inf"),
     (settings("echoes.target_factor=1e300"), "at most 1,000,000,000"),
+    (settings("optimizer=sgd"), "echoes.target_factor is 1000, which Adam takes away again"),
+    (settings("optimizer=sgd", "echoes.target_factor=1", "epochs=0"), "at least 1"),
     (settings("debian.balance=-1"), "at least 0"),
     (settings(f"poisoner.epochs={2**70}"), "poisoner.epochs is"),
     (settings("poisoner.learning_rate=nan"), "poisoner.learning_rate is nan"),

@@ -56,6 +56,15 @@ def test_no_model_bias_on_conflicting_images_only() -> None:
     assert (measured["avg_acc"], measured["worst_acc"]) == (pytest.approx(65), pytest.approx(60))
 
 
+def test_a_bias_value_that_is_not_tested_changes_no_metric() -> None:
+    """As where only training or validation images have it."""
+    correct, total = np.array([[8, 4], [3, 9]]), np.full((2, 2), 10)
+    wider = [np.insert(each, 1, 0, axis=1) for each in (correct, total)]
+    assert metrics.fairness(*wider) == metrics.fairness(correct, total)
+    assert metrics.fairness(correct, total)["model_bias"] == pytest.approx(50)
+    assert not metrics.inconsistencies(*wider)
+
+
 def test_bias_accuracy_pools_samples() -> None:
     total = np.array([[90, 10], [2, 98]])
     aligned = np.array([0, 1])

@@ -242,7 +242,8 @@ def test_what_needs_validation_images_is_refused_or_left_out(
     assert code == 2
     assert "since 8 validation images of my_birds lack their bias" in said
     assert not list(results.rglob("*.json"))
-    assert run_on(with_all, "--methods", "vanilla", "dfr", "afr", "--set", "afr.last_layer_updates=2")[0] == 0
+    short = "afr.last_layer_updates=2", "dfr.last_layer_updates=2"
+    assert run_on(with_all, "--methods", "vanilla", "dfr", "afr", "--set", *short)[0] == 0
     uses = {record.method: record.uses for record in Store(results).everything()}
     assert uses == {"vanilla": set(), "dfr": {"uses_validation", "uses_validation_bias"}, "afr": set()}
     monkeypatch.setattr("benchmark.plan.ours.COMPARED", method_rows("vanilla", "groupdro", "dfr"))

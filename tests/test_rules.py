@@ -135,3 +135,20 @@ def test_the_oracle_chooses_among_what_was_tested_and_needs_more_than_the_last_e
     assert last.epoch(RULES["test_average"]) is None
     assert "tested at its end only" in last.why_not(RULES["test_average"])
     assert last.epoch(LAST) == 5
+
+
+def test_the_oracle_goes_by_the_groups_that_are_scored_and_validation_by_all_that_are_tested() -> None:
+    """As on Dogs & Cats, whose average is that of the conflicting groups: of all four another epoch is the best."""
+    answers = [[10, 5, 5, 10], [1, 9, 9, 1], [3, 3, 3, 3]]
+    made = record(answers, [[10, 10], [10, 10]])
+    groups = replace(made.groups, test=[[10, 10], [10, 10]], scored=[[False, True], [True, False]])
+    scored = replace(
+        made, groups=groups, answers=Answers(epochs=[1, 2, 3], test=np.array(answers), validation=np.array(answers))
+    )
+    assert scored.epoch(RULES["test_average"]) == 2
+    averages = [scored.fairness(rule)["avg_acc"] for rule in RULES.values()]
+    assert scored.fairness(RULES["test_average"])["avg_acc"] == max(averages) == 90
+    assert scored.epoch(RULES["validation_average"]) == scored.epoch(RULES["validation_worst"]) == 1
+    # A group of validation images that is not tested does not count.
+    untested = replace(groups, test=[[0, 10], [10, 0]], scored=None)
+    assert replace(scored, groups=untested).epoch(RULES["validation_average"]) == 2

@@ -29,7 +29,7 @@ VERSIONS = {
     "be": 1,
     "bias_labels": 1,
     "debian": 1,
-    "dfr": 1,
+    "dfr": 2,
     "dpr": 1,
     "echoes": 1,
     "focal": 1,

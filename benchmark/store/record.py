@@ -14,7 +14,7 @@ from benchmark import metrics
 from benchmark.plan import code
 from benchmark.plan.run import Run, Settings
 from benchmark.plan.uses import MARKS
-from benchmark.rules import LAST, REPORTED, RULES, Rule, lacking
+from benchmark.rules import LAST, REPORTED, RULES, Rule, counted, lacking
 
 SCHEMA: Literal[3] = 3  # raised with every field that is added, so that older versions leave such records alone
 DIGITS = 6  # significant ones, of the curves
@@ -207,8 +207,7 @@ class Record(Part, frozen=True, dict=True):
         """Why the rule cannot choose an epoch of this run, or nothing."""
         if rule.needs == "test" and len(self.answers.epochs) == 1 < self.answers.epochs[0]:
             return "it was tested at its end only"
-        sizes = None if self.groups.validation is None else np.asarray(self.groups.validation)
-        return lacking(rule, sizes, np.asarray(self.groups.test))
+        return lacking(rule, self._validation_sizes, np.asarray(self.groups.test))
 
     @cached_property
     def _chosen(self) -> dict[Rule, int | None]:
@@ -217,11 +216,18 @@ class Record(Part, frozen=True, dict=True):
 
     def _looked_at(self, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
         """Right answers [E, C, B] and numbers [C, B] of the images that a rule looks at, where it can choose."""
-        on_test = rule.needs in ("nothing", "test")
-        answers = self.answers.test if on_test else self.answers.validation
-        total = np.asarray(self.groups.test if on_test else self.groups.validation)
+        answers = self.answers.test if rule.needs in ("nothing", "test") else self.answers.validation
         assert answers is not None  # else there is a reason why not
+        total = counted(rule, self._validation_sizes, np.asarray(self.groups.test), self._scored)
         return answers.reshape(len(answers), *total.shape), total
+
+    @property
+    def _validation_sizes(self) -> np.ndarray | None:
+        return None if self.groups.validation is None else np.asarray(self.groups.validation)
+
+    @property
+    def _scored(self) -> np.ndarray | None:
+        return None if self.groups.scored is None else np.asarray(self.groups.scored)
 
     def correct(self, rule: Rule = LAST) -> np.ndarray | None:
         """Right answers of each test group, [C, B], in the epoch that a rule chooses; None where it cannot."""
@@ -252,11 +258,10 @@ class Record(Part, frozen=True, dict=True):
 
     @cached_property
     def _fairness(self) -> dict[Rule, dict[str, Number]]:
-        scored = None if self.groups.scored is None else np.asarray(self.groups.scored)
         total = np.asarray(self.groups.test)
         by_rule = {rule: self.correct(rule) for rule in RULES.values()}
         return {
-            rule: {} if correct is None else metrics.fairness(correct, total, scored)
+            rule: {} if correct is None else metrics.fairness(correct, total, self._scored)
             for rule, correct in by_rule.items()
         }
 
@@ -270,8 +275,7 @@ class Record(Part, frozen=True, dict=True):
         if place is None or answers is None or self.why_not(REPORTED):
             return {}
         total = np.asarray(self.groups.validation)
-        scored = None if self.groups.scored is None else np.asarray(self.groups.scored)
-        return metrics.fairness(answers[place].reshape(total.shape), total, scored)
+        return metrics.fairness(answers[place].reshape(total.shape), total, self._scored)
 
     def bias_accuracy(self, epoch: int | None = None) -> Number:
         """Bias Accuracy of the biased network on the training set, after ``epoch`` epochs or at its end (Table 3)."""

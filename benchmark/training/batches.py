@@ -45,11 +45,10 @@ class Batches:
         return math.ceil(len(self.split(phase)) / self.size(phase))
 
     def updates_per_epoch(self, phase: Phase) -> int:
-        """Those of a pass, or fewer where the phase divides its updates further."""
-        updates = self.updates_per_pass(phase)
+        """Those of a pass, or of a part where the phase counts its updates and says into how many they are divided."""
         if phase.updates is None or not phase.epochs:
-            return updates
-        return min(updates, max(1, phase.updates // phase.epochs))
+            return self.updates_per_pass(phase)
+        return max(1, phase.updates // phase.epochs)
 
     def epochs(self, phase: Phase) -> int:
         """How many a phase has, of which the last may be shorter."""
@@ -68,12 +67,17 @@ class Batches:
         size, updates = self.size(phase), self.updates_per_epoch(phase)
         if phase.updates is not None:
             updates = min(updates, phase.updates - epoch * updates)
-        rows = [self.order(phase, sampler, generator)[:updates] for of_step in phase.batches for sampler in of_step]
+        rows = [self._rows(phase, sampler, updates, generator) for of_step in phase.batches for sampler in of_step]
         order = torch.stack(rows, 1).flatten(0, 1)
         augmented = self.augmentation.draw(len(order), size, generator)
         most = max(step.draws for step in phase.steps)
         shape = len(order), size, most
         return order, augmented, torch.rand(shape, generator=generator) if most else torch.empty(shape)
+
+    def _rows(self, phase: Phase, sampler: Sampler, updates: int, generator: torch.Generator) -> Tensor:
+        """So many rows of ``order``, of which one pass may not have enough."""
+        passes = -(-updates // self.updates_per_pass(phase))
+        return torch.cat([self.order(phase, sampler, generator) for _ in range(passes)])[:updates]
 
     def order(self, phase: Phase, sampler: Sampler, generator: torch.Generator) -> Tensor:
         """Sample indices of an epoch, int64 [updates, m], one row a batch. Raises ValueError as said above."""

@@ -22,16 +22,17 @@ def new_optimizer(settings: dict[str, Any], parameters: Sequence[nn.Parameter], 
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings["optimizer"]](parameters, **shared)
 
 
-def rate(settings: dict[str, Any], epoch: int) -> float:
-    """The learning rate of an epoch, of which 0 is the first; a phase longer than ``epochs`` ends like the others.
+def rate(settings: dict[str, Any], epoch: int, length: int) -> float:
+    """The learning rate of an epoch, of which 0 is the first, in a phase of so many.
+
+    The schedule extends over the task's ``epochs``, or over the phase if that is longer.
 
     "tenths": times ``learning_rate_decay`` for every tenth of the epochs behind it, after the schedule of Echoes' code.
     "step": times it after half and after three quarters of them (He et al., 2016). "cosine": half a cosine from the
     full rate towards 0 (Loshchilov & Hutter, 2017), as PyTorch's CosineAnnealingLR has it. "constant" is planned as
     "tenths" with a factor of 1, see ``benchmark.plan.run.without_effect``.
     """
-    epochs, schedule = settings["epochs"], settings["schedule"]
-    epoch = min(epoch, epochs - 1)
+    epochs, schedule = max(settings["epochs"], length), settings["schedule"]
     full: float = settings["learning_rate"]
     if schedule == "cosine":
         return full * (1 + math.cos(math.pi * epoch / epochs)) / 2

@@ -63,11 +63,15 @@ class Stage(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Numbers of images of each group, [C, B]; of validation images [C, 1] by class, or None where there are none."""
+    """Numbers of images of each group, [C, B]; of validation images [C, 1] by class, or None where there are none.
+
+    ``scored``: the test groups of average accuracy, bool [C, B], None for all.
+    """
 
     train: np.ndarray
     test: np.ndarray
     validation: np.ndarray | None
+    scored: np.ndarray | None
 
 
 MEASURED_FIRST = 2  # epochs of a phase

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from torch import Tensor
 
-from benchmark.rules import Rule, lacking
+from benchmark.rules import Rule, counted, lacking
 from benchmark.training.checkpoint import check_tensors
 from benchmark.training.progress import EpochEntry, Sizes
 from methods.base import Method, Network
@@ -47,10 +47,9 @@ class Snapshots:
 
     def _looked_at(self, rule: Rule, phase: Sequence[EpochEntry]) -> tuple[np.ndarray, np.ndarray]:
         """As ``Record._looked_at``: right answers [E, C, B] and numbers [C, B]."""
-        on_test = rule.needs in ("nothing", "test")
-        total = self.sizes.test if on_test else self.sizes.validation
-        assert total is not None  # else the rule would be lacking it
-        answers = [entry["test"] if on_test else entry["validation"] for entry in phase]
+        total = counted(rule, self.sizes.validation, self.sizes.test, self.sizes.scored)
+        part: Literal["test", "validation"] = "test" if rule.needs in ("nothing", "test") else "validation"
+        answers = [entry[part] for entry in phase]
         return np.reshape(answers, (len(phase), *total.shape)), total
 
     def resume(self, stored: Mapping[str, Snapshot]) -> None:

@@ -137,7 +137,7 @@ class Training:
     @property
     def sizes(self) -> Sizes:
         train, test = (self.dataset.group_sizes(split) for split in (self.dataset.train, self.dataset.test))
-        return Sizes(train, test, self.dataset.validation_sizes)
+        return Sizes(train, test, self.dataset.validation_sizes, self.dataset.scored)
 
     @property
     def phase(self) -> Phase:
@@ -270,9 +270,10 @@ class Training:
         """Of the current epoch, once the rate has risen to its height.
 
         It falls with the passes over the images. Every phase begins anew, and a shorter one is like the beginning of a
-        longer one: stopped early, not annealed.
+        longer one: stopped early, not annealed. One that is longer than the task's epochs anneals over its own length.
         """
-        return rate(self.settings, self.batches.passes(self.phase, self.progress.epoch))
+        passes, epochs = self.batches.passes, self.batches.epochs(self.phase)
+        return rate(self.settings, passes(self.phase, self.progress.epoch), passes(self.phase, epochs - 1) + 1)
 
     def _learning_rate_tensor(self) -> Tensor:
         """A tensor, since a CUDA graph goes on reading it where a number would stay what it was at the capture."""

@@ -360,7 +360,7 @@ def check_options(run: Run) -> None:
         raise UserError(f"[method.{run.method}] in recipes.toml {wrong}.")
     for name, value in options.items():
         limits.check(f"{run.method}.{name}", value, kinds[name])
-    methods.get(run.method).check(options)
+    methods.get(run.method).check(options, run.settings["optimizer"])
 
 
 def title(runs: Sequence[Run]) -> str:

@@ -25,17 +25,19 @@ def test_imagenet_b_renders_every_test_image_under_all_corruptions(tmp_path: Pat
     assert np.diag(train).tolist() == [19] * 10
     assert not validation.any()
     assert (test == 2).all()
-    held_out = listing("imagenet_b", tmp_path, classes=classes, ratio=0.95, severity=4, validation=3)
+    held_out = listing("imagenet_b", tmp_path, classes=classes, ratio=0.95, severity=4, validation=4)
     train, validation, test = (np.array(each) for each in sizes(held_out))
-    assert train.sum() == 170
-    assert (validation == 3).all(), "each under all corruptions"
+    assert train.sum() == 160
+    assert (validation == 4).all(), "each under all corruptions"
     assert (test == 2).all()
     trained, validated, tested = ({*held_out.files[part]} for part in held_out.splits)
     assert not trained & validated
     assert not validated & tested
-    assert len(validated) == 30
+    assert len(validated) == 40
     with pytest.raises(UserError, match=r"data\.validation is 20, of 20 training images"):
         listing("imagenet_b", tmp_path, classes=classes, ratio=0.95, severity=4, validation=20)
+    with pytest.raises(UserError, match=r"data\.validation is 3: it must be even"):
+        listing("imagenet_b", tmp_path, classes=classes, ratio=0.95, severity=4, validation=3)
     assert found.class_names[3] == ("thing 3" if tiny else "n00000003")
     assert "reconstruction" in found.name.lower()
     assert "reconstruction" in load().task_title("imagenet_b")

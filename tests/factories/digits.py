@@ -41,7 +41,7 @@ def tiny_settings(method: str, **changes: object) -> Settings:
     """The digits' recipe cut down to a few short epochs, too few for the learning rate to fall, inputs in [−1, 1]."""
     settings = recipes.load().resolve("colored_digits", method)
     settings |= {"epochs": 3, "batch_size": 64, "learning_rate_decay": 1.0, "mean": [0.5] * 3, "std": [0.5] * 3}
-    updates = {"be": "auxiliary_updates", "afr": "last_layer_updates"}
+    updates = {"be": "auxiliary_updates", "afr": "last_layer_updates", "dfr": "last_layer_updates"}
     if method in updates:
         settings["options"][updates[method]] = 6
     for key, value in changes.items():

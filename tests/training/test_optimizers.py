@@ -79,7 +79,7 @@ def test_kinds_of_optimisers_differ(tiny: BiasedDataset) -> None:
 
 def rates(epochs: int, **settings: Any) -> list[float]:
     given = {"epochs": epochs, "learning_rate": 0.8, "learning_rate_decay": 0.5} | settings
-    return [rate(given, epoch) for epoch in range(epochs)]
+    return [rate(given, epoch, epochs) for epoch in range(epochs)]
 
 
 def test_each_schedule_follows_its_formula() -> None:
@@ -104,10 +104,11 @@ def test_schedules_are_those_of_pytorch() -> None:
         assert found == pytest.approx(expected)
 
 
-def test_a_phase_longer_than_the_others_ends_like_them() -> None:
-    for schedule in ("tenths", "step", "cosine"):
-        settings = {"epochs": 5, "learning_rate": 0.8, "learning_rate_decay": 0.5, "schedule": schedule}
-        assert rate(settings, 9) == rate(settings, 4)
+@pytest.mark.parametrize("schedule", ["tenths", "step", "cosine"])
+def test_a_phase_longer_than_the_others_has_a_schedule_of_its_own_length(schedule: str) -> None:
+    short = {"epochs": 5, "learning_rate": 0.8, "learning_rate_decay": 0.5, "schedule": schedule}
+    assert [rate(short, epoch, 20) for epoch in range(20)] == rates(20, schedule=schedule)
+    assert [rate(short, epoch, 3) for epoch in range(3)] == rates(5, schedule=schedule)[:3], "a shorter one is cut off"
 
 
 def watched(trainings: list[Training]) -> dict[str, list[float]]:

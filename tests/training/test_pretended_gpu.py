@@ -102,7 +102,7 @@ def small_resnet(method: str, **changes: Any) -> dict[str, Any]:
     """Three updates an epoch."""
     settings = noise_settings(method, epochs=1, learning_rate=RATE, **changes)
     settings["options"] |= {"models": 1, "auxiliary_updates": 3} if method == "be" else {}
-    settings["options"] |= {"last_layer_updates": 3} if method == "afr" else {}
+    settings["options"] |= {"last_layer_updates": 3} if method in ("afr", "dfr") else {}
     return settings
 
 

@@ -29,7 +29,7 @@ class OnValidation(Vanilla):
     """Plain training, then its last layer on validation images; remembers what it was given."""
 
     uses_validation = True
-    sampler: Any = "shuffled"
+    of_half: Any = "shuffled"  # the sampler of its second phase
 
     def __init__(self, data: Any, new_network: Any, epochs: int) -> None:
         super().__init__(data, new_network, epochs)
@@ -39,7 +39,7 @@ class OnValidation(Vanilla):
 
     def phases(self) -> tuple[Phase, ...]:
         step = Step(self.listen, (self.target.classifier,))
-        on_validation = Phase("last layer", (step,), self.epochs, sampler=self.sampler, split="validation")
+        on_validation = Phase("last layer", (step,), self.epochs, sampler=self.of_half, split="validation")
         return (*super().phases(), on_validation)
 
     def listen(self, batch: Batch) -> Tensor:
@@ -66,7 +66,7 @@ def test_batches_come_from_the_half_that_no_epoch_is_selected_on(
     tiny: BiasedDataset, trainer: Any, sampler: str
 ) -> None:
     training = trainer(
-        tiny, tiny_settings("vanilla", batch_size=8), sampler=sampler, uses_validation_bias=sampler == "group_balanced"
+        tiny, tiny_settings("vanilla", batch_size=8), of_half=sampler, uses_validation_bias=sampler == "group_balanced"
     )
     train([training])
     given, kept = halved(tiny.validation)
@@ -87,7 +87,7 @@ def test_batches_come_from_the_half_that_no_epoch_is_selected_on(
 
 
 def test_every_group_of_the_half_is_drawn_as_often(tiny: BiasedDataset, trainer: Any) -> None:
-    training = trainer(tiny, tiny_settings("vanilla", epochs=600), sampler="group_balanced", uses_validation_bias=True)
+    training = trainer(tiny, tiny_settings("vanilla", epochs=600), of_half="group_balanced", uses_validation_bias=True)
     training.go_to(1)
     drawn = torch.cat(
         [training.batches.order(training.phase, "group_balanced", training.generator).flatten() for _ in range(600)]
@@ -111,7 +111,7 @@ def test_what_is_not_declared_is_withheld(tiny: BiasedDataset, trainer: Any) -> 
     assert training.method.data.validation_bias is None
     assert trainer(tiny, settings, uses_validation_bias=True).method.data.validation_bias is not None
     with pytest.raises(ValueError, match="balances groups, but its method declares no use of bias labels"):
-        train([trainer(tiny, settings, sampler="group_balanced", uses_bias_labels=True)])
+        train([trainer(tiny, settings, of_half="group_balanced", uses_bias_labels=True)])
     undeclared = trainer(tiny, settings, uses_validation=False)
     assert undeclared.method.data.validation_targets is None
     with pytest.raises(ValueError, match="trains on validation images, or looks at them, and does not declare it"):
