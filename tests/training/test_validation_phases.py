@@ -121,7 +121,7 @@ def test_what_is_not_declared_is_withheld(tiny: BiasedDataset, trainer: Any) -> 
 
 
 def test_weights_of_another_split_are_refused(tiny: BiasedDataset, trainer: Any) -> None:
-    training = trainer(tiny, tiny_settings("vanilla"), sampler="weighted")
+    training = trainer(tiny, tiny_settings("vanilla"), of_half="weighted")
     training.method.sample_weights = torch.ones(203)
     with pytest.raises(ValueError, match="'last layer' has 203 weights for 20 images"):
         train([training])
