@@ -1,13 +1,25 @@
-"""How much of this machine there is to work with."""
+"""How much of this machine there is to work with, and of what kind."""
 
 from __future__ import annotations
 
 import os
+import platform
+import re
+from pathlib import Path
 
 
 def cores() -> int:
     """The number of cores this process may use, which on a cluster is not that of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's name where the system tells, else its architecture."""
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.machine()
 
 
 def threads_each(processes: int = 1) -> int:

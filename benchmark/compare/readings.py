@@ -72,7 +72,7 @@ JUDGED = (
 Found = dict[str, tuple[Record, ...]]
 """The records of each row of a table on one task."""
 COLUMNS = [
-    *("preset", "subject", "task", "reading", "selection", "methods", "runs", "metric"),
+    *("preset", "subject", "task", "reading", "selection", "methods", "runs", "collapsed", "metric"),
     *("difference", "in_validation", "recipes", "rank_correlation"),
 ]
 KEY = ["preset", "subject", "task", "reading"]
@@ -89,7 +89,9 @@ For each task the mean absolute difference, in points, between the published num
 reading, over all methods that have runs, and Spearman's rank correlation of their average accuracies, all in the
 {rule}. "All" is the mean of bias, average and worst group, and beside it stands that of the recipes with the same
 methods and seeds only. Runs are those that the rule can be applied to; runs without validation counts have a last
-epoch only, which the column of that rule counts, too. "All, in validation" is the same with validation images in
+epoch only, which the column of that rule counts, too. A published number that cannot be right does not count. Collapsed
+runs (at chance, with one answer for everything, or with the bias turned round) do: such a model may be near a published
+number, and is of no use. "All, in validation" is the same with validation images in
 place of the test's, which is what can be seen without a test; the inputs and the reading of GIFL were first met in
 trials whose test numbers were known. Its worst groups are extremes of fewer images. Readings have different numbers
 of runs, so that lines are compared by their "Change" from the one to the other: below 0, the reading is nearer than
@@ -167,16 +169,19 @@ def _same_runs(own: Found, found: Found) -> Found:
 
 def _lines(
     table: Table, task: str, found: Found, recipes: Found, rule: Rule
-) -> Iterator[tuple[int, int, str, float, float, float, float]]:
-    """(methods, runs, metric, difference in testing, in validation, of the recipes' same runs, rank correlation)."""
-    runs, same = sum(map(len, found.values())), _same_runs(_readable(rule, recipes), found)
+) -> Iterator[tuple[int, int, int, str, float, float, float, float]]:
+    """(methods, runs, collapsed runs, metric, difference in testing, in validation, of the recipes' same runs, rank
+    correlation)."""
+    same = _same_runs(_readable(rule, recipes), found)
+    methods, runs = sum(map(bool, found.values())), sum(map(len, found.values()))
+    collapsed = sum(record.collapsed(rule) for records in found.values() for record in records)
     for metric in table.metrics:
         sound = _compared(table, task, found, metric, rule)
         if sound:
             held_out = _compared(table, task, found, metric, rule, _in_validation)
             own = _compared(table, task, same, metric, rule)
             correlation = fidelity.rank_correlation(*zip(*sound, strict=True))
-            yield len(sound), runs, metric, _distance(sound), _distance(held_out), _distance(own), correlation
+            yield methods, runs, collapsed, metric, _distance(sound), _distance(held_out), _distance(own), correlation
 
 
 def _distance(pairs: Sequence[tuple[float, float]]) -> float:
@@ -220,7 +225,7 @@ def summary(found: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     """One line per ``KEY``: ``DIFFERENCES`` and rank correlation under a rule; "all" under others.
 
     ``change`` is the difference of "all" from the same runs of the recipes, a gap for the recipes themselves. ``runs``
-    are those in which the rule can choose an epoch, or all where it can in none.
+    are those in which the rule can choose an epoch, or all where it can in none, ``collapsed`` those of no use in it.
     """
     fair = found[found.metric.isin(FAIRNESS)]
     chosen = fair[fair.selection == rule.name]
@@ -228,12 +233,13 @@ def summary(found: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     bias = found[found.metric == "bias_acc"].set_index(KEY).difference.rename("bias_acc")
     by_rule = fair.pivot_table("difference", KEY, "selection", sort=False).rename(columns={rule.name: "all"})
     by_all = chosen.groupby(KEY, sort=False)[["in_validation", "recipes"]]
-    counts = fair.groupby(KEY, sort=False)[["methods", "runs"]].max()  # of readings that the rule cannot read
-    counts.update(chosen.groupby(KEY)[["methods", "runs"]].first())
+    counted = ["methods", "runs", "collapsed"]
+    counts = fair.groupby(KEY, sort=False)[counted].max()  # of readings that the rule cannot read
+    counts.update(chosen.groupby(KEY)[counted].first())
     correlation = chosen[chosen.metric == "avg_acc"].set_index(KEY).rank_correlation
     wide = counts.join([correlation, by_metric, bias, by_rule, by_all.mean(skipna=False)])
     others = [name for name in RULES if name != rule.name]
-    lines = wide.reindex(columns=["methods", "runs", *DIFFERENCES, *others, "rank_correlation"]).reset_index()
+    lines = wide.reindex(columns=[*counted, *DIFFERENCES, *others, "rank_correlation"]).reset_index()
     lines["change"] = (lines["all"] - lines.recipes).where(lines.reading != RECIPES)
     return lines
 
@@ -244,10 +250,10 @@ def markdown(found: pd.DataFrame, results: Results) -> str:
     parts = ["# Readings of what the paper leaves open to all methods", EXPLANATION.format(rule=rule.note)]
     parts += [f"**{each}**" for each in doubts(_read(results), results)]
     names = DIFFERENCES | {name: name for name in RULES if name != rule.name}
-    head = ["Reading", "Methods", "Runs", *names.values(), "Rank correlation"]
+    head = ["Reading", "Methods", "Runs", "Collapsed", *names.values(), "Rank correlation"]
     for (preset, subject, task), lines in summary(found, rule).groupby(KEY[:-1], sort=False):
         body = [
-            [*(line[name] for name in ("reading", "methods", "runs")), *numbers(line, names)]
+            [*(line[name] for name in ("reading", "methods", "runs", "collapsed")), *numbers(line, names)]
             for line in lines.to_dict("records")
         ]
         parts += [

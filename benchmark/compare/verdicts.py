@@ -268,11 +268,11 @@ below {claims.LOW:g} % and near 100 % above {claims.NEAR_100:g} %, well above is
 {claims.WELL_ABOVE:g} points, about equal is within {claims.ABOUT_EQUAL:g},
 and a loss has dropped to 0 quickly if it is below {claims.QUICKLY:g} after half of the epochs.
 
-In the overview, ✓ is for a claim that holds, ✗ for one that does not, ? for undecided, and · for not measured on a
-task that the paper makes the claim on. Parentheses stand for one seed, and † for a task that the paper does not make
-the claim on, which is left blank where nothing was measured. Tasks without any verdict are left out. In short, the
-marks of several claims stand in the order of their numbers, · for all that was not measured, and a † set apart is for
-every mark before it. A claim about several settings, such as all balances of the data, fails with one that was
+In the overview, ✓ is for a claim that holds, ✗ for one that does not, ? for undecided, and · for not measured in the
+paper's settings on a task that it makes the claim on. Parentheses stand for one seed, and † for a task that the paper
+does not make the claim on. Whatever else was not measured is blank. Tasks without any verdict are left out. In short,
+the marks of several claims stand in the order of their numbers, · for all that was not measured, and a † set apart is
+for every mark before it. A claim about several settings, such as all balances of the data, fails with one that was
 measured, and holds with all of them."""
 
 

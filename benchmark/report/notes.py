@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from math import isclose
 
 from benchmark import quoting
 from benchmark.compare import published
@@ -14,8 +15,9 @@ from benchmark.plan.table import Row, Table
 from benchmark.report.words import COLLAPSED, ONE_SEED
 from benchmark.rules import LAST, Rule
 from benchmark.store.record import Record
-from benchmark.store.results import Results
+from benchmark.store.results import Results, Series
 
+FEW = 6  # of what is named one by one
 LEGEND = (("*", "* uses them"), ("†", "† uses those of validation images"))
 """What footers say of the marks of methods with bias labels."""
 
@@ -28,12 +30,16 @@ def seeds(numbers: Iterable[int]) -> str:
 
 def seeds_of(table: Table, results: Results) -> str:
     """How many seeds the cells of a table have; of numbers of the test, only those that the rule can be applied to."""
+    return seeds(number for row in table.rows for number in _seeds_of_row(table, row, results))
+
+
+def _seeds_of_row(table: Table, row: Row, results: Results) -> list[int]:
+    """The numbers of a row's cells, task by task."""
     of_test = bool({*table.metrics} & {*FAIRNESS})
-    return seeds(
+    return [
         sum(record.epoch(results.rule) is not None or not of_test for record in results.cell(table, row, task).records)
         for task in table.tasks
-        for row in table.rows
-    )
+    ]
 
 
 def footer(table: Table, results: Results, whole: bool = True) -> list[str]:
@@ -46,11 +52,14 @@ def footer(table: Table, results: Results, whole: bool = True) -> list[str]:
     fairness = f", among methods without bias labels ({', '.join(of_bias)})" if of_bias else ""
     of_test = {"model_bias", "max_min_bias"} & {*table.metrics}
     near_chance = " A low bias alone proves nothing: a model near chance has none." if of_test else ""
+    if table.metrics == ("bias_acc",):
+        near_chance = " A Bias Accuracy of 50 tells of no bias: either all labels are fitted, or nothing is."
     empty = [results.task_title(task) for task in table.tasks if not results.measured(table, task)]
     return [
         f"Percent; {_seeds_note(table, results, marked=whole)}; selection: {selection(table, results)}.",
         *(f"{each}; --select {LAST.name} shows what there is." for each in unselected(table, results)),
         *_first_epoch_note(table, results),
+        *_capped_note(table, results),
         *_same_runs_note(table, results),
         *_seeds_apart_note(table, results),
         *([f"Best in bold, second underlined{fairness}.{near_chance}"] if whole else []),
@@ -76,7 +85,7 @@ def caveats(table: Table, results: Results, rules: Iterable[Rule] = ()) -> list[
         *_collapsed_note(found, table, tuple(rules) or (results.rule,)),
         *_preset_note(table),
         *data_notes(found, results),
-        *_precision_note(found),
+        *_precision_note(found, results),
         *doubts(found, results),
     ]
 
@@ -123,6 +132,28 @@ def _first_epoch_note(table: Table, results: Results) -> Iterator[str]:
             f"{'; '.join(tasks)}: in most runs shown in the first epoch that was measured, and maybe better before its "
             f"end: {', '.join(found)}."
         )
+
+
+def _capped_note(table: Table, results: Results) -> Iterator[str]:
+    """Which rows' bias is the average itself, which it cannot exceed where it counts from each class's worst group."""
+    if not {"model_bias", "avg_acc"} <= {*table.metrics}:
+        return
+    for task in table.tasks:
+        rows = [results.row_title(row) for row in table.rows if _capped(results.cell(table, row, task), results.rule)]
+        if rows:
+            yield (
+                f"{results.task_title(task)}: in every class some group has no right answer, so that the bias is the "
+                f"average itself, and cannot be more: {', '.join(rows)}."
+            )
+
+
+def _capped(series: Series, rule: Rule) -> bool:
+    """Whether that holds of all runs of a cell in which the rule can choose an epoch."""
+    found = [numbers for record in series.records if (numbers := record.fairness(rule))]
+    return bool(found) and all(
+        numbers["model_bias"] is not None and isclose(numbers["model_bias"], numbers["avg_acc"] or 0, abs_tol=1e-9)
+        for numbers in found
+    )
 
 
 def _same_runs_note(table: Table, results: Results) -> Iterator[str]:
@@ -174,7 +205,20 @@ def _seeds_note(table: Table, results: Results, marked: bool) -> str:
     if n == "1":
         return f"n = 1 ({ONE_SEED} one seed)" if marked else "n = 1"
     alone = f"; {ONE_SEED} one seed" if marked and n.startswith("1 ") else ""
+    if few := _rows_of_fewer(table, results):
+        n += f" ({few})"
     return f"n = {n}, mean ± sample standard deviation (ddof 1) over seeds{alone}"
+
+
+def _rows_of_fewer(table: Table, results: Results) -> str:
+    """The rows of which no cell has as many seeds as others have, with their numbers; single seeds have a mark."""
+    numbers = {row: [number for number in _seeds_of_row(table, row, results) if number] for row in table.rows}
+    most = max((number for own in numbers.values() for number in own), default=0)
+    rows: dict[str, list[str]] = {}
+    for row, own in numbers.items():
+        if own and min(own) > 1 and max(own) < most:
+            rows.setdefault(seeds(own), []).append(results.row_title(row))
+    return "; ".join(f"{number}: {', '.join(titles)}" for number, titles in rows.items())
 
 
 def _preset_note(table: Table) -> list[str]:
@@ -184,13 +228,23 @@ def _preset_note(table: Table) -> list[str]:
     return [f"Measured in the {table.preset} preset{beside}."]
 
 
-def _precision_note(found: Sequence[Record]) -> list[str]:
-    """How many of the shown runs computed in less than float32, which depends on the device."""
-    lower = {record.run.id: record.provenance.precision for record in found}
-    count = sum(each == "bfloat16" for each in lower.values())
-    if count and count == len(lower):
-        return [f"{'This run' if count == 1 else f'All of these {count} runs'} computed in bfloat16."]
-    return [f"{count} of these {len(lower)} runs computed in bfloat16."] if count else []
+def _precision_note(found: Sequence[Record], results: Results) -> list[str]:
+    """How many of the shown runs computed in less than float32, which depends on the device; the fewer are named."""
+    runs = {record.run.id: record for record in found}.values()
+    lower = [record for record in runs if record.provenance.precision == "bfloat16"]
+    if not lower:
+        return []
+    if len(lower) == len(runs):
+        return [f"{'This run' if len(lower) == 1 else f'All of these {len(lower)} runs'} computed in bfloat16."]
+    full = [record for record in runs if record not in lower]
+    fewer, precision = min((lower, "bfloat16"), (full, "float32"), key=lambda each: len(each[0]))
+    methods: dict[str, set[str]] = {}
+    for each in fewer:
+        title = results.names.methods.get(each.method, each.method)
+        methods.setdefault(results.task_title(each.task), set()).add(title)
+    named = "; ".join(f"{task}: {', '.join(sorted(titles))}" for task, titles in sorted(methods.items()))
+    apart = f" In {precision} {named}." if len(fewer) <= FEW else ""
+    return [f"{len(lower)} of these {len(runs)} runs computed in bfloat16, the others in float32.{apart}"]
 
 
 def failures(table: Table, results: Results) -> Iterator[str]:

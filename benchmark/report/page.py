@@ -165,7 +165,8 @@ def _readings(left_open: pd.DataFrame, results: Results) -> Sequence[Sequence[st
         [
             f"{results.task_title(line['task'])}: {line['subject']}",
             line["reading"],
-            f"{line['methods']} ({quoting.counted(line['runs'], 'run')})",
+            f"{line['methods']} ({quoting.counted(line['runs'], 'run')}"
+            + (f", {line['collapsed']} collapsed)" if line["collapsed"] else ")"),
             *(each.replace("-", "−") for each in readings.numbers(line, readings.DIFFERENCES)),
         ]
         for line in lines_of(readings.summary(left_open, results.rule))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 
 from benchmark import quoting
 from benchmark.compare import significance
+from benchmark.compare.search import on_cpu
 from benchmark.compare.significance import LEVEL, METHODS, TASKS, Ranking
 from benchmark.metrics import METRICS
 from benchmark.plan.table import Table
@@ -67,8 +69,22 @@ def markdown(table: Table, lines: pd.DataFrame, rankings: Sequence[Ranking], res
     notes = [f"Selection: {selection(table, results)}."]
     marks = "".join(results.mark(row.method) for row in table.rows)
     notes += [f"{mark} uses {WORDS[use]}." for use, mark in MARKS.items() if mark in marks]
-    notes += provenance(table, results)
+    notes += [*_devices_note(table, results), *provenance(table, results)]
     return "\n\n".join((*parts, quoting.points(notes))) + "\n"
+
+
+def _devices_note(table: Table, results: Results) -> Iterator[str]:
+    """On which devices the compared runs were computed, where these are several or not known."""
+    devices = Counter(record.provenance.device for record in results.records_of(table, table.tasks))
+    unknown = sum(count for device, count in devices.items() if on_cpu(device) and "," not in device)
+    known = sorted(device for device in devices if not on_cpu(device) or "," in device)
+    if unknown or len(known) > 1:
+        parts = [f"{unknown} on processors that their records do not name"] if unknown else []
+        parts += [f"{devices[device]} on {device}" for device in known]
+        yield (
+            f"Computed {', '.join(parts)}. Each kind rounds otherwise, and trainings of one seed on two kinds part "
+            "after a few epochs: what pairs share is the data and the weights at the start."
+        )
 
 
 def _on_tasks_explained(reference: str) -> str:

@@ -36,7 +36,7 @@ from torch.nn import functional as F
 
 from benchmark.arguments import JOBS, PIXELS, SEEDS, Parser, folder, whole
 from benchmark.arguments import device as known_device
-from benchmark.cores import cores
+from benchmark.cores import cores, processor
 from benchmark.errors import UserError, exit_code
 from benchmark.plan.paper import COMPARED
 from benchmark.plan.recipes import load
@@ -277,15 +277,6 @@ def _event_seconds(run: Callable[[], object], device: torch.device) -> float:
     end.record(stream)
     torch.cuda.synchronize(device)
     return start.elapsed_time(end) / 1000
-
-
-def processor() -> str:
-    """The processor's name, where the system tells."""
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    except OSError:
-        found = None
-    return found[1] if found else platform.machine()
 
 
 def stem(measurement: dict[str, Any]) -> str:

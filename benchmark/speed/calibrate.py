@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import torch
 
+from benchmark.cores import processor
 from benchmark.plan.run import Run, Settings
-from benchmark.speed.__main__ import CLASSES, Subject, interleaved, kind_of, noise, phases, processor
+from benchmark.speed.__main__ import CLASSES, Subject, interleaved, kind_of, noise, phases
 from benchmark.store.provenance import commit
 from benchmark.training.measure import count
 from benchmark.training.process import configure, keep_freed_memory

@@ -14,6 +14,7 @@ import torch
 
 import networks
 from benchmark import metrics
+from benchmark.cores import processor
 from benchmark.plan import code
 from benchmark.plan.run import Run
 from benchmark.plan.uses import MARKS
@@ -161,6 +162,10 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def device_name(device: torch.device) -> str:
+    """The GPU's name, or that of the processor with the instructions that PyTorch takes, such as AVX512.
+
+    Another device rounds otherwise, so that equal seeds part after a few epochs.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()})"
+    return f"CPU ({processor()}, {torch.backends.cpu.get_cpu_capability()})"

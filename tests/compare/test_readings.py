@@ -109,7 +109,7 @@ def test_a_reading_is_compared_with_the_recipes_own_runs_of_its_methods_and_seed
     (summary,) = readings.summary(found, LAST).query("reading == @CONSTANT").to_dict("records")
     assert summary["all"] == pytest.approx(distance(constant))
     assert summary["recipes"] == pytest.approx(distance(recipes))
-    assert (summary["methods"], summary["runs"]) == (1, 1)
+    assert (summary["methods"], summary["runs"], summary["collapsed"]) == (1, 1, 0)
 
 
 def test_runs_that_a_rule_cannot_choose_in_are_compared_with_none(tmp_path: Path) -> None:

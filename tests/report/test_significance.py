@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from factories.records import make_record, make_results, make_run, put, save_seeds
@@ -48,6 +49,25 @@ def test_few_tasks_have_differences_and_a_sentence_in_place_of_ranks(tmp_path: P
     assert rows["GroupDRO*"].count("(–)") == 3
     assert "on the same 5 or more tasks, which is not so here: 1 of 5 tasks have records." in text
     assert "Commit" in text
+
+
+def test_the_devices_of_what_is_compared_are_named_where_they_are_several_or_unknown(tmp_path: Path) -> None:
+    def note(*devices: str) -> str:
+        for method, device in zip(("vanilla", "lff"), devices, strict=True):
+            made = make_record(make_run("cmnist_99", method))
+            provenance = msgspec.structs.replace(made.provenance, device=device)
+            put(tmp_path, msgspec.structs.replace(made, provenance=provenance))
+        results = make_results(tmp_path)
+        significance.write(TABLES["2"], results)
+        text = (tmp_path / "tables" / "table2-tests.md").read_text()
+        return next((line for line in text.splitlines() if line.startswith("- Computed")), "")
+
+    one, other = "CPU (Some Processor, AVX512)", "Some GPU"
+    assert note(one, one) == note(other, other) == ""
+    assert note(one, other).startswith(f"- Computed 1 on {one}, 1 on {other}. Each kind rounds otherwise")
+    assert note("CPU (x86_64)", one).startswith(
+        f"- Computed 1 on processors that their records do not name, 1 on {one}."
+    )
 
 
 def test_collapsed_runs_are_marked_and_never_bold(tmp_path: Path) -> None:
