@@ -19,7 +19,7 @@ from typing import Any
 import submitit
 
 from benchmark.arguments import has_controls, is_text
-from benchmark.cores import cores
+from benchmark.cores import cores, threads_each
 from benchmark.errors import UserError, deferring, handling
 from benchmark.options import Execution, Jobs
 from benchmark.plan.run import Run
@@ -220,7 +220,7 @@ def _submit_local(
         execution = replace(execution, device="cuda")  # the only one that a process sees
     count = min(len(missing), asked.max_parallel or len(gpus) or cores())
     # Each process gets its share of the CPUs; how sums are split over threads shows in the last digits.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
+    os.environ["OMP_NUM_THREADS"] = str(threads_each(count))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
     for number in range(count):
         executor = submitit.LocalExecutor(jobs.folder(store.folder).resolve())
