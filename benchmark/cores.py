@@ -26,7 +26,7 @@ def threads_each(processes: int = 1) -> int:
     """How many threads each of so many processes takes: its share of the cores, or OMP_NUM_THREADS if that is fewer.
 
     Whoever starts two commands at once can so share the cores out. Threads beyond the cores wait for each other in a
-    loop: two processes of two threads on two cores trained ResNet-34 at a third of the speed of two of one thread.
+    loop: docs/speed.md.
     """
     share = max(1, cores() // processes)
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
