@@ -43,6 +43,23 @@ class Rule:
             }[self.needs]
         )
 
+    @property
+    def on_test(self) -> bool:
+        """Whether it is applied to the answers on test images, not on validation images."""
+        return self.needs in ("nothing", "test")
+
+    def sizes(self, validation: np.ndarray | None, test: np.ndarray, scored: np.ndarray | None = None) -> np.ndarray:
+        """Numbers of the images that it looks at, [C, B] or [C, 1], 0 for groups that do not count.
+
+        In testing these are the groups that average accuracy leaves out, all but ``scored``, bool [C, B]. In validation
+        it is those that are not tested: a group that is tested but not scored counts, so that no model is chosen which
+        has turned the bias round. To be asked where the rule is not ``lacking`` anything.
+        """
+        if self.on_test:
+            return test if scored is None else np.where(scored, test, 0)
+        assert validation is not None
+        return np.where(test > 0, validation, 0) if self.needs == "bias" else validation
+
     def choose(self, correct: np.ndarray, total: np.ndarray) -> int:
         """The place, from 0, of the chosen epoch among those of ``correct`` [E, C, B]: the first of the best."""
         if not self.scores:
@@ -74,21 +91,6 @@ def lacking(rule: Rule, validation: np.ndarray | None, test: np.ndarray) -> str:
         return "some validation images have no bias label"
     missing = int(((validation == 0) & (test > 0)).sum())
     return f"{missing} of the tested groups have no validation image" if missing else ""
-
-
-def counted(
-    rule: Rule, validation: np.ndarray | None, test: np.ndarray, scored: np.ndarray | None = None
-) -> np.ndarray:
-    """Numbers of the images that a rule scores, [C, B] or [C, 1]: 0 for groups that it leaves out.
-
-    In testing these are the groups that average accuracy leaves out, all but ``scored``, bool [C, B]. In validation it
-    is those that are not tested: a group that is tested but not scored counts, so that no model is chosen which has
-    turned the bias round. To be asked where the rule is not ``lacking`` anything.
-    """
-    if rule.needs in ("nothing", "test"):
-        return test if scored is None else np.where(scored, test, 0)
-    assert validation is not None
-    return np.where(test > 0, validation, 0) if rule.needs == "bias" else validation
 
 
 def _plain(correct: np.ndarray, total: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ SEVERAL = (
 )
 UNTESTED = (
     "There is no test image of {} of its {} groups: average, worst group and bias are those of the others, and no bias "
-    "is given where a target has less than two."
+    "is given where a target has fewer than two."
 )
 
 

@@ -14,7 +14,7 @@ from benchmark import metrics
 from benchmark.plan import code
 from benchmark.plan.run import Run, Settings
 from benchmark.plan.uses import MARKS
-from benchmark.rules import LAST, REPORTED, RULES, Rule, counted, lacking
+from benchmark.rules import LAST, REPORTED, RULES, Rule, lacking
 
 SCHEMA: Literal[3] = 3  # raised with every field that is added, so that older versions leave such records alone
 DIGITS = 6  # significant ones, of the curves
@@ -216,9 +216,9 @@ class Record(Part, frozen=True, dict=True):
 
     def _looked_at(self, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
         """Right answers [E, C, B] and numbers [C, B] of the images that a rule looks at, where it can choose."""
-        answers = self.answers.test if rule.needs in ("nothing", "test") else self.answers.validation
+        answers = self.answers.test if rule.on_test else self.answers.validation
         assert answers is not None  # else there is a reason why not
-        total = counted(rule, self._validation_sizes, np.asarray(self.groups.test), self._scored)
+        total = rule.sizes(self._validation_sizes, np.asarray(self.groups.test), self._scored)
         return answers.reshape(len(answers), *total.shape), total
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 from torch import Tensor
 
-from benchmark.rules import Rule, counted, lacking
+from benchmark.rules import Rule, lacking
 from benchmark.training.checkpoint import check_tensors
 from benchmark.training.progress import EpochEntry, Sizes
 from methods.base import Method, Network
@@ -47,8 +47,8 @@ class Snapshots:
 
     def _looked_at(self, rule: Rule, phase: Sequence[EpochEntry]) -> tuple[np.ndarray, np.ndarray]:
         """As ``Record._looked_at``: right answers [E, C, B] and numbers [C, B]."""
-        total = counted(rule, self.sizes.validation, self.sizes.test, self.sizes.scored)
-        part: Literal["test", "validation"] = "test" if rule.needs in ("nothing", "test") else "validation"
+        total = rule.sizes(self.sizes.validation, self.sizes.test, self.sizes.scored)
+        part: Literal["test", "validation"] = "test" if rule.on_test else "validation"
         answers = [entry[part] for entry in phase]
         return np.reshape(answers, (len(phase), *total.shape)), total
 
