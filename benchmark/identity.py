@@ -77,10 +77,14 @@ def _of_other_data(stored: Iterable[Record], data_root: Path) -> Iterable[tuple[
     def fingerprint(builder: str, balance: float, data: str) -> Fingerprint | None:
         import datasets  # what is read from the disk should not keep anybody waiting who only looks
 
+        asked = json.loads(data)
         try:
-            return datasets.load(builder, data_root, balance, **json.loads(data)).fingerprint()
+            found = datasets.outline(builder, data_root, balance, **asked)  # which downloads nothing
+            if not found.train.images.size:
+                found = datasets.load(builder, data_root, balance, **asked)
         except UserError:  # absent, say: records can be looked at without them
             return None
+        return found.fingerprint()
 
     for record in stored:
         settings = record.settings

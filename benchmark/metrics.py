@@ -84,7 +84,7 @@ def model_bias(accuracy: np.ndarray) -> float | None:
     """Equalised odds (Eq. 12) for two bias values that are tested, otherwise the mean gap of each class's worst group.
 
     Two values: mean over classes of |a_{y,0} − a_{y,1}|. More: mean over classes of (mean_b a − min_b a).
-    None where some class has fewer than two groups, as on a test set of conflicting images only.
+    None where some class has fewer than two groups.
     """
     if (np.isfinite(accuracy).sum(1) < 2).any():
         return None
@@ -98,6 +98,15 @@ def _two_values(accuracy: np.ndarray) -> bool:
     return int(np.isfinite(accuracy).any(0).sum()) == 2
 
 
+def bias_is_capped(accuracy: np.ndarray) -> bool:
+    """Whether a bias of more than two values is the average itself, since the worst group of every class is at 0.
+
+    It could not be more, however biased the model is.
+    """
+    tested = accuracy[np.isfinite(accuracy).any(1)]
+    return not _two_values(accuracy) and not np.nanmin(tested, 1).any()
+
+
 def max_min_bias(accuracy: np.ndarray) -> float | None:
     """Mean over classes of (max_b a − min_b a): the reading that the paper's ImageNet-B column allows."""
     if (np.isfinite(accuracy).sum(1) < 2).any():
@@ -105,18 +114,26 @@ def max_min_bias(accuracy: np.ndarray) -> float | None:
     return float((np.nanmax(accuracy, 1) - np.nanmin(accuracy, 1)).mean())
 
 
-def fairness(correct: np.ndarray, total: np.ndarray, scored: np.ndarray | None = None) -> dict[str, float | None]:
+def fairness(
+    correct: np.ndarray,
+    total: np.ndarray,
+    scored: np.ndarray | None = None,
+    aligned_bias: np.ndarray | None = None,
+) -> dict[str, float | None]:
     """The metrics of Tables 1 and 2, and ``max_min_bias``.
 
-    ``scored``, bool [C, B], names the groups that average and worst accuracy are taken over, all by default.
+    ``scored``, bool [C, B], names the groups that average and worst accuracy are taken over, all by default. There is
+    no bias where ``aligned_bias`` tells which groups are aligned, and those of some class are not tested: conflicting
+    ones may be alike for being all wrong.
     """
     accuracy = group_accuracy(correct, total)
+    has_bias = aligned_bias is None or np.isfinite(accuracy[aligned_mask(accuracy.shape, aligned_bias)]).all()
     counted = accuracy if scored is None else np.where(scored, accuracy, np.nan)
     return {
-        "model_bias": model_bias(accuracy),
+        "model_bias": model_bias(accuracy) if has_bias else None,
         "avg_acc": average_accuracy(counted),
         "worst_acc": worst_accuracy(counted),
-        "max_min_bias": max_min_bias(accuracy),
+        "max_min_bias": max_min_bias(accuracy) if has_bias else None,
     }
 
 
@@ -127,34 +144,46 @@ def collapsed(correct: np.ndarray, total: np.ndarray, aligned_bias: np.ndarray |
     """Whether a model tells classes apart no better than a guess, gives one answer to everything, or has turned the
     bias round, so that its numbers do not mean what they mean of others.
 
-    A guess is right in 100/C % of every group; up to two standard errors of the groups' mean above that count as one,
-    unless aligned groups are answered more than ``INVERTED`` points better than conflicting ones: that is a model which
-    knows the bias and nothing else, the worst that a method can do and no accident. One answer is less than 1 % in all
+    A guess is right in 100/C % of every group; up to two standard errors of the classes' mean above that count as one,
+    unless the model knows the bias and nothing else, the worst that a method can do and no accident: aligned groups are
+    then answered more than ``INVERTED`` points better than conflicting ones of their class. Where that cannot be seen,
+    since one kind is not tested or nothing tells which is which (``aligned_bias`` None), groups of a class that lie as
+    far apart say it, or a mean as far below a guess as a guess may lie above. One answer is less than 1 % in all
     classes but one. For the bias see ``inversion``: above ``INVERTED`` it is turned round, which a test set of
-    conflicting images alone would praise. Where nothing tells which groups are aligned, ``aligned_bias`` is None, and
-    nothing can be said of that.
+    conflicting images alone would praise.
     """
     accuracy = group_accuracy(correct, total)
-    counts = np.asarray(total)[np.isfinite(accuracy)]
-    chance = 1 / accuracy.shape[0]
-    error = 100 * np.sqrt(chance * (1 - chance) * (1 / counts).sum()) / len(counts)
     tested = np.isfinite(accuracy).any(1)
-    answers = (np.nanmean(accuracy[tested], 1) >= 1).sum()
-    turned = 0 if aligned_bias is None else inversion(correct, total, aligned_bias) or 0
-    guesses = average_accuracy(accuracy) <= 100 * chance + 2 * error and -turned <= INVERTED
-    return bool(guesses or turned > INVERTED or answers <= 1 < tested.sum())
+    accuracy, counts = accuracy[tested], np.asarray(total, float)[tested]
+    by_class = np.nanmean(accuracy, 1)
+    chance = 1 / len(tested)
+    shares = 1 / (len(accuracy) * np.isfinite(accuracy).sum(1, keepdims=True))  # of each group in the classes' mean
+    variance = np.divide(shares**2, counts, out=np.zeros(counts.shape), where=counts > 0).sum()
+    margin = 2 * 100 * np.sqrt(chance * (1 - chance) * variance)
+    above = by_class.mean() - 100 * chance
+    turned = None if aligned_bias is None else inversion(correct, total, aligned_bias)
+    if turned is None:
+        apart = (np.nanmax(accuracy, 1) - np.nanmin(accuracy, 1)).mean()
+        knows_the_bias = apart > INVERTED or above < -margin
+    else:
+        knows_the_bias = -turned > INVERTED
+    guesses = above <= margin and not knows_the_bias
+    one_answer = (by_class >= 1).sum() <= 1 < len(accuracy) and above >= -margin
+    return bool(guesses or one_answer or (turned or 0) > INVERTED)
 
 
 def inversion(correct: np.ndarray, total: np.ndarray, aligned_bias: np.ndarray) -> float | None:
-    """Points by which conflicting groups are answered better than aligned ones, on average over groups.
+    """Points by which conflicting groups are answered better than aligned ones, on average over classes with both.
 
-    Far above 0, a model has turned the bias round: it answers by it, the other way. None without groups of both kinds.
+    Far above 0, a model has turned the bias round: it answers by it, the other way. None without such a class.
     """
     accuracy = group_accuracy(correct, total)
     aligned = aligned_mask(accuracy.shape, aligned_bias)
-    if np.isnan(accuracy[aligned]).all() or np.isnan(accuracy[~aligned]).all():
+    both = np.isfinite(accuracy[aligned]) & np.isfinite(np.where(aligned, np.nan, accuracy)).any(1)
+    if not both.any():
         return None
-    return float(np.nanmean(accuracy[~aligned]) - np.nanmean(accuracy[aligned]))
+    conflicting = np.nanmean(np.where(aligned, np.nan, accuracy)[both], 1)
+    return float((conflicting - accuracy[aligned][both]).mean())
 
 
 def sample_accuracy(correct: np.ndarray | int, total: np.ndarray | int) -> float:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "<": "&lt;", "\n": " ", "\r": " "})
+GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
+    "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma",
+    "τ": "tau", "υ": "upsilon", "φ": "varphi", "χ": "chi", "ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta",
+    "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
+}  # fmt: skip
 LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -31,16 +37,13 @@ LATEX = str.maketrans(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
-        '"': r"\textquotedbl{}",
+        '"': "''",  # straight ones are in no font that LaTeX takes unasked
         "[": "{[}",  # an optional argument of the \\ before it
         "]": "{]}",
         "\n": " ",
         "\r": " ",
-        "ρ": r"$\rho$",
-        "β": r"$\beta$",
-        "γ": r"$\gamma$",
-        "λ": r"$\lambda$",
-        "κ": r"$\kappa$",
+        **{letter: rf"$\{name}$" for letter, name in GREEK.items()},
+        "→": r"$\rightarrow$",
         "≤": r"$\leq$",
         "≥": r"$\geq$",
         "−": "$-$",
@@ -96,7 +99,7 @@ def points(sentences: Iterable[str]) -> str:
 
 def latex(text: str) -> str:
     """The text without anything that LaTeX would carry out; Greek letters and powers as it sets them."""
-    return text.translate(LATEX)
+    return re.sub("-(?=-)", "-{}", text.translate(LATEX))  # two would become a dash
 
 
 def csv(lines: pd.DataFrame, digits: str = "%.4f") -> str:

@@ -52,13 +52,13 @@ class Rule:
         """Numbers of the images that it looks at, [C, B] or [C, 1], 0 for groups that do not count.
 
         In testing these are the groups that average accuracy leaves out, all but ``scored``, bool [C, B]. In validation
-        it is those that are not tested: a group that is tested but not scored counts, so that no model is chosen which
-        has turned the bias round. To be asked where the rule is not ``lacking`` anything.
+        all count, also what is not tested or not scored, so that no model is chosen which has turned the bias round.
+        To be asked where the rule is not ``lacking`` anything.
         """
         if self.on_test:
             return test if scored is None else np.where(scored, test, 0)
         assert validation is not None
-        return np.where(test > 0, validation, 0) if self.needs == "bias" else validation
+        return validation
 
     def choose(self, correct: np.ndarray, total: np.ndarray) -> int:
         """The place, from 0, of the chosen epoch among those of ``correct`` [E, C, B]: the first of the best."""
@@ -90,7 +90,8 @@ def lacking(rule: Rule, validation: np.ndarray | None, test: np.ndarray) -> str:
     if validation.shape != test.shape:
         return "some validation images have no bias label"
     missing = int(((validation == 0) & (test > 0)).sum())
-    return f"{missing} of the tested groups have no validation image" if missing else ""
+    have = "has" if missing == 1 else "have"
+    return f"{missing} of the tested groups {have} no validation image" if missing else ""
 
 
 def _plain(correct: np.ndarray, total: np.ndarray) -> np.ndarray:

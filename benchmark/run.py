@@ -13,14 +13,14 @@ from tabulate import tabulate
 
 from benchmark import options as command
 from benchmark import rendering
-from benchmark.errors import exit_code, handling
+from benchmark.errors import UserError, exit_code, handling
 from benchmark.identity import Outdated
 from benchmark.options import Execution, Jobs
 from benchmark.plan import sources
 from benchmark.plan.ours import EMBEDDED
 from benchmark.plan.recipes import Recipes, load
 from benchmark.plan.run import Run
-from benchmark.plan.table import Override
+from benchmark.plan.table import Override, Table
 from benchmark.selection import Selection, checked_overrides, select, with_dataset
 from benchmark.store import status
 from benchmark.store.store import Store
@@ -53,6 +53,8 @@ def _main(options: argparse.Namespace) -> int:
         overview.print_runs(options.status, store, jobs.last_jobs(store.folder))
         return 0
     selection, store = select(options), Store(options.results)
+    if options.render_only and not options.results.is_dir():
+        raise UserError(f"There is no results folder {options.results} to render: name another with --results.")
     execution, submission = command.execution(options), command.jobs(options)
     profiles.load(submission.profile, submission.slurm)  # a mistake in it is one even where nothing is submitted
     command.check_launcher(options)
@@ -62,14 +64,14 @@ def _main(options: argparse.Namespace) -> int:
         return _search(options, selection, store, execution, submission)
     runs = selection.runs()
     if options.status is not None:
-        _print_status([(table.heading, selection.runs(table)) for table in selection.tables], store)
+        _print_status([(_named(table), selection.runs(table)) for table in selection.tables], store)
         return 0
     if not options.render_only:
         runs = _able(runs, selection, execution.data_root)
     if options.dataset and options.select and not options.render_only:
         from benchmark.workers.rehearsal import check_rule
 
-        check_rule(runs, execution.data_root, command.rule(options))
+        check_rule(runs, selection.recipes, execution.data_root, command.rule(options))
     if options.dry_run:
         _list_missing(runs, selection, store, execution, submission, options.again)
         return 0
@@ -96,7 +98,7 @@ def _search(
     if not options.render_only:
         from benchmark.workers.rehearsal import check_rule
 
-        check_rule(tuning.points(), execution.data_root, tuning.rule)
+        check_rule(tuning.points(), selection.recipes, execution.data_root, tuning.rule)
     if options.dry_run:
         _list_missing(tuning.points(), selection, store, execution, submission, options.again)
         return 0
@@ -112,6 +114,11 @@ def _search(
         failed += outcome
     tuning.render(options.compare)
     return 1 if failed else 0
+
+
+def _named(table: Table) -> str:
+    """Its heading, and what sets it apart from the paper's, such as the preset."""
+    return table.heading + (f" ({table.modified})" if table.modified else "")
 
 
 def _print_status(tables: Sequence[tuple[str, Sequence[Run]]], store: Store) -> None:

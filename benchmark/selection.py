@@ -120,7 +120,7 @@ def _with_any_run(
     """
     for task in tasks:
         if not any(task in table.tasks for table in tables):
-            names = ", ".join(table.name for table in tables)
+            names = ", ".join(table.heading for table in tables)
             known = ", ".join(dict.fromkeys(each for table in tables for each in table.tasks))
             raise UserError(f"No column {task} in {names}; tasks there: {known}.")
     remaining, reasons, lacking = list[Table](), list[str](), list[str]()

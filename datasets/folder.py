@@ -42,8 +42,8 @@ SEVERAL = (
     "conflicting, also those of which a part goes with it."
 )
 UNTESTED = (
-    "There is no test image of {} of its {} groups: average, worst group and bias are those of the others, and no bias "
-    "is given where a target has fewer than two."
+    "There is no test image of {} of its {} groups: average, worst group and bias are those of the others. No bias is "
+    "given where a target has fewer than two, or its aligned group is not tested."
 )
 
 
@@ -126,7 +126,7 @@ def folder(data_root: Path, *, folder: str, labels: str, bias: Sequence[str] = (
     if len(empty := np.argwhere(sizes(test) == 0)):
         y, b = empty[0]
         others = f", nor of {len(empty) - 1} more" if len(empty) > 1 else ""
-        notes.append(UNTESTED.format(f"{classes[y]} with {biases[b]}{others}", sizes(test).size))
+        notes.append(UNTESTED.format(f"'{classes[y]}' with '{biases[b]}'{others}", sizes(test).size))
     if lacking := int((numbers[train] < 0).sum()):
         notes.append(
             f"{lacking:,} of {ends[0]:,} training images lack their bias, and are left out of the numbers of training "

@@ -107,7 +107,9 @@ def groups(listing: Listing) -> str:
     """A table of the number of images of each group and split; aligned and conflicting pooled where groups are many."""
     sizes = [listing.group_sizes(part) for part in listing.splits]
     aligned = aligned_mask(sizes[0].shape, listing.aligned_bias)
-    if aligned.size > 8:
+    if not listing.told_by:
+        aligned[:] = True  # nothing is said of conflicting ones
+    if aligned.size > 8 and listing.told_by:
         kinds = {"aligned": aligned, "conflicting": ~aligned}
         rows = [(kind, *(each[mask].sum() for each in sizes)) for kind, mask in kinds.items()]
     else:

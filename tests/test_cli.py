@@ -122,7 +122,7 @@ def test_a_damaged_record_is_reported_set_aside_and_run_again(
         (["--table", "9"], "no table 9"),
         (["--table", "1"], "CelebA was not found"),
         (["--table", "2", "--tasks", "cmnist"], "did you mean 'cmnist_9"),
-        (["--table", "3", "--tasks", "cmnist_98"], "No column cmnist_98 in table3"),
+        (["--table", "3", "--tasks", "cmnist_98"], "No column cmnist_98 in Table 3"),
         (["--quick", "--methods", "poisnoer"], "did you mean 'poisoner'"),
         (["--quick", "--set", "epoch=3"], "did you mean 'epochs'"),
         (["--quick", "--set", "poisoner.gama=1"], "did you mean 'poisoner.gamma'"),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from factories.images import QUICKLY, write_learnable_folder
+from factories.records import make_record, make_run, put
 from PIL import Image
 
 from benchmark import rendering
@@ -176,6 +177,17 @@ def test_a_run_that_was_stopped_does_not_go_on_with_other_images(
     (record,) = Store(results).everything()
     (warning,) = record.warnings
     assert "cannot be used (it is of other data); started over." in warning
+
+
+def test_nothing_is_downloaded_to_look_at_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even digits, which training would fetch by itself."""
+    asked: list[str] = []
+    monkeypatch.setattr("datasets.colored_mnist._download", lambda folder: asked.append(str(folder)))
+    put(tmp_path / "results", make_record(make_run("cmnist_99", "vanilla")))
+    where = ["--results", str(tmp_path / "results"), "--data-root", str(tmp_path / "absent")]
+    assert main(["--table", "2", "--tasks", "cmnist_99", "--methods", "vanilla", *where, "--dry-run"]) == 0
+    assert asked == []
+    assert not (tmp_path / "absent").exists()
 
 
 def test_another_folder_of_the_same_name_is_other_data(tmp_path: Path) -> None:

@@ -111,6 +111,45 @@ def test_models_of_no_use_are_found(right: list[list[int]], useless: bool) -> No
     assert metrics.collapsed(np.array(right), np.full((2, 2), 100), np.array([0, 1])) == useless
 
 
+@pytest.mark.parametrize(
+    ("right", "total", "useless"),
+    [
+        ([[0, 0], [3, 0]], [[0, 100], [100, 0]], False),  # conflicting images alone: the bias and nothing else
+        ([[0, 48], [52, 0]], [[0, 100], [100, 0]], True),  # of these a guess
+        (
+            [[88, 0], [75, 0]],
+            [[100, 0], [100, 0]],
+            False,
+        ),  # aligned in one class, conflicting in the other
+        (
+            [[80, 80, 80], [20, 0, 0]],
+            [[100, 100, 100], [100, 0, 0]],
+            True,
+        ),  # a guess that prefers a class
+        ([[40, 40, 40], [90, 0, 0]], [[100, 100, 100], [100, 0, 0]], False),
+    ],
+)
+def test_models_of_no_use_are_found_where_groups_are_not_tested(
+    right: list[list[int]], total: list[list[int]], useless: bool
+) -> None:
+    assert metrics.collapsed(np.array(right), np.array(total), np.array([0, 1])) == useless
+
+
+def test_where_nothing_tells_the_bias_one_that_knows_nothing_else_is_no_guess() -> None:
+    total = np.full((2, 2), 100)
+    assert not metrics.collapsed(np.array([[100, 0], [0, 100]]), total, None)
+    assert metrics.collapsed(np.array([[80, 80], [20, 20]]), total, None), "one that prefers a class is"
+
+
+def test_no_bias_where_aligned_groups_are_not_tested() -> None:
+    """Conflicting groups that are all wrong would be alike."""
+    total = np.where(np.eye(3), 0, 50)
+    correct = np.zeros((3, 3))
+    assert metrics.fairness(correct, total, None, np.arange(3))["model_bias"] is None
+    assert metrics.fairness(correct, total, None, np.arange(3))["max_min_bias"] is None
+    assert metrics.fairness(correct, np.full((3, 3), 50), None, np.arange(3))["model_bias"] == 0
+
+
 def test_where_nothing_tells_the_bias_no_model_has_turned_it_round() -> None:
     right, total = np.array([[40, 95], [95, 40]]), np.full((2, 2), 100)
     assert metrics.collapsed(right, total, np.array([0, 1]))

@@ -259,6 +259,7 @@ def test_what_needs_validation_images_is_refused_or_left_out(
 def test_a_figure_of_unlabelled_images_says_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, results = write_learnable_folder(tmp_path, with_bias=False), tmp_path / "results"
     command = ["--dataset", str(folder), *QUICKLY, "--results", str(results)]
+    results.mkdir()
     said = []
     for arguments in (["4", "--render-only"], ["4"], ["7"]):
         assert run.main([*command, "--figure", *arguments]) == 0

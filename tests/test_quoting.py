@@ -70,9 +70,14 @@ def test_latex_carries_out_nothing_of_a_name(results: Results, table: Table) -> 
     (head,) = [line for line in path.read_text().splitlines() if line.startswith(r" & \multicolumn")]
     expected = (
         r"=1+2\textbar{}a\textbackslash{}b\{c\}\_\%\&\#\$\textbackslash{}frac\^{}\~{}\textless{}b\textgreater{}x"
-        r"\textless{}i\textgreater{}{[}d{]}{*}\textbackslash{}\textquotedbl{}'`"
+        r"\textless{}i\textgreater{}{[}d{]}{*}\textbackslash{}'''`"
     )
     assert head == rf" & \multicolumn{{3}}{{c}}{{{expected}}} \\"
+
+
+def test_latex_sets_options_and_letters_as_they_are_written() -> None:
+    assert quoting.latex("--select last, a-b") == "-{}-select last, a-b"
+    assert quoting.latex("α → ρ") == r"$\alpha$ $\rightarrow$ $\rho$"
 
 
 def test_no_name_is_a_formula_in_csv(results: Results, table: Table) -> None:

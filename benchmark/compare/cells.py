@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import pandas as pd
 
 from benchmark.compare import published
@@ -81,18 +82,44 @@ def _line(
     return [table.name, row.key, task, metric, mean, spread, len(values), collapsed, paper, delta, rule.name, preset]
 
 
+def has_capped_bias(table: Table, row: Row, column: str, results: Results) -> bool:
+    """Whether the bias of some run of a cell says no more than its average."""
+    return any(
+        record.bias_is_capped(results.rule)
+        for task in table.tasks_of(column)
+        for record in results.cell(table, row, task).records
+    )
+
+
 def ranks(table: Table, lines: pd.DataFrame, results: Results) -> dict[tuple[str, str, str], int]:
     """0 for the best and 1 for the second (row, task, metric) of each column, among methods without bias labels.
 
-    A method alone in its column is neither, nor is any where all are level, or one of which a run collapsed; the other
-    one of two is not the second.
+    A method alone in its column is neither, nor is any where all are level, or one of which a run collapsed, or a bias
+    that says nothing; the other one of two is not the second. Rows of the same runs count once, and are marked alike.
     """
+    rows = {row.key: row for row in table.rows}
     sound = shown(lines, results)
     sound = sound[sound["mean"].notna() & (sound.collapsed == 0)]
     fair = sound[~sound.method.isin({row.key for row in table.rows if row.method in results.use_bias_labels})]
-    sign = fair.metric.map(lambda metric: 1 if METRICS[metric].better == "lower" else -1)
-    columns = (sign * fair["mean"].astype(float).round(2)).groupby([fair.task, fair.metric])
+    capped = [
+        metric == "model_bias" and has_capped_bias(table, rows[key], column, results)
+        for key, column, metric in zip(fair.method, fair.task, fair.metric, strict=True)
+    ]
+    fair = fair[~np.array(capped, bool)]
+    runs = [
+        str([results.source(table, rows[key], task) for task in table.tasks_of(column)])
+        for key, column in zip(fair.method, fair.task, strict=True)
+    ]
+    fair = fair.assign(runs=runs)
+    own = fair.drop_duplicates(["task", "metric", "runs"])
+    sign = own.metric.map(lambda metric: 1 if METRICS[metric].better == "lower" else -1)
+    columns = (sign * own["mean"].astype(float).round(2)).groupby([own.task, own.metric])
     found, size = columns.rank(method="min"), columns.transform("size")
     found = found.where((found < size.clip(upper=3)) & (columns.transform("nunique") > 1))
-    keys = zip(fair.method, fair.task, fair.metric, strict=True)
-    return {key: int(rank) - 1 for key, rank in zip(keys, found, strict=True) if rank <= 2}
+    places = zip(own.runs, own.task, own.metric, strict=True)
+    ranked = {place: int(rank) - 1 for place, rank in zip(places, found, strict=True) if rank <= 2}
+    return {
+        (key, task, metric): ranked[runs, task, metric]
+        for key, runs, task, metric in zip(fair.method, fair.runs, fair.task, fair.metric, strict=True)
+        if (runs, task, metric) in ranked
+    }

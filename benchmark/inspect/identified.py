@@ -51,7 +51,9 @@ class Identified:
         return np.ones(len(self.found), bool) if c is None else self.dataset.train.targets == c
 
     def precision_recall(self, c: int | None = None) -> tuple[float | None, float | None]:
-        """In percent, over the images of class ``c`` whose bias is known."""
+        """In percent, over the images of class ``c`` whose bias is known; None where nothing tells what conflicts."""
+        if not self.dataset.told_by:
+            return None, None
         judged = self.members(c) & self.known
         return metrics.precision_recall(self.found[judged], self.conflicting[judged])
 
@@ -96,6 +98,8 @@ class Identified:
     def _verdict(self) -> str:
         if not self.known.any():
             return "Bias labels unknown: how many of the found images are truly conflicting cannot be said."
+        if not self.dataset.told_by:
+            return "Which bias goes with which target cannot be told: nothing is said of what is truly conflicting."
         if not self.found.any():
             return "Nothing was found: the network fits the label of every training image."
         hits = int((self.found & self.conflicting).sum())

@@ -20,7 +20,7 @@ from benchmark.metrics import METRICS
 from benchmark.plan.paper import FIGURES, TABLES
 from benchmark.plan.table import Figure, Panel, Row, Table
 from benchmark.report import style
-from benchmark.report.notes import seeds, seeds_of
+from benchmark.report.notes import marks, seeds, seeds_of
 from benchmark.report.style import COLUMN, PAGE, PUBLISHED, finish, look, looks, percent, plain, plot, save, spread
 from benchmark.rules import LAST, Rule
 from benchmark.store.record import Entry, Record
@@ -86,7 +86,7 @@ def curves(table: Table, results: Results, task: str) -> Drawing:
     for axes, (metric, title, _) in zip(grid.flat, panels, strict=True):
         chosen = looks(row.method for row in table.rows)
         for row, (colour, dash), of_row in zip(table.rows, chosen, lines[metric], strict=True):
-            plot(axes, of_row, metric, results.row_title(row), colour, dash)
+            plot(axes, of_row, metric, results.marked_title(row), colour, dash)
         axes.set(title=title, xlabel="epoch", ylabel=METRICS[metric].panel)
         _scale(axes, [metric])
         plain(axes)
@@ -94,7 +94,15 @@ def curves(table: Table, results: Results, task: str) -> Drawing:
     measured = ", ".join(filter(None, (f"n = {seeds(map(len, found.values()))}", table.modified)))
     warned = doubts((record for series in found.values() for record in series.records), results)
     rows = [(results.row_title(row), found[row.key].records) for row in table.rows]
-    note = " ".join((spread(map(len, found.values())), *collapsed(rows, LAST, results.rule), *warned))
+    note = " ".join(
+        (
+            spread(map(len, found.values())),
+            *marks("".join(results.mark(row.method) for row in table.rows)),
+            *_scored(record for _, records in rows for record in records),
+            *collapsed(rows, LAST, results.rule),
+            *warned,
+        )
+    )
     finish(drawing, f"{results.task_title(task)}, after each epoch ({measured})", entries, note)
     return drawing
 
@@ -106,6 +114,17 @@ def collapsed(rows: Iterable[tuple[str, Sequence[Record]]], *rules: Rule) -> lis
     )
     where = " or ".join(dict.fromkeys(rule.title for rule in rules))
     return [f"Some or all runs collapsed ({where}): {', '.join(titles)}."] if titles else []
+
+
+def _scored(records: Iterable[Record]) -> list[str]:
+    """A sentence for data whose average accuracy leaves groups out."""
+    for groups in (record.groups for record in records):
+        if groups.scored is not None:
+            scored = np.asarray(groups.scored)
+            conflicting = ~metrics.aligned_mask(scored.shape, np.asarray(groups.aligned_bias))
+            which = ", the conflicting ones" if np.array_equal(scored, conflicting) else ""
+            return [f"The average accuracy is that of {scored.sum()} of {scored.size} groups{which}."]
+    return []
 
 
 def _has_biased_model(method: str, records: Sequence[Record]) -> bool:
@@ -194,7 +213,8 @@ def subject(figure: Figure, results: Results) -> str:
     """What the figure shows, on what, and from how many seeds."""
     tasks = " and ".join(map(results.task_title, figure.tasks))
     originals = " and ".join(map(results.task_title, figure.own_tasks))
-    instead = f", in place of the paper's {originals}" if figure.stand_in else ""
+    where = "of" if {*figure.tasks} < {*figure.own_tasks} else "in place of"
+    instead = f", {where} the paper's {originals}" if figure.stand_in else ""
     modified = f"; {figure.modified}" if figure.modified else ""
     tested = any({*panel.metrics} & {*metrics.FAIRNESS} for panel in figure.panels)
     chosen = f"; numbers of the test of the {results.rule.note}" if tested else ""

@@ -59,7 +59,7 @@ class Grid:
     def left_out(self) -> Iterator[str]:
         """Which rows have neither a number, measured or published, nor a failed run; which metrics have no column."""
         if self._empty:
-            yield f"Rows left out, without records: {'; '.join(map(self.results.marked_title, self._empty))}."
+            yield f"Rows left out, without a number: {'; '.join(map(self.results.marked_title, self._empty))}."
         shown = self.columns("measured")
         measured = {task for task, _ in shown}
         for metric in self.table.metrics:

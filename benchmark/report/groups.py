@@ -13,8 +13,7 @@ from benchmark import quoting
 from benchmark.compare.groups import FEW, Overall, overall, tidy
 from benchmark.metrics import FAIRNESS
 from benchmark.plan.table import Table
-from benchmark.plan.uses import MARKS, WORDS
-from benchmark.report.notes import commits_note, footer
+from benchmark.report.notes import commits_note, footer, marks
 from benchmark.report.words import COLLAPSED, ONE_SEED, Context, lines_of
 from benchmark.store.atomic import withdraw, write_atomically
 from benchmark.store.results import Results
@@ -81,11 +80,10 @@ def markdown(table: Table, lines: pd.DataFrame, results: Results) -> str:
         shown = _each(rows, groups, together) if few else _summary(rows, together)
         sections += [f"## {quoting.markdown(results.task_title(task))}", shown]
     head = [f"# {quoting.markdown(table.full_title)}, by group", EXPLANATION, *([SUMMARY] if summed else [])]
-    marks = "".join(results.mark(row.method) for row in table.rows)
     notes = [
         *([f"{ONE_SEED} one seed."] if (lines.n == 1).any() else []),
         *footer(table, results, whole=False),
-        *(f"{mark} uses {WORDS[use]}." for use, mark in MARKS.items() if mark in marks),
+        *marks("".join(results.mark(row.method) for row in table.rows)),
         *commits_note(table, results),
     ]
     return "\n\n".join((*head, *sections, quoting.points(notes))) + "\n"

@@ -15,6 +15,7 @@ from benchmark.report.words import COLLAPSED, ONE_SEED
 # and of the gap between columns. Nothing is scaled: what is too wide gets further lines instead.
 COLUMN, PAGE = 241, 505
 CHARACTER, GAP = 4.0, 5.0
+NARROWEST = 60  # that titles of rows are broken to
 
 
 def latex(grid: Grid, notes: Sequence[str], commits: Sequence[str] = (), compare: str = COMPARISONS[0]) -> str:
@@ -47,10 +48,15 @@ class _Latex:
         self.grid, self.columns = grid, columns
         self.tasks = list(dict.fromkeys(task for task, _ in columns))
         self.beside = self._width(beside=True) <= PAGE
+        excess = self._width(beside=self.beside) - PAGE
+        self.titles_width = max(NARROWEST, self._width_of_titles() - excess) if excess > 0 else None
+
+    def _width_of_titles(self) -> float:
+        return CHARACTER * (1 + max(map(len, self.grid.titles.values())))
 
     def _width(self, *, beside: bool) -> float:
         """About how wide the table is, in points, with standard deviations beside the means or without."""
-        grid, width = self.grid, CHARACTER * (1 + max(map(len, self.grid.titles.values())))
+        grid, width = self.grid, self._width_of_titles()
         for task in self.tasks:
             under_it = sum(self._column(column, beside=beside) for column in self.columns if column[0] == task)
             width += max(under_it, CHARACTER * max(map(len, _lines(grid.results.task_title(task)))) + GAP)
@@ -71,7 +77,14 @@ class _Latex:
             for mark in (ONE_SEED, COLLAPSED):
                 number = number.replace(mark, quoting.latex(mark))
             cells.append(number + (rf"\,$\pm$\,{spread}" if spread else ""))
-        return _row(quoting.latex(self.grid.titles[key]), cells)
+        return _row(self._title(key), cells)
+
+    def _title(self, key: str) -> str:
+        """A row's title, in several lines where the page is too narrow for one."""
+        title = quoting.latex(self.grid.titles[key])
+        if self.titles_width is None or CHARACTER * len(self.grid.titles[key]) <= self.titles_width:
+            return title
+        return rf"\parbox[t]{{{self.titles_width:.0f}pt}}{{\raggedright\hangindent=1em {title}\strut}}"
 
     def spreads_below(self, key: str) -> str:
         spreads = [self.grid.spread((key, *column)) for column in self.columns]
@@ -83,8 +96,7 @@ class _Latex:
         return _row(r"\quad\textit{paper}", cells) if any(printed) else ""
 
     def published_alone(self, key: str) -> str:
-        cells = [self.grid.paper((key, *column), "--") for column in self.columns]
-        return _row(quoting.latex(self.grid.titles[key]), cells)
+        return _row(self._title(key), [self.grid.paper((key, *column), "--") for column in self.columns])
 
     def _head(self) -> list[str]:
         """Tasks over their metrics; of a single metric it stands where the methods are named."""

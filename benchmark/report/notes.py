@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from math import isclose
 
 from benchmark import quoting
-from benchmark.compare import published
+from benchmark.compare import cells, published
 from benchmark.compare.doubts import data_notes, doubts
 from benchmark.metrics import FAIRNESS, INVERTED
 from benchmark.plan.run import PAPER
 from benchmark.plan.table import Row, Table
+from benchmark.plan.uses import MARKS, WORDS
 from benchmark.report.words import COLLAPSED, ONE_SEED
 from benchmark.rules import LAST, Rule
 from benchmark.store.record import Record
-from benchmark.store.results import Results, Series
+from benchmark.store.results import Results
 
 FEW = 6  # of what is named one by one
 LEGEND = (("*", "* uses them"), ("†", "† uses those of validation images"))
 """What footers say of the marks of methods with bias labels."""
+
+
+def marks(shown: str) -> list[str]:
+    """A sentence for each mark of a method among those that are shown."""
+    return [f"{mark} uses {WORDS[use]}." for use, mark in MARKS.items() if mark in shown]
 
 
 def seeds(numbers: Iterable[int]) -> str:
@@ -139,21 +144,12 @@ def _capped_note(table: Table, results: Results) -> Iterator[str]:
     if not {"model_bias", "avg_acc"} <= {*table.metrics}:
         return
     for task in table.tasks:
-        rows = [results.row_title(row) for row in table.rows if _capped(results.cell(table, row, task), results.rule)]
+        rows = [results.row_title(row) for row in table.rows if cells.has_capped_bias(table, row, task, results)]
         if rows:
             yield (
                 f"{results.task_title(task)}: in every class some group has no right answer, so that the bias is the "
-                f"average itself, and cannot be more: {', '.join(rows)}."
+                f"average itself, cannot be more, and is never the best: {', '.join(rows)}."
             )
-
-
-def _capped(series: Series, rule: Rule) -> bool:
-    """Whether that holds of all runs of a cell in which the rule can choose an epoch."""
-    found = [numbers for record in series.records if (numbers := record.fairness(rule))]
-    return bool(found) and all(
-        numbers["model_bias"] is not None and isclose(numbers["model_bias"], numbers["avg_acc"] or 0, abs_tol=1e-9)
-        for numbers in found
-    )
 
 
 def _same_runs_note(table: Table, results: Results) -> Iterator[str]:

@@ -675,8 +675,8 @@ function drawCurves() {
 function tellCurves() {
   const [network, metrics] = WHAT[Number($("curve-what").value)];
   const series = offered.filter((s) => chosen.has(s));
-  const longest = Math.max(1, ...series.map((s) => curve(s, network, metrics[0]).length));
-  const epochs = [...new Set([1, 2, ...[0.25, 0.5, 0.75, 1].map((share) => Math.round(longest * share))])].filter((e) => e >= 1 && e <= longest);
+  const there = [...new Set(series.flatMap((s) => curve(s, network, metrics[0]).flatMap((point, e) => (point[1] === null ? [] : [e + 1]))))].sort((a, b) => a - b);
+  const epochs = [...new Set([0, 1, ...[0.25, 0.5, 0.75, 1].map((share) => Math.round(there.length * share) - 1)])].filter((i) => i in there).sort((a, b) => a - b).map((i) => there[i]);
   const rows = metrics.flatMap((metric) => series.map((s) => [nameOfCurve(metric), nameOf(s), curve(s, network, metric)]));
   $("curve-numbers").querySelector(".scroll").replaceChildren(
     el("table", { class: "list" },

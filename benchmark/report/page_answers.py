@@ -137,6 +137,8 @@ def _best(table: Table, task: str, metric: str, results: Results) -> Context | N
         values = cells.by_seed(records, row, metric, results.rule)
         if not values or any(record.collapsed(results.rule) for record in records):
             continue
+        if metric == "model_bias" and cells.has_capped_bias(table, row, task, results):
+            continue
         mean = round(float(np.mean(list(values.values()))), 2)
         if row.method in results.use_bias_labels:
             informed.append((mean, row, len(values)))

@@ -76,8 +76,8 @@ def data(results: Results, shown: Sequence[Table]) -> Context:
 
 
 PROVENANCE = (
-    "Commit", "Finished", "Seconds", "Device", "PyTorch", "Python", "Threads", "Data", "Validation data", "Weights",
-    "Seeds at once", "Stale",
+    "Commit", "Finished", "Seconds", "Device", "Precision", "PyTorch", "Python", "Threads", "Data", "Validation data",
+    "Weights", "Seeds at once", "Stale",
 )  # fmt: skip
 
 
@@ -89,6 +89,7 @@ def _provenance(record: Record) -> tuple[str, ...]:
         source.finished,
         f"{source.seconds:.0f}",
         source.device,
+        source.precision,
         source.torch,
         source.python,
         str(source.threads),

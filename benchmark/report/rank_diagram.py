@@ -11,6 +11,7 @@ from matplotlib.figure import Figure as Drawing
 
 from benchmark.compare.significance import LEVEL, Ranking
 from benchmark.metrics import METRICS
+from benchmark.report import notes
 from benchmark.report.style import COLUMN, PAGE
 from benchmark.report.words import COLLAPSED
 
@@ -43,7 +44,7 @@ def draw(found: Sequence[Ranking], names: Sequence[Sequence[str]], title: str) -
 def _legend(found: Sequence[Ranking], names: Sequence[Sequence[str]]) -> str:
     """What the marks mean, of those that are drawn."""
     marks = [f"1 is the best rank; bars join what Nemenyi's test does not tell apart at {LEVEL:g}."]
-    marks += ["* uses bias labels."] if any(name.endswith("*") for each in names for name in each) else []
+    marks += notes.marks("".join(name for each in names for name in each))
     marks += (
         [f"{COLLAPSED}\N{NO-BREAK SPACE}collapsed on some task."] if any(each.collapsed.any() for each in found) else []
     )

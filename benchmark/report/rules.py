@@ -12,7 +12,7 @@ from benchmark import quoting
 from benchmark.compare.cells import tidy
 from benchmark.metrics import FAIRNESS, METRICS
 from benchmark.plan.table import Row, Table
-from benchmark.report.notes import provenance, unselected
+from benchmark.report.notes import marks, provenance, unselected
 from benchmark.report.words import COLLAPSED, ONE_SEED, Context, lines_of, number
 from benchmark.rules import LAST, RULES
 from benchmark.store.atomic import withdraw, write_atomically
@@ -63,6 +63,7 @@ def markdown(table: Table, lines: pd.DataFrame, tasks: Sequence[str], results: R
         (
             *([f"{ONE_SEED} one seed."] if (lines.n == 1).any() else []),
             *(f"{', '.join(names)}: {reason}." for reason, names in reasons.items()),
+            *marks("".join(results.mark(row.method) for row in table.rows)),
             *provenance(table, results, RULES.values()),
         )
     )

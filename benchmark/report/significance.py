@@ -16,9 +16,8 @@ from benchmark.compare.search import on_cpu
 from benchmark.compare.significance import LEVEL, METHODS, TASKS, Ranking
 from benchmark.metrics import METRICS
 from benchmark.plan.table import Table
-from benchmark.plan.uses import MARKS, WORDS
 from benchmark.report import rank_diagram
-from benchmark.report.notes import provenance, seeds, selection
+from benchmark.report.notes import marks, provenance, seeds, selection
 from benchmark.report.style import save
 from benchmark.report.words import COLLAPSED, ONE_SEED
 from benchmark.store.atomic import withdraw, write_atomically
@@ -67,8 +66,7 @@ def markdown(table: Table, lines: pd.DataFrame, rankings: Sequence[Ranking], res
             f"which is not so here: {measured} of {len(table.tasks)} tasks have records."
         )
     notes = [f"Selection: {selection(table, results)}."]
-    marks = "".join(results.mark(row.method) for row in table.rows)
-    notes += [f"{mark} uses {WORDS[use]}." for use, mark in MARKS.items() if mark in marks]
+    notes += marks("".join(results.mark(row.method) for row in table.rows))
     notes += [*_devices_note(table, results), *provenance(table, results)]
     return "\n\n".join((*parts, quoting.points(notes))) + "\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -205,8 +206,9 @@ PUBLISHED = Line2D([], [], marker=DIAMOND, linestyle="", color=PAPER, markerface
 
 
 def wrap(text: str, width: float, character: float = CHARACTER) -> list[str]:
-    """The lines of a text of that width, in inches."""
-    return textwrap.wrap(text, int(width / character))
+    """The lines of a text of that width, in inches, none of which ends within "n = 3"."""
+    held = re.sub(r"(?<=\b[nρ]) = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", text)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in textwrap.wrap(held, int(width / character))]
 
 
 def finish(drawing: Drawing, heading: str, legend: Mapping[str, Artist], note: str = "") -> None:

@@ -121,7 +121,7 @@ def _gaps(groups: Groups) -> set[str]:
     for name, mask in (("aligned", aligned), ("conflicting", ~aligned)):
         if not train[mask].any():
             gaps |= {"bias_acc", f"{name}_error", f"{name}_loss"}
-    if (tested.sum(1) < 2).any():
+    if (tested.sum(1) < 2).any() or (groups.told_by and not tested[aligned].all()):
         gaps |= {"model_bias", "max_min_bias"}
     return gaps
 

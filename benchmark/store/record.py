@@ -226,6 +226,11 @@ class Record(Part, frozen=True, dict=True):
         return None if self.groups.validation is None else np.asarray(self.groups.validation)
 
     @property
+    def _aligned(self) -> np.ndarray | None:
+        """g(y), [C], where labels tell it."""
+        return np.asarray(self.groups.aligned_bias) if self.groups.told_by else None
+
+    @property
     def _scored(self) -> np.ndarray | None:
         return None if self.groups.scored is None else np.asarray(self.groups.scored)
 
@@ -250,9 +255,8 @@ class Record(Part, frozen=True, dict=True):
     @cached_property
     def _collapsed(self) -> dict[Rule, bool]:
         total, by_rule = np.asarray(self.groups.test), {rule: self.correct(rule) for rule in RULES.values()}
-        aligned = np.asarray(self.groups.aligned_bias) if self.groups.told_by else None
         return {
-            rule: correct is not None and metrics.collapsed(correct, total, aligned)
+            rule: correct is not None and metrics.collapsed(correct, total, self._aligned)
             for rule, correct in by_rule.items()
         }
 
@@ -261,7 +265,7 @@ class Record(Part, frozen=True, dict=True):
         total = np.asarray(self.groups.test)
         by_rule = {rule: self.correct(rule) for rule in RULES.values()}
         return {
-            rule: {} if correct is None else metrics.fairness(correct, total, self._scored)
+            rule: {} if correct is None else metrics.fairness(correct, total, self._scored, self._aligned)
             for rule, correct in by_rule.items()
         }
 
@@ -269,13 +273,20 @@ class Record(Part, frozen=True, dict=True):
         """The metrics of Tables 1 and 2 in the epoch that a rule chooses; empty where it cannot."""
         return self._fairness[rule]
 
+    def bias_is_capped(self, rule: Rule = LAST) -> bool:
+        """Whether its model bias says no more than its average, see ``metrics.bias_is_capped``."""
+        correct = self.correct(rule)
+        return correct is not None and metrics.bias_is_capped(
+            metrics.group_accuracy(correct, np.asarray(self.groups.test))
+        )
+
     def fairness_in_validation(self, rule: Rule = LAST) -> dict[str, Number]:
         """The same metrics on the validation images; empty where these lack groups of the test."""
         place, answers = self._chosen[rule], self.answers.validation
         if place is None or answers is None or self.why_not(REPORTED):
             return {}
         total = np.asarray(self.groups.validation)
-        return metrics.fairness(answers[place].reshape(total.shape), total, self._scored)
+        return metrics.fairness(answers[place].reshape(total.shape), total, self._scored, self._aligned)
 
     def bias_accuracy(self, epoch: int | None = None) -> Number:
         """Bias Accuracy of the biased network on the training set, after ``epoch`` epochs or at its end (Table 3)."""

@@ -94,7 +94,8 @@ class Measurement:
         """The metrics of Tables 1 and 2, and right answers by group [C, B]."""
         counts = self._by_group(self._sums[network, "test"][0])
         total = self.dataset.group_sizes(self.dataset.test)
-        return metrics.fairness(counts, total, self.dataset.scored), counts.astype(int)
+        aligned_bias = self.dataset.aligned_bias if self.dataset.told_by else None
+        return metrics.fairness(counts, total, self.dataset.scored, aligned_bias), counts.astype(int)
 
     def on_validation(self, network: nn.Module) -> tuple[float | None, np.ndarray | None]:
         """Plain accuracy, and right answers by the data set's ``validation_sizes``; None without images.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from benchmark.plan.run import Run
 from benchmark.plan.uses import Labels
 from benchmark.rules import Rule, lacking
 from datasets import BiasedDataset
+from datasets.base import halved
 from datasets.folder import describe
 from datasets.images import IMAGE_SETS
 
@@ -41,13 +43,21 @@ def rehearse(runs: Sequence[Run], recipes: Recipes, data_root: Path, device: str
             check({**settings, "pretrained": False}, shape, len(dataset.class_names))
 
 
-def check_rule(runs: Sequence[Run], data_root: Path, rule: Rule) -> None:
-    """Raises UserError where the data of one of the runs have no validation images that the rule can look at."""
+def check_rule(runs: Sequence[Run], recipes: Recipes, data_root: Path, rule: Rule) -> None:
+    """Raises UserError where the data of one of the runs have no validation images that the rule can look at.
+
+    A method that trains on half of them leaves the other half.
+    """
     outline = _outlines(data_root)
     for run in runs:
-        dataset = outline(run)
+        dataset, half = outline(run), ""
+        if "uses_validation" in recipes.uses(run.method):
+            dataset = replace(dataset, validation=halved(dataset.validation)[1])
+            half = f" in the half of them that {run.method} does not train on"
         if why := lacking(rule, dataset.validation_sizes, dataset.group_sizes(dataset.test)):
-            raise UserError(f"--select {rule.name} chooses no epoch on {run.task}, since {why}: choose another rule.")
+            raise UserError(
+                f"--select {rule.name} chooses no epoch on {run.task}, since {why}{half}: choose another rule."
+            )
 
 
 def outlook(runs: Sequence[Run], data_root: Path) -> str:

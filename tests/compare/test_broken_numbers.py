@@ -18,6 +18,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for each in caches:
         each.cache_clear()
     shutil.copytree(published.PAPER, tmp_path / "paper")
+    (tmp_path / "results").mkdir()
     monkeypatch.setattr(published, "PAPER", tmp_path / "paper")
     yield tmp_path / "paper"
     for each in caches:

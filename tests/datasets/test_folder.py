@@ -242,7 +242,7 @@ def test_groups_without_test_images_are_noted(tmp_path: Path) -> None:
     assert not any("no test image" in note for note in own_listing(folder, bias=["young"]).notes)
     found = own_listing(folder, bias=["male", "young"])
     (note,) = (note for note in found.notes if "no test image" in note)
-    assert note.startswith("There is no test image of gull with male=1 × young=-1, nor of 1 more of its 8 groups: ")
+    assert note.startswith("There is no test image of 'gull' with 'male=1 × young=-1', nor of 1 more of its 8 groups: ")
 
 
 def test_a_target_that_is_only_tested_under_another_spelling_is_told_so(tmp_path: Path) -> None:

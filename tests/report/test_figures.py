@@ -279,7 +279,7 @@ def test_curves_show_every_method_with_its_seeds(tmp_path: Path) -> None:
     results = make_results(fixed_store(tmp_path).folder)
     figure = figures.curves(TABLES["2"], results, "cmnist_99")
     average, _, biased = figure.axes
-    assert [each.get_label() for each in average.lines] == ["Vanilla", "LfF", "Poisoner", "GroupDRO"]
+    assert [each.get_label() for each in average.lines] == ["Vanilla", "LfF", "Poisoner", "GroupDRO*"]
     assert [each.get_label() for each in biased.lines] == ["Vanilla", "Poisoner"]
     assert average.lines[0].get_ydata()[-1] == pytest.approx(41), "the mean over seeds"
     assert len(average.collections) == 3, "a band where there is more than one seed"

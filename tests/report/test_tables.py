@@ -217,7 +217,7 @@ def test_rows_without_a_number_are_left_out_and_named(tmp_path: Path) -> None:
     text = tables.write(OURS["modern"], results)
     source = (tmp_path / "tables" / "modern.tex").read_text()
     assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")] == ["Method", "Vanilla"]
-    assert "Rows left out, without records: RWG*; GroupDRO*; JTT; BE;" in text
+    assert "Rows left out, without a number: RWG*; GroupDRO*; JTT; BE;" in text
     assert "\nJTT &" not in source
     assert "| LfF " in tables.write(TABLES["2"], results)
 
@@ -235,14 +235,41 @@ def test_rows_of_fewer_seeds_are_named_with_their_number(tmp_path: Path) -> None
     assert "n = 3, mean" in text("lff", "jtt")
 
 
-def test_a_bias_that_is_the_average_itself_is_named(tmp_path: Path) -> None:
-    """Vanilla gets nothing right of one group of every class, LfF of one class."""
-    for method, classes in (("vanilla", 10), ("lff", 1)):
-        correct = np.full((10, 10), 30)
-        correct[:classes, 3] = 0
+def test_a_bias_that_is_the_average_itself_is_named_and_never_marked(tmp_path: Path) -> None:
+    """Vanilla gets nothing right of one group of every class, LfF of one class: biases of 18 and 2.7, JTT's of 27."""
+    for method, right, worst, classes in (("vanilla", 20, 0, 10), ("lff", 30, 0, 1), ("jtt", 60, 30, 10)):
+        correct = np.full((10, 10), right)
+        correct[:classes, 3] = worst
         put(tmp_path, make_record(make_run("cmnist_99", method), correct=correct.tolist()))
-    found = [each for each in notes.footer(TABLES["2"], make_results(tmp_path)) if "the average itself" in each]
+    results = make_results(tmp_path)
+    found = [each for each in notes.footer(TABLES["2"], results) if "the average itself" in each]
     assert [each.rsplit(": ", 1)[1] for each in found] == ["Vanilla."]
+    lines = [line for line in tables.write(TABLES["2"], results).splitlines() if line.startswith("| ")]
+    biases = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines}
+    assert {name: bias for name, bias in biases.items() if bias[0].isdigit() or bias[0] in "*<"} == {
+        "Vanilla": "18.00°", "LfF": "**2.70**°", "JTT": "27.00°",
+    }  # fmt: skip
+
+
+def test_rows_of_the_same_runs_are_ranked_once_and_marked_alike(tmp_path: Path) -> None:
+    for changes, share in (((), 0.8), (("poisoner.gamma=0.0",), 0.7), (("poisoner.conflict_factor=1.0",), 0.6)):
+        save_seeds(tmp_path, "poisoner", {0: share}, changes=changes)
+    lines = tables.write(OURS["ablations"], make_results(tmp_path)).splitlines()
+    averages = {line.split("|")[1].strip(): line.split("|")[4].strip() for line in lines if line.startswith("| ")}
+    assert averages["as in the recipe"] == averages["p = 5"]
+    assert averages["as in the recipe"].startswith("**")
+    assert averages["γ = 0"].startswith("<ins>")
+    assert averages["λ = 1"].startswith("6")
+
+
+def test_titles_of_rows_are_broken_where_the_page_is_too_narrow(tmp_path: Path) -> None:
+    for task in OURS["ablations"].tasks[:3]:
+        save_seeds(tmp_path, "poisoner", {0: 0.8}, task=task)
+        save_seeds(tmp_path, "poisoner", {0: 0.7}, task=task, changes=["poisoner.differentiated=conflicting"])
+    tables.write(OURS["ablations"], make_results(tmp_path))
+    source = (tmp_path / "tables" / "ablations.tex").read_text()
+    assert r"{\raggedright\hangindent=1em GIFL: gradient through the conflicting mean only\strut} &" in source
+    assert "\nas in the recipe &" in source
 
 
 def test_a_run_in_several_rows_is_counted_once_and_no_metric_called_unmeasurable(tmp_path: Path) -> None:

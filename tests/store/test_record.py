@@ -43,7 +43,7 @@ def test_only_scored_groups_count_for_average_and_worst(record: Record) -> None:
     assert found["avg_acc"] == pytest.approx(30)
     assert found["worst_acc"] == pytest.approx(20)
     assert found["model_bias"] == pytest.approx(55)
-    groups = replace(record.groups, test=total.tolist(), scored=scored.tolist())
+    groups = replace(record.groups, aligned_bias=[0, 1], test=total.tolist(), scored=scored.tolist())
     answers = Answers(epochs=[1], test=correct.reshape(1, 4))
     counted = replace(record, answers=answers, groups=replace(groups, validation=None))
     assert counted.fairness() == found

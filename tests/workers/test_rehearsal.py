@@ -74,7 +74,7 @@ def test_a_search_needs_validation_images_of_each_class_though_not_their_bias(mo
     dataset = tiny()
     unlabelled = replace(dataset.validation, bias=np.full(len(dataset.validation), -1))
     rest = unlabelled.take(np.flatnonzero(unlabelled.targets != 0))
-    search = [VANILLA[0]], Path("unused")
+    search = [VANILLA[0]], load(), Path("unused")
     monkeypatch.setattr(datasets, "outline", lambda *_, **__: replace(dataset, validation=unlabelled))
     check_rule(*search, RULES["validation"])
     with pytest.raises(UserError, match="some validation images have no bias label"):
@@ -82,3 +82,14 @@ def test_a_search_needs_validation_images_of_each_class_though_not_their_bias(mo
     monkeypatch.setattr(datasets, "outline", lambda *_, **__: replace(dataset, validation=rest))
     with pytest.raises(UserError, match="1 of the tested classes has no validation image"):
         check_rule(*search, RULES["validation"])
+
+
+def test_a_rule_must_find_its_images_in_the_half_that_a_method_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a class with one validation image DFR trains on that one."""
+    dataset = tiny()
+    rest = np.flatnonzero(dataset.validation.targets != 0)
+    few = dataset.validation.take(np.append(rest, np.flatnonzero(dataset.validation.targets == 0)[:1]))
+    monkeypatch.setattr(datasets, "outline", lambda *_, **__: replace(dataset, validation=few))
+    check_rule([VANILLA[0]], load(), Path("unused"), RULES["validation"])
+    with pytest.raises(UserError, match="no validation image in the half of them that dfr does not train on: choose"):
+        check_rule([DFR[0]], load(), Path("unused"), RULES["validation"])
