@@ -130,7 +130,7 @@ def test_status_of_jobs(tmp_path: Path, cluster: FakeSlurm, capsys: pytest.Captu
     store = Store(tmp_path)
     vanilla, *_ = pickled_tasks(tmp_path)[0].runs
     assert shown() == [
-        "Quick: 0 done, 0 running, 3 waiting, 0 failed, 0 missing",
+        "Quick (modified: paper, epochs=2): 0 done, 0 running, 3 waiting, 0 failed, 0 missing",
         "waiting  3 runs  job 1",
     ]
     cluster.set(job_1_0="RUNNING", job_1_1="OUT_OF_MEMORY", job_1_2="CANCELLED by 0")
