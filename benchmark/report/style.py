@@ -206,8 +206,9 @@ PUBLISHED = Line2D([], [], marker=DIAMOND, linestyle="", color=PAPER, markerface
 
 
 def wrap(text: str, width: float, character: float = CHARACTER) -> list[str]:
-    """The lines of a text of that width, in inches, none of which ends within "n = 3"."""
+    """The lines of a text of that width, in inches, none of which ends within "n = 3" or behind a mark."""
     held = re.sub(r"(?<=\b[nρ]) = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", text)
+    held = re.sub(r"(?<=[*†‡]) (?=uses)", "\N{NO-BREAK SPACE}", held)
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in textwrap.wrap(held, int(width / character))]
 
 
